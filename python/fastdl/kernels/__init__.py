@@ -1,0 +1,52 @@
+"""Kernels: pure functions of arrays, one implementation per backend, the same names and signatures in each.
+
+`of(*arrays)` is the one place that decides which backend serves a call: host arrays go to the host backend that
+`fastdl.set_device` chose ("cpu" when the compiled module is there, else "numpy"). See `fastdl.kernels.numpy` for the
+definition of every kernel.
+"""
+
+from __future__ import annotations
+
+import importlib
+from types import ModuleType
+
+# One kernel family, one name on every floor; tests/test_families.py walks this list.
+FAMILIES = (
+    "gemm", "linear", "im2col", "conv2d", "pool2d", "batch_norm", "activation", "softmax", "cross_entropy", "loss",
+    "dropout", "embedding", "gather", "elementwise", "reduce", "copy", "sgd", "rmsprop", "adam", "philox",
+)  # fmt: skip
+
+_host: ModuleType | None = None
+
+
+def backend(name: str) -> ModuleType:
+    """The backend module called `name` ("numpy", "cpu"); raises RuntimeError saying why it can't be had."""
+    if name == "cuda":
+        raise RuntimeError("device 'cuda' is not available: this build of fastdl has no CUDA backend")
+    if name not in ("numpy", "cpu"):
+        raise ValueError(f"device must be 'numpy', 'cpu' or 'cuda', got {name!r}")
+    try:
+        return importlib.import_module(f"fastdl.kernels.{name}")
+    except ImportError as error:
+        raise RuntimeError(f"device {name!r} is not available: {error}") from error
+
+
+def set_host(name: str) -> None:
+    """Choose the backend that serves host (NumPy) arrays: "numpy" or "cpu"."""
+    global _host
+    _host = backend(name)
+
+
+def host() -> ModuleType:
+    """The backend that serves host arrays: "cpu" if its compiled module can be loaded, else "numpy"."""
+    if _host is None:
+        try:
+            set_host("cpu")
+        except RuntimeError:
+            set_host("numpy")
+    return _host
+
+
+def of(*arrays) -> ModuleType:
+    """The backend that serves these arrays (None entries are skipped)."""
+    return _host or host()

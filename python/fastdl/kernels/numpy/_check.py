@@ -1,0 +1,97 @@
+"""Argument checks of the reference kernels, in the words that csrc/core/check.h uses for the compiled ones.
+
+Every function takes the kernel's name first and raises TypeError for an array kind or dtype, ValueError for a shape or
+value, IndexError for an index out of range; the message names the argument, what it was and what is allowed.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
+INTEGERS = (np.dtype(np.int32), np.dtype(np.int64))
+
+
+def type_name(value) -> str:
+    return type(value).__name__
+
+
+def array(kernel: str, name: str, x) -> None:
+    """x is a NumPy array of float32 or float64."""
+    if not isinstance(x, np.ndarray):
+        raise TypeError(f"{kernel}: {name} must be a NumPy array, got {type_name(x)}")
+    if x.dtype not in FLOATS:
+        raise TypeError(f"{kernel}: {name} must be float32 or float64, got {x.dtype}")
+
+
+def like(kernel: str, name: str, x, other_name: str, other) -> None:
+    """x is a float array of the dtype of `other`; None passes (an optional argument)."""
+    if x is None:
+        return
+    array(kernel, name, x)
+    if x.dtype != other.dtype:
+        raise TypeError(f"{kernel}: {name} must be {other.dtype} like {other_name}, got {x.dtype}")
+
+
+def integers(kernel: str, name: str, x) -> None:
+    """x is a NumPy array of int32 or int64."""
+    if not isinstance(x, np.ndarray):
+        raise TypeError(f"{kernel}: {name} must be a NumPy array, got {type_name(x)}")
+    if x.dtype not in INTEGERS:
+        raise TypeError(f"{kernel}: {name} must be int32 or int64, got {x.dtype}")
+
+
+def rank(kernel: str, name: str, x, ndim: int, letters: str) -> None:
+    """x has ndim dimensions; `letters` names them, e.g. "(N, C, H, W)"."""
+    if x.ndim != ndim:
+        raise ValueError(f"{kernel}: {name} must have {ndim} dimensions {letters}, got shape {x.shape}")
+
+
+def shape(kernel: str, name: str, x, want: tuple) -> None:
+    """x has exactly the shape `want`; None passes."""
+    if x is not None and x.shape != tuple(want):
+        raise ValueError(f"{kernel}: {name} must have shape {tuple(want)}, got {x.shape}")
+
+
+def pair(kernel: str, name: str, value, minimum: int) -> None:
+    """value is a pair of ints, each at least `minimum` (0 or 1)."""
+    if not (isinstance(value, tuple) and len(value) == 2 and all(isinstance(v, (int, np.integer)) for v in value)):
+        raise TypeError(f"{kernel}: {name} must be a pair of ints, got {value!r}")
+    if min(value) < minimum:
+        word = "positive" if minimum == 1 else "at least 0"
+        raise ValueError(f"{kernel}: {name} must be {word}, got ({value[0]}, {value[1]})")
+
+
+def indices(kernel: str, name: str, x, size: int) -> None:
+    """Every entry of the integer array x lies in [0, size)."""
+    if x.size and (x.min() < 0 or x.max() >= size):
+        bad = x[(x < 0) | (x >= size)].reshape(-1)[0]
+        raise IndexError(f"{kernel}: {name} must lie in [0, {size}), got {bad}")
+
+
+def number(kernel: str, name: str, value, low: float = -math.inf, high: float = math.inf, open_high: bool = False) -> None:
+    """value is a finite number in [low, high] (or [low, high) with open_high)."""
+    if not math.isfinite(value):
+        raise ValueError(f"{kernel}: {name} must be finite, got {value:g}")
+    if value < low or value > high or (open_high and value == high):
+        if high == math.inf:
+            allowed = f"at least {low:g}"
+        else:
+            allowed = f"in [{low:g}, {high:g}{')' if open_high else ']'}"
+        raise ValueError(f"{kernel}: {name} must be {allowed}, got {value:g}")
+
+
+def choice(kernel: str, name: str, value: str, allowed: tuple) -> None:
+    """value is one of the strings in `allowed`."""
+    if value not in allowed:
+        words = ", ".join(f"'{a}'" for a in allowed)
+        raise ValueError(f"{kernel}: {name} must be one of {words}, got '{value}'")
+
+
+def axis(kernel: str, name: str, value: int, ndim: int) -> int:
+    """The axis as a number in [0, ndim)."""
+    if not -ndim <= value < ndim:
+        raise ValueError(f"{kernel}: {name} must lie in [{-ndim}, {ndim}), got {value}")
+    return value % ndim

@@ -1,0 +1,61 @@
+"""Fixtures for all tests: the backends, the instruction sets and thread counts of this machine."""
+
+import importlib
+
+import pytest
+
+from fastdl import kernels
+
+
+def _backend(name):
+    try:
+        return kernels.backend(name)
+    except RuntimeError as error:
+        pytest.skip(str(error))
+
+
+@pytest.fixture(params=["numpy", "cpu", "cuda"])
+def backend(request):
+    """Each backend module in turn; one that is missing skips with the reason."""
+    return _backend(request.param)
+
+
+@pytest.fixture
+def cpu():
+    """The compiled CPU backend."""
+    return _backend("cpu")
+
+
+@pytest.fixture
+def reference():
+    """The NumPy backend, the definition of every kernel."""
+    return _backend("numpy")
+
+
+def _isa_levels():
+    try:
+        return importlib.import_module("fastdl._cpu").isa_levels()
+    except ImportError:
+        return ["baseline"]
+
+
+@pytest.fixture(params=_isa_levels())
+def isa(request, cpu):
+    """Each instruction set that this machine has, forced in turn."""
+    from fastdl import _cpu
+
+    before = _cpu.get_isa()
+    _cpu.set_isa(request.param)
+    yield request.param
+    _cpu.set_isa(before)
+
+
+@pytest.fixture(params=[1, 2, 3])
+def threads(request, cpu):
+    """Thread counts; the bits of every result must not depend on them."""
+    from fastdl import _cpu
+
+    before = _cpu.get_num_threads()
+    _cpu.set_num_threads(request.param)
+    yield request.param
+    _cpu.set_num_threads(before)
