@@ -95,3 +95,11 @@ def axis(kernel: str, name: str, value: int, ndim: int) -> int:
     if not -ndim <= value < ndim:
         raise ValueError(f"{kernel}: {name} must lie in [{-ndim}, {ndim}), got {value}")
     return value % ndim
+
+
+def integer(kernel: str, name: str, value, low: int, high: int) -> None:
+    """value is an int in [low, high)."""
+    if not isinstance(value, (int, np.integer)):
+        raise TypeError(f"{kernel}: {name} must be an int, got {type_name(value)}")
+    if not low <= value < high:
+        raise ValueError(f"{kernel}: {name} must lie in [{low}, {high}), got {value}")
