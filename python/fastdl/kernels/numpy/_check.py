@@ -103,3 +103,29 @@ def integer(kernel: str, name: str, value, low: int, high: int) -> None:
         raise TypeError(f"{kernel}: {name} must be an int, got {type_name(value)}")
     if not low <= value < high:
         raise ValueError(f"{kernel}: {name} must lie in [{low}, {high}), got {value}")
+
+
+def writeable(kernel: str, name: str, x) -> None:
+    """x may be written to (it is updated in place)."""
+    if not x.flags.writeable:
+        raise ValueError(f"{kernel}: {name} must be writeable, got a read-only array")
+
+
+def flat(kernel: str, name: str, x, other_name: str, other) -> None:
+    """x is a contiguous, writeable 1-D float array with the dtype and shape of `other` (the first one: itself)."""
+    array(kernel, name, x)
+    like(kernel, name, x, other_name, other)
+    rank(kernel, name, x, 1, "(n)")
+    shape(kernel, name, x, other.shape)
+    if not x.flags.c_contiguous:
+        raise ValueError(f"{kernel}: {name} must be contiguous, got strides {x.strides}")
+    writeable(kernel, name, x)
+
+
+def apart(kernel: str, **arrays) -> None:
+    """No two of the contiguous arrays share memory; None passes."""
+    given = [(name, x) for name, x in arrays.items() if x is not None]
+    for i, (name, x) in enumerate(given):
+        for other_name, other in given[:i]:
+            if np.may_share_memory(x, other):
+                raise ValueError(f"{kernel}: {name} must not share memory with {other_name}, got arrays that overlap")
