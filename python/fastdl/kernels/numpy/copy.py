@@ -1,1 +1,89 @@
-__all__ = []
+"""Reference of the copy family: memory order, concatenation, and the gradient of a slice.
+
+These move bytes and work on arrays of any number type and of bools. Only values and shapes are defined here; the
+compiled kernels return 4-D results channels-last in memory except from `contiguous`.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from . import _check
+
+__all__ = ["contiguous", "channels_last", "concatenate", "slice_backward"]
+
+
+def _check_plain(kernel: str, name: str, x) -> None:
+    """x is an array of numbers or bools of 1, 2, 4 or 8 bytes, in the machine's byte order."""
+    if not isinstance(x, np.ndarray):
+        raise TypeError(f"{kernel}: {name} must be a NumPy array, got {type(x).__name__}")
+    if x.dtype.kind not in "biuf" or x.dtype.itemsize > 8 or not x.dtype.isnative:
+        raise TypeError(f"{kernel}: {name} must be an array of numbers or bools, got {x.dtype}")
+
+
+def contiguous(x):
+    """x itself if its memory is in C order, else a copy that is. Raises TypeError for other than numbers or bools."""
+    _check_plain("contiguous", "x", x)
+    return x if x.flags.c_contiguous else x.copy(order="C")
+
+
+def channels_last(x):
+    """x (N, C, H, W) with memory in the order N, H, W, C: x itself if it already is, else a copy.
+
+    The shape stays (N, C, H, W). Raises TypeError for other than numbers or bools, ValueError for another rank.
+    """
+    _check_plain("channels_last", "x", x)
+    _check.rank("channels_last", "x", x, 4, "(N, C, H, W)")
+    rows = x.transpose(0, 2, 3, 1)
+    return x if rows.flags.c_contiguous else rows.copy(order="C").transpose(0, 3, 1, 2)
+
+
+def concatenate(xs, axis):
+    """The arrays of the tuple or list xs joined along axis (negative counts from the end), as torch.cat.
+
+    All have one dtype and, but for that axis, one shape; at least one array, of at least one dimension. Always a
+    copy. Raises TypeError or ValueError naming the array at fault.
+    """
+    if not isinstance(xs, (tuple, list)):
+        raise TypeError(f"concatenate: xs must be a tuple or list of arrays, got {type(xs).__name__}")
+    if not xs:
+        raise ValueError("concatenate: xs must hold at least one array, got none")
+    for i, x in enumerate(xs):
+        _check_plain("concatenate", f"xs[{i}]", x)
+        if x.dtype != xs[0].dtype:
+            raise TypeError(f"concatenate: xs[{i}] must be {xs[0].dtype} like xs[0], got {x.dtype}")
+    if xs[0].ndim == 0:
+        raise ValueError("concatenate: xs[0] must have at least 1 dimension, got shape ()")
+    axis = _check.axis("concatenate", "axis", axis, xs[0].ndim)
+    for i, x in enumerate(xs):
+        if x.ndim != xs[0].ndim or any(a != b for d, (a, b) in enumerate(zip(x.shape, xs[0].shape)) if d != axis):
+            raise ValueError(
+                f"concatenate: xs[{i}] must match xs[0] except along axis {axis}, got {x.shape} and {xs[0].shape}"
+            )
+    return np.concatenate(xs, axis)
+
+
+def slice_backward(dy, shape, starts, steps):
+    """Gradient of y = x[slices]: zeros of `shape` with dy written at the slice.
+
+    dx[starts + k * steps] = dy[k] for every index k of dy, zero elsewhere. dy, shape, starts and steps have one
+    length, the rank of x; a step may be negative but not 0. Raises ValueError if dy does not lie inside shape.
+    """
+    _check_plain("slice_backward", "dy", dy)
+    shape, starts, steps = tuple(shape), tuple(starts), tuple(steps)
+    lengths = {dy.ndim, len(shape), len(starts), len(steps)}
+    inside = len(lengths) == 1 and min(shape, default=0) >= 0 and all(steps)
+    if inside:
+        ends = [first + (count - 1) * step for first, count, step in zip(starts, dy.shape, steps)]
+        inside = all(
+            count == 0 or (0 <= first < size and 0 <= last < size)
+            for count, first, last, size in zip(dy.shape, starts, ends, shape)
+        )
+    if not inside:
+        raise ValueError(
+            f"slice_backward: dy must lie inside shape, got dy {dy.shape}, shape {shape}, starts {starts}, steps {steps}"
+        )
+    dx = np.zeros(shape, dy.dtype)
+    taken = (first + np.arange(count) * step for first, count, step in zip(starts, dy.shape, steps))
+    dx[np.ix_(*taken)] = dy
+    return dx
