@@ -1,7 +1,7 @@
 """Philox 4x32-10: the one source of random bits, the same on every backend.
 
-Salmon, Moraes, Dror, Shaw, "Parallel random numbers: as easy as 1, 2, 3" (SC 2011), section 3.3. A block of four words
-depends on nothing but the key and its counter, so any part of a stream can be made by any thread.
+Salmon, Moraes, Dror, Shaw, "Parallel random numbers: as easy as 1, 2, 3" (SC 2011), section 3.3. A block of
+four words depends on nothing but the key and its counter, so any part of a stream can be made by any thread.
 """
 
 import numpy as np
@@ -46,7 +46,7 @@ def random_words(seed: int, counter: int, n: int) -> np.ndarray:
 
 
 def philox(counters: tuple, key: tuple) -> np.ndarray:
-    """The cipher: four counter words (arrays or scalars of uint64 holding 32 bits), two key ints -> (blocks, 4) uint64."""
+    """The cipher: four counter words (uint64 holding 32 bits each) and two key ints -> (blocks, 4) uint64."""
     c0, c1, c2, c3 = counters
     k0, k1 = key
     for _ in range(ROUNDS):
