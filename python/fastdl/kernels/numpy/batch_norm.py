@@ -1,7 +1,7 @@
 """Reference of the batch_norm family (Ioffe and Szegedy 2015, https://arxiv.org/abs/1502.03167, algorithm 1).
 
-x is (N, C), (N, C, L) or (N, C, H, W); "per channel" means over all axes but the second, M values each. weight, bias
-and all statistics have shape (C,) and the dtype of x. Sums run in double.
+x is (N, C), (N, C, L) or (N, C, H, W); "per channel" means over all axes but the second, M values each.
+weight, bias and all statistics have shape (C,) and the dtype of x. Sums run in double.
 """
 
 from __future__ import annotations
@@ -21,9 +21,8 @@ __all__ = [
 def _check_input(kernel: str, name: str, x) -> None:
     _check.array(kernel, name, x)
     if x.ndim not in (2, 3, 4):
-        raise ValueError(
-            f"{kernel}: {name} must have 2, 3 or 4 dimensions (N, C), (N, C, L) or (N, C, H, W), got shape {x.shape}"
-        )
+        shapes = "(N, C), (N, C, L) or (N, C, H, W)"
+        raise ValueError(f"{kernel}: {name} must have 2, 3 or 4 dimensions {shapes}, got shape {x.shape}")
 
 
 def _check_channels(kernel: str, x, required: bool = False, **arrays) -> None:
@@ -63,12 +62,12 @@ def _affine(normal, x, weight, bias):
 def batch_norm_forward(x, weight, bias, running_mean, running_var, momentum, eps):
     """y = (x - mean) * invstd * weight + bias with the batch's own statistics; returns (y, mean, invstd).
 
-    mean and the biased variance var are taken per channel, invstd = 1 / sqrt(var + eps). weight and bias may be None
-    (1 and 0). running_mean and running_var, where not None, are updated IN PLACE, PyTorch's way:
+    mean and the biased variance var are taken per channel, invstd = 1 / sqrt(var + eps). weight and bias may
+    be None (1 and 0). running_mean and running_var, where not None, are updated IN PLACE, PyTorch's way:
         running_mean = (1 - momentum) * running_mean + momentum * mean
         running_var  = (1 - momentum) * running_var  + momentum * var * M / (M - 1)
-    An empty x gives an empty y, mean 0, invstd 0, and leaves the running statistics alone. Raises ValueError for a
-    single value per channel.
+    An empty x gives an empty y, mean 0, invstd 0, and leaves the running statistics alone. Raises ValueError
+    for a single value per channel.
     """
     kernel = "batch_norm_forward"
     _check_input(kernel, "x", x)
@@ -86,18 +85,19 @@ def batch_norm_forward(x, weight, bias, running_mean, running_var, momentum, eps
         raise ValueError(f"{kernel}: x must have more than 1 value per channel, got shape {x.shape}")
     mean = x.mean(_axes(x), dtype=np.float64)
     var = ((x - _along(mean, x)) ** 2).mean(_axes(x))
-    with np.errstate(divide="ignore", invalid="ignore"):  # eps 0 and a constant channel: NaN, as the formula says
+    with np.errstate(divide="ignore", invalid="ignore"):  # a constant channel and eps 0 give NaN
         invstd = 1 / np.sqrt(var + eps)
         y = _affine((x - _along(mean, x)) * _along(invstd, x), x, weight, bias)
     if running_mean is not None:
         running_mean[...] = (1 - momentum) * running_mean.astype(np.float64) + momentum * mean
     if running_var is not None:
-        running_var[...] = (1 - momentum) * running_var.astype(np.float64) + momentum * var * count / (count - 1)
+        unbiased = var * count / (count - 1)
+        running_var[...] = (1 - momentum) * running_var.astype(np.float64) + momentum * unbiased
     return y, mean.astype(x.dtype), invstd.astype(x.dtype)
 
 
 def batch_norm_inference(x, weight, bias, running_mean, running_var, eps):
-    """y = (x - running_mean) / sqrt(running_var + eps) * weight + bias; weight and bias may be None (1 and 0)."""
+    """y = (x - running_mean) / sqrt(running_var + eps) * weight + bias; None stands for 1 and 0."""
     kernel = "batch_norm_inference"
     _check_input(kernel, "x", x)
     _check_channels(kernel, x, weight=weight, bias=bias)

@@ -1,7 +1,7 @@
 """Reference of the copy family: memory order, concatenation, and the gradient of a slice.
 
-These move bytes and work on arrays of any number type and of bools. Only values and shapes are defined here; the
-compiled kernels return 4-D results channels-last in memory except from `contiguous`.
+These move bytes and work on arrays of any number type and of bools. Only values and shapes are defined here;
+the compiled kernels return 4-D results channels-last in memory except from `contiguous`.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ def _check_plain(kernel: str, name: str, x) -> None:
 
 
 def contiguous(x):
-    """x itself if its memory is in C order, else a copy that is. Raises TypeError for other than numbers or bools."""
+    """x itself if its memory is in C order, else a copy that is. TypeError if not numbers or bools."""
     _check_plain("contiguous", "x", x)
     return x if x.flags.c_contiguous else x.copy(order="C")
 
@@ -30,7 +30,7 @@ def contiguous(x):
 def channels_last(x):
     """x (N, C, H, W) with memory in the order N, H, W, C: x itself if it already is, else a copy.
 
-    The shape stays (N, C, H, W). Raises TypeError for other than numbers or bools, ValueError for another rank.
+    Raises TypeError for other than numbers or bools, ValueError for another rank.
     """
     _check_plain("channels_last", "x", x)
     _check.rank("channels_last", "x", x, 4, "(N, C, H, W)")
@@ -41,8 +41,8 @@ def channels_last(x):
 def concatenate(xs, axis):
     """The arrays of the tuple or list xs joined along axis (negative counts from the end), as torch.cat.
 
-    All have one dtype and, but for that axis, one shape; at least one array, of at least one dimension. Always a
-    copy. Raises TypeError or ValueError naming the array at fault.
+    All have one dtype and, but for that axis, one shape; at least one array, of at least one dimension.
+    Always a copy. Raises TypeError or ValueError naming the array at fault.
     """
     if not isinstance(xs, (tuple, list)):
         raise TypeError(f"concatenate: xs must be a tuple or list of arrays, got {type(xs).__name__}")
@@ -55,10 +55,12 @@ def concatenate(xs, axis):
     if xs[0].ndim == 0:
         raise ValueError("concatenate: xs[0] must have at least 1 dimension, got shape ()")
     axis = _check.axis("concatenate", "axis", axis, xs[0].ndim)
+    others = [x.shape[:axis] + x.shape[axis + 1 :] for x in xs]
     for i, x in enumerate(xs):
-        if x.ndim != xs[0].ndim or any(a != b for d, (a, b) in enumerate(zip(x.shape, xs[0].shape)) if d != axis):
+        if x.ndim != xs[0].ndim or others[i] != others[0]:
             raise ValueError(
-                f"concatenate: xs[{i}] must match xs[0] except along axis {axis}, got {x.shape} and {xs[0].shape}"
+                f"concatenate: xs[{i}] must match xs[0] except along axis {axis}, "
+                f"got {x.shape} and {xs[0].shape}"
             )
     return np.concatenate(xs, axis)
 
@@ -66,8 +68,9 @@ def concatenate(xs, axis):
 def slice_backward(dy, shape, starts, steps):
     """Gradient of y = x[slices]: zeros of `shape` with dy written at the slice.
 
-    dx[starts + k * steps] = dy[k] for every index k of dy, zero elsewhere. dy, shape, starts and steps have one
-    length, the rank of x; a step may be negative but not 0. Raises ValueError if dy does not lie inside shape.
+    dx[starts + k * steps] = dy[k] for every index k of dy, zero elsewhere. dy, shape, starts and steps have
+    one length, the rank of x; a step may be negative but not 0. Raises ValueError if dy does not lie inside
+    shape.
     """
     _check_plain("slice_backward", "dy", dy)
     shape, starts, steps = tuple(shape), tuple(starts), tuple(steps)
@@ -81,7 +84,8 @@ def slice_backward(dy, shape, starts, steps):
         )
     if not inside:
         raise ValueError(
-            f"slice_backward: dy must lie inside shape, got dy {dy.shape}, shape {shape}, starts {starts}, steps {steps}"
+            f"slice_backward: dy must lie inside shape, got dy {dy.shape}, "
+            f"shape {shape}, starts {starts}, steps {steps}"
         )
     dx = np.zeros(shape, dy.dtype)
     taken = (first + np.arange(count) * step for first, count, step in zip(starts, dy.shape, steps))

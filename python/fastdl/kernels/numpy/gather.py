@@ -27,10 +27,10 @@ def _check_channels(name: str, x, channels: int) -> None:
 def gather_batch(data, index, scale, mean, std, dtype):
     """y = (data[index] * scale - mean) / std, the rows of a batch as floats.
 
-    data (R, ...) uint8, float32 or float64, index (B,) int64, y (B, ...) of dtype "float32" or "float64". mean and
-    std are float64 of shape (1,), or (C,) where C = data.shape[1] is the channel axis; std holds no 0. Computed in
-    double and rounded once; compiled kernels may round the two constants of the affine map first. Raises IndexError
-    for an index outside [0, R), TypeError or ValueError for anything else.
+    data (R, ...) uint8, float32 or float64, index (B,) int64, y (B, ...) of dtype "float32" or "float64".
+    mean and std are float64 of shape (1,), or (C,) where C = data.shape[1] is the channel axis; std holds no
+    0. Computed in double and rounded once; compiled kernels may round the two constants of the affine map
+    first. Raises IndexError for an index outside [0, R), TypeError or ValueError for anything else.
     """
     if not isinstance(data, np.ndarray):
         raise TypeError(f"{KERNEL}: data must be a NumPy array, got {type(data).__name__}")

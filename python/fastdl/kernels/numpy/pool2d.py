@@ -1,8 +1,9 @@
 """Reference of the pool2d family: maximum, average and adaptive average over windows of x (N, C, H, W).
 
-kernel_size, stride, padding, dilation, output_size and input_size are pairs (vertical, horizontal); input_size is
-the (H, W) of the forward input. Output sizes and ceil_mode follow `_geometry` (PyTorch's rules); padding is at most
-half the kernel size. Each function loops over the taps (i, j) of the window and treats all windows at once.
+kernel_size, stride, padding, dilation, output_size and input_size are pairs (vertical, horizontal);
+input_size is the (H, W) of the forward input. Output sizes and ceil_mode follow `_geometry` (PyTorch's
+rules); padding is at most half the kernel size. Each function loops over the taps (i, j) of the window and
+treats all windows at once.
 """
 
 from __future__ import annotations
@@ -36,9 +37,8 @@ def _check_input(kernel: str, x) -> None:
 def _check_window(kernel: str, kernel_size, stride, padding, dilation) -> None:
     _geometry.check_window(kernel, kernel_size, stride, padding, dilation)
     if any(2 * p > k for p, k in zip(padding, kernel_size)):
-        raise ValueError(
-            f"{kernel}: padding must be at most half of kernel_size {tuple(kernel_size)}, got {tuple(padding)}"
-        )
+        half = f"at most half of kernel_size {tuple(kernel_size)}"
+        raise ValueError(f"{kernel}: padding must be {half}, got {tuple(padding)}")
 
 
 def _check_divisor(kernel: str, divisor) -> None:
@@ -58,7 +58,7 @@ def _inside(tap: int, size: int, out: int, stride: int, padding: int, dilation: 
 
 
 def _taps(input_size, output_size, kernel_size, stride, padding, dilation):
-    """Each tap's number i * kw + j, with index tuples that pair windows of the output with pixels of the input."""
+    """Each tap's number i * kw + j and two index tuples that pair windows of the output with pixels of x."""
     rows, columns = zip(input_size, output_size, stride, padding, dilation)
     for i in range(kernel_size[0]):
         for j in range(kernel_size[1]):
@@ -69,11 +69,12 @@ def _taps(input_size, output_size, kernel_size, stride, padding, dilation):
 
 
 def max_pool2d_forward(x, kernel_size, stride, padding, dilation, ceil_mode):
-    """y[n, c, oh, ow] = the largest x[n, c, oh * sh - ph + i * dh, ow * sw - pw + j * dw]; returns (y, offsets).
+    """y[n, c, oh, ow] = max over i, j of x[n, c, oh * sh - ph + i * dh, ow * sw - pw + j * dw]; (y, offsets).
 
-    offsets holds the winner's place in its window, i * kw + j: uint8 if kh * kw <= 256, else int32. Taps in the
-    padding never win; of equal values the first in row order wins; NaN wins over all numbers, the last NaN over
-    other NaNs (PyTorch). A window with all its taps in the padding, possible with dilation, gives -inf and offset 0.
+    offsets holds the winner's place in its window, i * kw + j: uint8 if kh * kw <= 256, else int32. Taps in
+    the padding never win; of equal values the first in row order wins; NaN wins over all numbers, the last
+    NaN over other NaNs (PyTorch). A window with all its taps in the padding, possible with dilation, gives
+    -inf and offset 0.
     """
     kernel = "max_pool2d_forward"
     _check_input(kernel, x)
@@ -113,8 +114,8 @@ def _check_offsets(kernel: str, offsets, input_size, kernel_size, stride, paddin
 def max_pool2d_backward(dy, offsets, input_size, kernel_size, stride, padding, dilation):
     """dx (N, C, H, W): dy added at the pixel that won each window of `max_pool2d_forward`, zero elsewhere.
 
-    dy and offsets (N, C, OH, OW); an offset that points into the padding adds nothing. Raises ValueError if the
-    shapes do not fit together, IndexError for an offset outside [0, kh * kw).
+    dy and offsets (N, C, OH, OW); an offset that points into the padding adds nothing. Raises ValueError if
+    the shapes do not fit together, IndexError for an offset outside [0, kh * kw).
     """
     kernel = "max_pool2d_backward"
     _check_image(kernel, "dy", dy)
@@ -127,7 +128,7 @@ def max_pool2d_backward(dy, offsets, input_size, kernel_size, stride, padding, d
 
 
 def max_pool2d_indices(offsets, input_size, kernel_size, stride, padding, dilation):
-    """PyTorch's indices (N, C, OH, OW), int64: the winner's place h * W + w in its image; -1 for one in the padding."""
+    """PyTorch's indices (N, C, OH, OW), int64: the winner's place h * W + w, -1 for one in the padding."""
     kernel = "max_pool2d_indices"
     _check_offsets(kernel, offsets, input_size, kernel_size, stride, padding, dilation)
     indices = np.full(offsets.shape, -1, np.int64)
@@ -144,7 +145,7 @@ def _divisors(input_size, output_size, kernel_size, stride, padding, count_inclu
     counts = []
     for size, out, k, s, p in zip(input_size, output_size, kernel_size, stride, padding):
         first = np.arange(out) * s - p
-        last = np.minimum(first + k, size + p)  # ceil_mode: a window may hang over the padding; that part never counts
+        last = np.minimum(first + k, size + p)  # with ceil_mode a window may hang over: never counted
         if not count_include_pad:
             first, last = np.maximum(first, 0), np.minimum(last, size)
         counts.append(last - first)
@@ -154,8 +155,8 @@ def _divisors(input_size, output_size, kernel_size, stride, padding, count_inclu
 def avg_pool2d_forward(x, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override):
     """y[n, c, oh, ow] = (sum of x over the window) / divisor.
 
-    The padding adds nothing to the sum. divisor is divisor_override if not None, else the number of taps that lie in
-    the padded input (count_include_pad) or in the input itself.
+    The padding adds nothing to the sum. divisor is divisor_override if not None, else the number of taps that
+    lie in the padded input (count_include_pad) or in the input itself.
     """
     kernel = "avg_pool2d_forward"
     _check_input(kernel, x)
@@ -170,8 +171,10 @@ def avg_pool2d_forward(x, kernel_size, stride, padding, ceil_mode, count_include
     return y.astype(x.dtype)
 
 
-def avg_pool2d_backward(dy, input_size, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override):
-    """dx (N, C, H, W) of `avg_pool2d_forward`: each pixel gets the sum of dy / divisor over the windows it lies in."""
+def avg_pool2d_backward(
+    dy, input_size, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override
+):
+    """dx (N, C, H, W) of `avg_pool2d_forward`: a pixel gets dy / divisor from each of its windows."""
     kernel = "avg_pool2d_backward"
     _check_image(kernel, "dy", dy)
     _geometry.check_pair(kernel, "input_size", input_size, 1)
@@ -187,7 +190,7 @@ def avg_pool2d_backward(dy, input_size, kernel_size, stride, padding, ceil_mode,
 
 
 def _adaptive(input_size, output_size):
-    """(window, count, slices) of every adaptive window: rows floor(i * H / OH) up to ceil((i + 1) * H / OH)."""
+    """(window, count, pixels) of each adaptive window; rows floor(i H / OH) up to ceil((i + 1) H / OH)."""
     spans = [
         [slice(i * size // out, -(-(i + 1) * size // out)) for i in range(out)]
         for size, out in zip(input_size, output_size)
@@ -213,7 +216,7 @@ def adaptive_avg_pool2d_forward(x, output_size):
 
 
 def adaptive_avg_pool2d_backward(dy, input_size):
-    """dx (N, C, H, W) of `adaptive_avg_pool2d_forward`: each pixel gets dy / count from every window it lies in."""
+    """dx (N, C, H, W) of `adaptive_avg_pool2d_forward`: a pixel gets dy / count from each of its windows."""
     kernel = "adaptive_avg_pool2d_backward"
     _check_image(kernel, "dy", dy)
     _geometry.check_pair(kernel, "input_size", input_size, 1)
