@@ -12,9 +12,9 @@ REDUCTIONS = ("mean", "sum", "none")
 def cross_entropy_forward(logits, target, weight, ignore_index, label_smoothing, reduction):
     """Loss of row i with label t: sum_c q_c * (lse_i - logits[i, c]), lse_i = log(sum_c exp(logits[i, c])).
 
-    q_c = w_c * ((1 - label_smoothing) * [c == t] + label_smoothing / C), w_c = weight[c] or 1. Rows whose label
-    is ignore_index give 0. "mean" divides the sum by the sum of w_t over the rows that count (as PyTorch does;
-    NaN if there are none), "sum" adds the rows up, "none" leaves them.
+    q_c = w_c * ((1 - label_smoothing) * [c == t] + label_smoothing / C), w_c = weight[c] or 1. Rows whose
+    label is ignore_index give 0. "mean" divides the sum by the sum of w_t over the rows that count (PyTorch
+    too; NaN if there are none), "sum" adds the rows up, "none" leaves them.
 
     Args:
         logits: float32 or float64 (N, C), C at least 1.

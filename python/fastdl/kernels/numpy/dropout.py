@@ -14,8 +14,8 @@ def dropout(x, p, seed, counter):
     """y[e] = x[e] / (1 - p) if word e < floor((1 - p) * 2**32), else x[e] * 0.
 
     Word e is random_words(seed, counter, x.size)[e]. e numbers the elements in C order, except that a 4-D
-    array (N, C, H, W) is numbered in the order (N, H, W, C) of channels-last memory. p = 0 copies, p = 1 gives
-    zeros.
+    array (N, C, H, W) is numbered in the order (N, H, W, C) of channels-last memory. p = 0 copies x, p = 1
+    gives zeros.
     The gradient is the same call on dy (Srivastava et al., JMLR 15, 2014, section 4; scaled when training).
 
     Args: x: float32 or float64, any shape; p: number in [0, 1]; seed, counter: ints in [0, 2**64).

@@ -1,7 +1,7 @@
 """Element-wise losses: squared error, absolute error, binary cross-entropy with logits.
 
-Every loss reduces as torch does: "mean" and "sum" give a 0-d array, "none" the array of all terms; the mean of
-no elements is NaN. Both operands have the same shape; whoever wants broadcasting does it before.
+Every loss reduces as torch does: "mean" and "sum" give a 0-d array, "none" the array of all terms; the mean
+of no elements is NaN. Both operands have the same shape; whoever wants broadcasting does it before.
 """
 
 import numpy as np
