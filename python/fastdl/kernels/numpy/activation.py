@@ -207,6 +207,7 @@ def _like(x, result):
 
 def _check_pair(kernel, dy, name, x):
     _check.array(kernel, name, x)
+    _check.array(kernel, "dy", dy)
     _check.like(kernel, "dy", dy, name, x)
     _check.shape(kernel, "dy", dy, x.shape)
 

@@ -54,8 +54,10 @@ def cross_entropy_backward(dloss, logits, target, lse, weight, ignore_index, lab
     """
     kernel = "cross_entropy_backward"
     _check_arguments(kernel, logits, target, weight, ignore_index, label_smoothing, reduction)
+    _check.array(kernel, "dloss", dloss)
     _check.like(kernel, "dloss", dloss, "logits", logits)
     _check.shape(kernel, "dloss", dloss, target.shape if reduction == "none" else ())
+    _check.array(kernel, "lse", lse)
     _check.like(kernel, "lse", lse, "logits", logits)
     _check.shape(kernel, "lse", lse, target.shape)
     with np.errstate(all="ignore"):

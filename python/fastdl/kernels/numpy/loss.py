@@ -118,6 +118,7 @@ def _scale(dloss, x, reduction):
 
 def _check_arguments(kernel, x, target, reduction, dloss=None):
     _check.array(kernel, "x", x)
+    _check.array(kernel, "target", target)
     _check.like(kernel, "target", target, "x", x)
     _check.shape(kernel, "target", target, x.shape)
     _check.choice(kernel, "reduction", reduction, REDUCTIONS)

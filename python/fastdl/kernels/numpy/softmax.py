@@ -16,7 +16,7 @@ def softmax_forward(x, axis):
     Returns: y like x.
     Raises: TypeError if x is not a float32 or float64 array, ValueError for its rank or the axis.
     """
-    axis = _check_axis("softmax_forward", x, axis)
+    axis = _check_axis("softmax_forward", "x", x, axis)
     if x.size == 0:
         return x.copy()
     with np.errstate(all="ignore"):
@@ -31,14 +31,14 @@ def softmax_backward(dy, y, axis):
     Returns: dx like y.
     Raises: as softmax_forward; ValueError if the shapes differ.
     """
-    axis = _check_axis("softmax_backward", y, axis, dy)
+    axis = _check_pair("softmax_backward", dy, y, axis)
     with np.errstate(all="ignore"):
         return y * (dy - (dy * y).sum(axis, keepdims=True))
 
 
 def log_softmax_forward(x, axis):
     """y = x - m - log(sum(exp(x - m))) along axis, m the maximum there; arguments as in softmax_forward."""
-    axis = _check_axis("log_softmax_forward", x, axis)
+    axis = _check_axis("log_softmax_forward", "x", x, axis)
     if x.size == 0:
         return x.copy()
     with np.errstate(all="ignore"):
@@ -48,17 +48,21 @@ def log_softmax_forward(x, axis):
 
 def log_softmax_backward(dy, y, axis):
     """dx = dy - exp(y) * sum(dy) along axis. Arguments as in softmax_backward, y from log_softmax_forward."""
-    axis = _check_axis("log_softmax_backward", y, axis, dy)
+    axis = _check_pair("log_softmax_backward", dy, y, axis)
     with np.errstate(all="ignore"):
         return dy - np.exp(y) * dy.sum(axis, keepdims=True)
 
 
-def _check_axis(kernel, x, axis, dy=None):
-    name = "x" if dy is None else "y"
+def _check_axis(kernel, name, x, axis):
     _check.array(kernel, name, x)
     if x.ndim == 0:
         raise ValueError(f"{kernel}: {name} must have at least 1 dimension, got shape ()")
-    if dy is not None:
-        _check.like(kernel, "dy", dy, name, x)
-        _check.shape(kernel, "dy", dy, x.shape)
     return _check.axis(kernel, "axis", axis, x.ndim)
+
+
+def _check_pair(kernel, dy, y, axis):
+    axis = _check_axis(kernel, "y", y, axis)
+    _check.array(kernel, "dy", dy)
+    _check.like(kernel, "dy", dy, "y", y)
+    _check.shape(kernel, "dy", dy, y.shape)
+    return axis
