@@ -1,8 +1,9 @@
 """Element-wise arithmetic, comparisons and in-place updates.
 
-All float operands of a call are float32 or float64 and share the dtype. Binary operations broadcast as NumPy does; the
-result is a new array. Division by zero, logarithms of negatives and overflow give inf or NaN without a warning, as in
-PyTorch. Errors: TypeError for an operand that is not such an array, ValueError for shapes that don't broadcast.
+All float operands of a call are float32 or float64 and share the dtype. Binary operations broadcast as NumPy
+does; the result is a new array. Division by zero, logarithms of negatives and overflow give inf or NaN
+without a warning, as in PyTorch. Errors: TypeError for an operand that is not such an array, ValueError for
+shapes that don't broadcast.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ __all__ = [
 
 def _operands(kernel: str, a, b) -> None:
     check.array(kernel, "a", a)
+    check.array(kernel, "b", b)
     check.like(kernel, "b", b, "a", a)
     try:
         np.broadcast_shapes(a.shape, b.shape)
@@ -116,9 +118,8 @@ def where(condition, a, b):
     try:
         np.broadcast_shapes(condition.shape, a.shape, b.shape)
     except ValueError:
-        raise ValueError(
-            f"where: condition must broadcast with a and b, got shape {condition.shape}, a {a.shape}, b {b.shape}"
-        ) from None
+        shapes = f"got shape {condition.shape}, a {a.shape}, b {b.shape}"
+        raise ValueError(f"where: condition must broadcast with a and b, {shapes}") from None
     return np.where(condition, a, b)
 
 
@@ -174,6 +175,7 @@ def clip(x, low, high):
 def accumulate(out, x):
     """out += x, in place; x has the shape and dtype of out, which must be writeable.  Returns None."""
     check.array("accumulate", "out", out)
+    check.array("accumulate", "x", x)
     check.like("accumulate", "x", x, "out", out)
     check.shape("accumulate", "x", x, out.shape)
     check.writeable("accumulate", "out", out)
@@ -182,7 +184,9 @@ def accumulate(out, x):
 
 
 def scale(x, factor):
-    """x *= factor, in place; factor is a number, rounded to the dtype of x, which must be writeable.  Returns None."""
+    """x *= factor, in place; factor is a number, rounded to the dtype of x, which must be writeable.  Returns
+    None.
+    """
     check.array("scale", "x", x)
     check.writeable("scale", "x", x)
     with np.errstate(all="ignore"):

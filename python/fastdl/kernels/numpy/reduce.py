@@ -1,9 +1,9 @@
 """Reductions: sums, means, extrema and their gradients.
 
-x is float32 or float64 of any shape. `axes` is a tuple of axes (negative ones count from the end) or None for all;
-`axis` is one axis or None. Sums are accumulated in double and rounded once. Among equal extrema the first wins, and a
-NaN wins over every number (PyTorch, NumPy). Errors: TypeError for the kind or dtype of an array, ValueError for an axis
-out of range or named twice, and for an extremum over no elements.
+x is float32 or float64 of any shape. `axes` is a tuple of axes (negative ones count from the end) or None for
+all; `axis` is one axis or None. Sums are accumulated in double and rounded once. Among equal extrema the
+first wins, and a NaN wins over every number (PyTorch, NumPy). Errors: TypeError for the kind or dtype of an
+array, ValueError for an axis out of range or named twice, and for an extremum over no elements.
 """
 
 from __future__ import annotations
@@ -68,8 +68,8 @@ def _extremum(kernel: str, argument, x, axis, keepdims) -> tuple:
 def max(x, axis, keepdims):
     """(values, index): the largest elements along axis and where they are, int64.
 
-    axis None: the largest element of all and its index in C order.  values and index have the shape of x without the
-    axis, or with size 1 there (keepdims).
+    axis None: the largest element of all and its index in C order.  values and index have the shape of x
+    without the axis, or with size 1 there (keepdims).
     """
     return _extremum("max", np.argmax, x, axis, keepdims)
 
@@ -92,7 +92,9 @@ def argmin(x, axis):
 
 
 def sum_to(x, shape):
-    """The gradient of broadcasting `shape` to x.shape: x summed over the axes that broadcasting added or stretched."""
+    """The gradient of broadcasting `shape` to x.shape: x summed over the axes that broadcasting added or
+    stretched.
+    """
     check.array("sum_to", "x", x)
     lead = x.ndim - len(shape)
     if lead < 0 or builtins.any(have != want != 1 for have, want in zip(x.shape[lead:], shape)):
@@ -112,12 +114,14 @@ def sum_squares(x):
 def max_backward(dy, index, shape, axis):
     """dx of shape `shape`: zeros except dx[index along axis] = dy; the gradient of `max` and `min`.
 
-    dy and index (int64 or int32) have one shape: `shape` without the axis, or with size 1 there.  axis None: index is
-    the one index in C order.  IndexError for an index out of range.
+    dy and index (int64 or int32) have one shape: `shape` without the axis, or with size 1 there.  axis None:
+    index is the one index in C order.  IndexError for an index out of range.
     """
     check.array("max_backward", "dy", dy)
     check.integers("max_backward", "index", index)
-    ndim = len(shape)
+    shape, ndim = tuple(shape), len(shape)
+    if builtins.any(n < 0 for n in shape):
+        raise ValueError(f"max_backward: shape must be at least 0, got {shape}")
     if axis is not None:
         axis = check.axis("max_backward", "axis", axis, ndim)
     kept = (1,) * ndim if axis is None else tuple(1 if a == axis else n for a, n in enumerate(shape))

@@ -14,15 +14,16 @@ def rmsprop_step(param, grad, square_avg, grad_avg, buf, lr, alpha, eps, weight_
 
         g = grad + weight_decay * param
         square_avg = alpha * square_avg + (1 - alpha) * g**2
-        grad_avg = grad_avg + (1 - alpha) * (g - grad_avg)               only if grad_avg is given ("centered")
-        d = sqrt(max(square_avg - grad_avg**2, 0)) + eps                 or sqrt(square_avg) + eps
-        buf = momentum * buf + g / d;  param = param - lr * buf          or param - lr * g / d if momentum is 0
+        grad_avg = grad_avg + (1 - alpha) * (g - grad_avg)           only if grad_avg is given ("centered")
+        d = sqrt(max(square_avg - grad_avg**2, 0)) + eps             or sqrt(square_avg) + eps
+        buf = momentum * buf + g / d;  param = param - lr * buf      or param - lr * g / d if momentum is 0
 
-    param, grad, square_avg, grad_avg, buf: contiguous float arrays (n) of one dtype that share no memory; grad_avg may
-    be None, and buf too when momentum is 0 (it is left alone then).  The maximum with 0 is ours: rounding can make the
-    centered variance negative, which gives NaN in PyTorch.  lr finite; alpha in [0, 1]; eps, weight_decay, momentum at
-    least 0.  Returns None.  Errors: TypeError for the kind or dtype of an array, ValueError for a shape, layout or
-    hyper-parameter.  Source: Tieleman and Hinton 2012, lecture 6e; centered: Graves 2013, arXiv:1308.0850.
+    param, grad, square_avg, grad_avg, buf: contiguous float arrays (n) of one dtype that share no memory;
+    grad_avg may be None, and buf too when momentum is 0 (it is left alone then).  The maximum with 0 is ours:
+    rounding can make the centered variance negative, which gives NaN in PyTorch.  lr finite; alpha in [0, 1];
+    eps, weight_decay, momentum at least 0.  Returns None.  Errors: TypeError for the kind or dtype of an
+    array, ValueError for a shape, layout or hyper-parameter.  Source: Tieleman and Hinton 2012, lecture 6e;
+    centered: Graves 2013, arXiv:1308.0850.
     """
     name = "rmsprop_step"
     check.flat(name, "param", param, "param", param)

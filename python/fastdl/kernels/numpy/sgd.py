@@ -17,10 +17,11 @@ def sgd_step(param, grad, buf, lr, momentum, dampening, weight_decay, nesterov, 
         g = g + momentum * buf if nesterov else buf                      only if momentum is not 0
         param = param - lr * g
 
-    param, grad, buf: contiguous float arrays (n) of one dtype that share no memory; buf may be None when momentum is 0
-    and is left alone then.  lr finite; momentum, weight_decay at least 0; dampening finite.  Returns None.
-    Errors: TypeError for the kind or dtype of an array, ValueError for a shape, layout or hyper-parameter.
-    Source: Sutskever et al. 2013, "On the importance of initialization and momentum in deep learning"; PyTorch's form.
+    param, grad, buf: contiguous float arrays (n) of one dtype that share no memory; buf may be None when
+    momentum is 0 and is left alone then.  lr finite; momentum, weight_decay at least 0; dampening finite.
+    Returns None. Errors: TypeError for the kind or dtype of an array, ValueError for a shape, layout or
+    hyper-parameter. Source: Sutskever et al. 2013, "On the importance of initialization and momentum in deep
+    learning"; PyTorch's form.
     """
     check.flat("sgd_step", "param", param, "param", param)
     check.flat("sgd_step", "grad", grad, "param", param)
