@@ -1,0 +1,303 @@
+#include "bindings/array.h"
+
+#include "cpu/memory.h"
+
+namespace fastdl::bind {
+
+namespace {
+
+using py::detail::array_proxy;
+using py::detail::npy_api;
+
+constexpr int kAligned = 0x0100;  // NPY_ARRAY_ALIGNED
+constexpr int kCContiguous = 0x0001;
+constexpr int kWriteable = 0x0400;
+
+std::string type_name(const py::handle& x) { return py::str(py::type::of(x).attr("__name__")); }
+
+// The dtype in native byte order, or false.
+bool native_dtype(const py::dtype& type, DType* dtype) {
+  const char order = type.byteorder();
+  if (order != '=' && order != '|') return false;
+  const char kind = type.kind();
+  const py::ssize_t size = type.itemsize();
+  if (kind == 'f' && size == 4)
+    *dtype = DType::f32;
+  else if (kind == 'f' && size == 8)
+    *dtype = DType::f64;
+  else if (kind == 'i' && size == 4)
+    *dtype = DType::i32;
+  else if (kind == 'i' && size == 8)
+    *dtype = DType::i64;
+  else if (kind == 'u' && size == 1)
+    *dtype = DType::u8;
+  else if (kind == 'b')
+    *dtype = DType::b8;
+  else
+    return false;
+  return true;
+}
+
+py::array expect_array(const char* kernel, const char* name, const py::handle& x) {
+  if (!py::isinstance<py::array>(x))
+    check::fail_type(kernel, std::string(name) + " must be a NumPy array, got " + type_name(x));
+  py::array a = py::reinterpret_borrow<py::array>(x);
+  if (a.ndim() > kMaxDims)
+    check::fail_value(kernel, std::string(name) + " must have at most 8 dimensions, got " + std::to_string(a.ndim()));
+  return a;
+}
+
+View make_view(const py::array& a, DType dtype) {
+  View view;
+  view.data = array_proxy(a.ptr())->data;
+  view.dtype = dtype;
+  view.ndim = static_cast<int>(a.ndim());
+  const py::ssize_t item = a.itemsize();
+  for (int d = 0; d < view.ndim; ++d) {
+    view.shape[d] = a.shape(d);
+    view.strides[d] = a.strides(d) / item;
+  }
+  return view;
+}
+
+py::array copy_contiguous(const py::array& a) {
+  PyObject* copy = npy_api::get().PyArray_FromAny_(a.ptr(), nullptr, 0, 0, kCContiguous | kAligned, nullptr);
+  if (copy == nullptr) throw py::error_already_set();
+  return py::reinterpret_steal<py::array>(copy);
+}
+
+DType expect_float(const char* kernel, const char* name, const py::array& a) {
+  DType dtype;
+  const py::dtype type = a.dtype();
+  if (!native_dtype(type, &dtype) || (dtype != DType::f32 && dtype != DType::f64))
+    check::fail_type(kernel, std::string(name) + " must be float32 or float64, got " + std::string(py::str(type)));
+  return dtype;
+}
+
+int flags_of(const py::array& a) { return a.flags(); }
+
+bool is_contiguous(const py::array& a) {
+  return (flags_of(a) & (kCContiguous | kAligned)) == (kCContiguous | kAligned);
+}
+
+// Do the strides match a dense array whose dimensions nest in this order, outermost first?
+bool nests(const View& view, const int* order) {
+  std::int64_t expected = 1;
+  for (int i = view.ndim - 1; i >= 0; --i) {
+    const int d = order[i];
+    if (view.shape[d] != 1 && view.strides[d] != expected) return false;
+    expected *= view.shape[d];
+  }
+  return true;
+}
+
+bool dense_in_some_order(const View& view) {
+  int order[kMaxDims];
+  for (int d = 0; d < view.ndim; ++d) {  // insertion sort by stride, largest first
+    int i = d;
+    for (; i > 0 && view.strides[order[i - 1]] < view.strides[d]; --i) order[i] = order[i - 1];
+    order[i] = d;
+  }
+  return nests(view, order);
+}
+
+bool strides_are_whole(const py::array& a) {
+  for (int d = 0; d < a.ndim(); ++d)
+    if (a.strides(d) % a.itemsize() != 0) return false;
+  return (flags_of(a) & kAligned) != 0;
+}
+
+Input take_contiguous(const py::array& a, DType dtype) {
+  py::array owner = is_contiguous(a) ? a : copy_contiguous(a);
+  View view = make_view(owner, dtype);
+  return {std::move(owner), view};
+}
+
+py::dtype numpy_dtype(DType dtype) {
+  switch (dtype) {
+    case DType::f64:
+      return py::dtype::of<double>();
+    case DType::i32:
+      return py::dtype::of<std::int32_t>();
+    case DType::i64:
+      return py::dtype::of<std::int64_t>();
+    case DType::u8:
+      return py::dtype::of<std::uint8_t>();
+    case DType::b8:
+      return py::dtype::of<bool>();
+    default:
+      return py::dtype::of<float>();
+  }
+}
+
+std::int64_t item_size(DType dtype) {
+  switch (dtype) {
+    case DType::f32:
+    case DType::i32:
+      return 4;
+    case DType::u8:
+    case DType::b8:
+      return 1;
+    default:
+      return 8;
+  }
+}
+
+// A new array over reusable memory, its dimensions nested in this order.
+Output empty_ordered(DType dtype, const std::int64_t* shape, int ndim, const int* order) {
+  Output output;
+  View& view = output.view;
+  view.dtype = dtype;
+  view.ndim = ndim;
+  std::int64_t count = 1;
+  for (int i = ndim - 1; i >= 0; --i) {
+    const int d = order[i];
+    view.shape[d] = shape[d];
+    view.strides[d] = count;
+    if (__builtin_mul_overflow(count, shape[d] > 0 ? shape[d] : 1, &count) || count > (std::int64_t{1} << 46))
+      throw ValueError("result of shape " + check::shape_string(shape, ndim) + " is too large");
+  }
+  for (int d = 0; d < ndim; ++d)
+    if (shape[d] == 0) count = 0;
+  const std::int64_t item = item_size(dtype);
+  view.data = cached_alloc(static_cast<std::size_t>(count * item));
+  py::capsule owner(view.data, [](void* memory) { cached_free(memory); });
+  std::array<py::ssize_t, kMaxDims> strides{}, extents{};
+  for (int d = 0; d < ndim; ++d) {
+    extents[static_cast<std::size_t>(d)] = shape[d];
+    strides[static_cast<std::size_t>(d)] = view.strides[d] * item;
+  }
+  output.array = py::array(numpy_dtype(dtype), py::array::ShapeContainer(extents.begin(), extents.begin() + ndim),
+                           py::array::StridesContainer(strides.begin(), strides.begin() + ndim), view.data, owner);
+  return output;
+}
+
+constexpr int kCOrder[kMaxDims] = {0, 1, 2, 3, 4, 5, 6, 7};
+constexpr int kChannelsLast[kMaxDims] = {0, 2, 3, 1};
+
+}  // namespace
+
+Input any_dtype(const char* kernel, const char* name, const py::handle& x) {
+  py::array a = expect_array(kernel, name, x);
+  DType dtype;
+  const py::dtype type = a.dtype();
+  if (!native_dtype(type, &dtype))
+    check::fail_type(kernel, std::string(name) + " has the unsupported dtype " + std::string(py::str(type)));
+  if (!strides_are_whole(a)) a = copy_contiguous(a);
+  View view = make_view(a, dtype);
+  return {std::move(a), view};
+}
+
+Input strided(const char* kernel, const char* name, const py::handle& x) {
+  py::array a = expect_array(kernel, name, x);
+  const DType dtype = expect_float(kernel, name, a);
+  if (!strides_are_whole(a)) a = copy_contiguous(a);
+  View view = make_view(a, dtype);
+  return {std::move(a), view};
+}
+
+Input contiguous(const char* kernel, const char* name, const py::handle& x) {
+  const py::array a = expect_array(kernel, name, x);
+  return take_contiguous(a, expect_float(kernel, name, a));
+}
+
+Input optional_contiguous(const char* kernel, const char* name, const py::handle& x) {
+  return x.is_none() ? Input{} : contiguous(kernel, name, x);
+}
+
+Input activation(const char* kernel, const char* name, const py::handle& x) {
+  py::array a = expect_array(kernel, name, x);
+  const DType dtype = expect_float(kernel, name, a);
+  if (a.ndim() != 4) return take_contiguous(a, dtype);
+  if (strides_are_whole(a)) {
+    View view = make_view(a, dtype);
+    if (nests(view, kChannelsLast)) return {std::move(a), view};
+  }
+  const py::array nhwc = copy_contiguous(a.attr("transpose")(0, 2, 3, 1).cast<py::array>());
+  py::array back = nhwc.attr("transpose")(0, 3, 1, 2).cast<py::array>();
+  View view = make_view(back, dtype);
+  return {std::move(back), view};
+}
+
+Input dense(const char* kernel, const char* name, const py::handle& x) {
+  py::array a = expect_array(kernel, name, x);
+  const DType dtype = expect_float(kernel, name, a);
+  if (strides_are_whole(a)) {
+    View view = make_view(a, dtype);
+    if (dense_in_some_order(view)) return {std::move(a), view};
+  }
+  return take_contiguous(copy_contiguous(a), dtype);
+}
+
+Input integers(const char* kernel, const char* name, const py::handle& x) {
+  const py::array a = expect_array(kernel, name, x);
+  DType dtype;
+  const py::dtype type = a.dtype();
+  if (!native_dtype(type, &dtype) || (dtype != DType::i32 && dtype != DType::i64))
+    check::fail_type(kernel, std::string(name) + " must be int32 or int64, got " + std::string(py::str(type)));
+  return take_contiguous(a, dtype);
+}
+
+Input in_place(const char* kernel, const char* name, const py::handle& x) {
+  const py::array a = expect_array(kernel, name, x);
+  const DType dtype = expect_float(kernel, name, a);
+  if (!is_contiguous(a) || (flags_of(a) & kWriteable) == 0)
+    check::fail_value(kernel, std::string(name) + " must be contiguous and writeable, as it is changed in place");
+  return {a, make_view(a, dtype)};
+}
+
+Input optional_in_place(const char* kernel, const char* name, const py::handle& x) {
+  return x.is_none() ? Input{} : in_place(kernel, name, x);
+}
+
+Output empty(DType dtype, const std::int64_t* shape, int ndim) { return empty_ordered(dtype, shape, ndim, kCOrder); }
+
+Output empty(DType dtype, std::initializer_list<std::int64_t> shape) {
+  return empty(dtype, shape.begin(), static_cast<int>(shape.size()));
+}
+
+Output empty_activation(DType dtype, const std::int64_t* shape, int ndim) {
+  return empty_ordered(dtype, shape, ndim, ndim == 4 ? kChannelsLast : kCOrder);
+}
+
+Output empty_activation(DType dtype, std::initializer_list<std::int64_t> shape) {
+  return empty_activation(dtype, shape.begin(), static_cast<int>(shape.size()));
+}
+
+Output empty_like(const View& x, DType dtype) {
+  int order[kMaxDims];
+  for (int d = 0; d < x.ndim; ++d) {
+    int i = d;
+    for (; i > 0 && x.strides[order[i - 1]] < x.strides[d]; --i) order[i] = order[i - 1];
+    order[i] = d;
+  }
+  return empty_ordered(dtype, x.shape, x.ndim, order);
+}
+
+Output empty_like(const View& x) { return empty_like(x, x.dtype); }
+
+py::array scalar(DType dtype, double value) {
+  Output output = empty(dtype, {});
+  if (dtype == DType::f64)
+    *output.view.as<double>() = value;
+  else
+    *output.view.as<float>() = static_cast<float>(value);
+  return output.array;
+}
+
+Pair pair(const char* kernel, const char* name, const py::handle& value, std::int64_t minimum) {
+  Pair result;
+  try {
+    const auto both = py::cast<py::tuple>(value);
+    if (!py::isinstance<py::tuple>(value) || both.size() != 2 || !PyIndex_Check(both[0].ptr()) ||
+        !PyIndex_Check(both[1].ptr()))
+      throw py::cast_error();
+    result = {both[0].cast<std::int64_t>(), both[1].cast<std::int64_t>()};
+  } catch (const py::cast_error&) {
+    check::fail_type(kernel, std::string(name) + " must be a pair of ints, got " + std::string(py::repr(value)));
+  }
+  check::pair(kernel, name, result, minimum);
+  return result;
+}
+
+}  // namespace fastdl::bind

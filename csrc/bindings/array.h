@@ -1,0 +1,92 @@
+// Between Python and kernels: an argument becomes a checked view (kept alive by its owner), a result becomes an array.
+//
+// Messages are those of python/fastdl/kernels/numpy/_check.py. No arithmetic here.
+#pragma once
+#include <pybind11/numpy.h>
+#include <pybind11/pybind11.h>
+
+#include <array>
+#include <initializer_list>
+#include <optional>
+
+#include "core/check.h"
+#include "core/view.h"
+
+namespace fastdl::bind {
+
+namespace py = pybind11;
+using check::Pair;
+
+// An array argument: the view and the object that owns its memory until the call is over.
+struct Input {
+  py::object owner;
+  View view;
+  operator const View&() const { return view; }
+  explicit operator bool() const { return static_cast<bool>(view); }
+};
+
+// float32 or float64, strides as they are (aligned, multiples of the item size; copied once where they aren't).
+Input strided(const char* kernel, const char* name, const py::handle& x);
+// float32 or float64, C-contiguous; copied once where it isn't.
+Input contiguous(const char* kernel, const char* name, const py::handle& x);
+// The same, or None: an absent view.
+Input optional_contiguous(const char* kernel, const char* name, const py::handle& x);
+// float32 or float64; a 4-D array comes channels-last in memory (NCHW in shape), any other rank C-contiguous.
+Input activation(const char* kernel, const char* name, const py::handle& x);
+// float32 or float64, dense in some order of dimensions (C, channels-last, transposed ...); copied to C order
+// otherwise.
+Input dense(const char* kernel, const char* name, const py::handle& x);
+// int32 or int64, C-contiguous.
+Input integers(const char* kernel, const char* name, const py::handle& x);
+// An array that the kernel changes: float, C-contiguous and writeable, never copied.
+Input in_place(const char* kernel, const char* name, const py::handle& x);
+Input optional_in_place(const char* kernel, const char* name, const py::handle& x);
+// A view of any array in the dtypes of DType without dtype check; TypeError for another dtype or kind.
+Input any_dtype(const char* kernel, const char* name, const py::handle& x);
+
+// A new array that the kernel fills.
+struct Output {
+  py::array array;
+  View view;
+};
+
+Output empty(DType dtype, const std::int64_t* shape, int ndim);
+Output empty(DType dtype, std::initializer_list<std::int64_t> shape);
+// 4-D: channels-last in memory; other ranks: C-contiguous.
+Output empty_activation(DType dtype, const std::int64_t* shape, int ndim);
+Output empty_activation(DType dtype, std::initializer_list<std::int64_t> shape);
+// The shape and dense memory order of x.
+Output empty_like(const View& x);
+Output empty_like(const View& x, DType dtype);
+py::array scalar(DType dtype, double value);  // a 0-d array
+
+// A tuple of two ints, each at least `minimum`.
+Pair pair(const char* kernel, const char* name, const py::handle& value, std::int64_t minimum);
+// A tuple of N bools.
+template <int N>
+std::array<bool, N> need(const char* kernel, const py::handle& value) {
+  std::array<bool, N> flags{};
+  if (!py::isinstance<py::tuple>(value) || py::len(value) != N)
+    check::fail_type(kernel,
+                     "need must be a tuple of " + std::to_string(N) + " bools, got " + std::string(py::repr(value)));
+  for (int i = 0; i < N; ++i) flags[static_cast<std::size_t>(i)] = value[py::int_(i)].cast<bool>();
+  return flags;
+}
+
+inline py::object result(const std::optional<Output>& output) {
+  return output ? py::object(output->array) : py::object(py::none());
+}
+inline View view_of(const std::optional<Output>& output) { return output ? output->view : View{}; }
+
+// Runs a kernel call, with the GIL released when there is enough work (in elements or multiply-adds) to let others run.
+template <class F>
+void run(std::int64_t work, F&& f) {
+  if (work < 32768) {
+    f();
+  } else {
+    py::gil_scoped_release release;
+    f();
+  }
+}
+
+}  // namespace fastdl::bind

@@ -1,0 +1,16 @@
+// One function per kernel family adds its kernels to the module.
+#pragma once
+#include <pybind11/pybind11.h>
+
+#define FASTDL_FAMILIES(X)                                                                                           \
+  X(gemm)                                                                                                            \
+  X(linear) X(im2col) X(conv2d) X(pool2d) X(batch_norm) X(activation) X(softmax) X(cross_entropy) X(loss) X(dropout) \
+      X(embedding) X(gather) X(elementwise) X(reduce) X(copy) X(sgd) X(rmsprop) X(adam) X(philox)
+
+namespace fastdl::bind {
+
+#define FASTDL_DECLARE(family) void add_##family(pybind11::module_& m);
+FASTDL_FAMILIES(FASTDL_DECLARE)
+#undef FASTDL_DECLARE
+
+}  // namespace fastdl::bind

@@ -1,0 +1,56 @@
+// A view: pointer, dtype, shape and strides of one array. It owns nothing; whoever made it keeps the memory alive.
+//
+// Dimension letters used in every contract: n batch, c input channels, o output channels or features, i input features,
+// h/w image size, oh/ow output image size, kh/kw kernel size, m/n/k GEMM sizes.
+//
+// Everything here is force-inlined: this header is compiled once per instruction set, and a copy that the linker shared
+// between them could carry instructions that the machine lacks.
+#pragma once
+#include <cstdint>
+
+#define FASTDL_INLINE __attribute__((always_inline)) inline
+
+namespace fastdl {
+
+enum class DType : std::int8_t { f32, f64, i32, i64, u8, b8 };
+
+constexpr int kMaxDims = 8;
+
+struct View {
+  void* data = nullptr;
+  DType dtype = DType::f32;
+  int ndim = -1;  // -1: absent (None in Python)
+  std::int64_t shape[kMaxDims] = {};
+  std::int64_t strides[kMaxDims] = {};  // in elements
+
+  FASTDL_INLINE explicit operator bool() const { return ndim >= 0; }
+  template <class T>
+  FASTDL_INLINE T* as() const {
+    return static_cast<T*>(data);
+  }
+  FASTDL_INLINE std::int64_t size() const {
+    std::int64_t count = 1;
+    for (int d = 0; d < ndim; ++d) count *= shape[d];
+    return count;
+  }
+};
+
+// Calls f(float{}) or f(double{}) by dtype; checks have made sure that it is one of the two.
+template <class F>
+FASTDL_INLINE void with_float(DType dtype, F&& f) {
+  if (dtype == DType::f64)
+    f(double{});
+  else
+    f(float{});
+}
+
+// Calls f(std::int32_t{}) or f(std::int64_t{}) by dtype, for index arrays.
+template <class F>
+FASTDL_INLINE void with_index(DType dtype, F&& f) {
+  if (dtype == DType::i64)
+    f(std::int64_t{});
+  else
+    f(std::int32_t{});
+}
+
+}  // namespace fastdl

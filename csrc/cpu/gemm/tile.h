@@ -1,0 +1,122 @@
+// The micro-kernel: an MR x NR tile of C held in registers while k runs.
+//
+//   acc[i][j] = sum over taps t and k of  A_t[i][k] * B[t * kc + k][j]
+//
+// Per k it loads NV vectors of B and broadcasts MR values of A: with AVX-512 that is 28 accumulators, 2 loads and 14
+// broadcasts for 28 fused multiply-adds, which keeps both FMA ports busy. Rows of A come in two forms:
+//   rows     one pointer per row, k contiguous: plain row-major operands need no packing, and a convolution passes the
+//            address of each output pixel's input for each tap (indirect GEMM, Dukhan 2019, arXiv:1907.02129)
+//   columns  one base, row index contiguous, lda between k's: transposed operands and packed panels
+// B is read with NR contiguous values per k: a packed panel (ldb = NR) or a row-major operand (ldb = its row length).
+// The tile leaves with its epilogue: bias added, or the old contents of C.
+#pragma once
+#include "cpu/simd.h"
+
+namespace fastdl::cpu::FASTDL_ISA {
+
+template <class T>
+struct TileSize {
+  static constexpr int rows = FASTDL_ISA_LEVEL == 2 ? 14 : 6;
+  static constexpr int vectors = 2;
+  static constexpr int cols = vectors * kLanes<T>;
+};
+
+template <class T>
+struct TileArgs {
+  int64_t kc;                      // length of k per tap
+  int64_t taps = 1;                // A_t for t < taps
+  const T* const* rows = nullptr;  // [taps][row_step] pointers, or nullptr: columns
+  int64_t row_step = 0;
+  const T* a = nullptr;
+  int64_t lda = 0;
+  const T* b;
+  int64_t ldb;
+  T* c;
+  int64_t ldc;
+  int64_t cols;     // valid columns, at most NR
+  const T* bias;    // [cols] or nullptr
+  bool accumulate;  // C += instead of C =
+};
+
+template <class T, int MR, int NV>
+FASTDL_INLINE void tile_store(const TileArgs<T>& t, Vec<T> (&acc)[MR][NV]) {
+  constexpr int W = kLanes<T>;
+  if (t.cols == NV * W) {
+    for (int v = 0; v < NV; ++v) {
+      const Vec<T> bias = t.bias ? load(t.bias + v * W) : Vec<T>{};
+#pragma GCC unroll 14
+      for (int i = 0; i < MR; ++i) {
+        T* c = t.c + i * t.ldc + v * W;
+        Vec<T> value = acc[i][v] + bias;
+        if (t.accumulate) value += load(c);
+        store(c, value);
+      }
+    }
+    return;
+  }
+  for (int v = 0; v < NV; ++v) {
+    const int64_t count = min_of(t.cols - v * W, W);
+    if (count <= 0) break;
+    const Vec<T> bias = t.bias ? load_part(t.bias + v * W, count) : Vec<T>{};
+#pragma GCC unroll 14
+    for (int i = 0; i < MR; ++i) {
+      T* c = t.c + i * t.ldc + v * W;
+      Vec<T> value = acc[i][v] + bias;
+      if (t.accumulate) value += load_part(c, count);
+      store_part(c, value, count);
+    }
+  }
+}
+
+template <class T, int MR, int NV, bool kRows>
+void tile(const TileArgs<T>& t) {
+  constexpr int W = kLanes<T>;
+  Vec<T> acc[MR][NV] = {};
+  const T* b = t.b;
+  for (int64_t tap = 0; tap < t.taps; ++tap) {
+    const T* row[MR];
+    const T* a = t.a;
+    if constexpr (kRows) {
+#pragma GCC unroll 14
+      for (int i = 0; i < MR; ++i) row[i] = t.rows[tap * t.row_step + i];
+    }
+    for (int64_t k = 0; k < t.kc; ++k) {
+      Vec<T> bv[NV];
+#pragma GCC unroll 2
+      for (int v = 0; v < NV; ++v) bv[v] = load(b + v * W);
+#pragma GCC unroll 14
+      for (int i = 0; i < MR; ++i) {
+        const Vec<T> av = splat(kRows ? row[i][k] : a[i]);
+#pragma GCC unroll 2
+        for (int v = 0; v < NV; ++v) acc[i][v] += av * bv[v];
+      }
+      b += t.ldb;
+      if constexpr (!kRows) a += t.lda;
+    }
+  }
+  tile_store<T, MR, NV>(t, acc);
+}
+
+template <class T>
+using TileFunction = void (*)(const TileArgs<T>&);
+
+// One instance per row count and width, so that the last rows and columns of a matrix do not pay for a full tile.
+template <class T, bool kRows, int NV, int MR>
+FASTDL_INLINE TileFunction<T> find_tile(int rows) {
+  if constexpr (MR == 1)
+    return &tile<T, 1, NV, kRows>;
+  else
+    return rows == MR ? &tile<T, MR, NV, kRows> : find_tile<T, kRows, NV, MR - 1>(rows);
+}
+
+template <class T>
+FASTDL_INLINE void run_tile(const TileArgs<T>& t, int rows) {
+  constexpr int MR = TileSize<T>::rows;
+  const bool narrow = t.cols <= kLanes<T>;
+  if (t.rows)
+    (narrow ? find_tile<T, true, 1, MR>(rows) : find_tile<T, true, 2, MR>(rows))(t);
+  else
+    (narrow ? find_tile<T, false, 1, MR>(rows) : find_tile<T, false, 2, MR>(rows))(t);
+}
+
+}  // namespace fastdl::cpu::FASTDL_ISA

@@ -1,0 +1,81 @@
+// Memory that is used again and again: scratch of kernels and arrays that kernels return.
+//
+// A training step asks for the same sizes over and over. Fresh memory from the system costs a page fault for each 4 KiB
+// (2 ms for a 10 MB activation on the machine this was measured on), so freed blocks wait in lists by size class and go
+// back to the system only past kKeep bytes.
+#include <cstdlib>
+#include <mutex>
+#include <new>
+#include <unordered_map>
+#include <vector>
+
+#include "core/parallel.h"
+#include "cpu/memory.h"
+
+namespace fastdl {
+
+namespace {
+
+constexpr std::size_t kHeader = 64;                    // keeps the block aligned; holds its size class
+constexpr std::size_t kKeep = std::size_t{512} << 20;  // bytes kept at most
+
+struct Cache {
+  std::mutex mutex;
+  std::unordered_map<std::size_t, std::vector<void*>> free;
+  std::size_t kept = 0;
+};
+
+Cache& cache() {
+  static Cache* const instance = new Cache;  // never destroyed: arrays may be freed after static destruction
+  return *instance;
+}
+
+// Classes step by an eighth of a power of two: at most 12.5 % is wasted.
+std::size_t size_class(std::size_t bytes) {
+  if (bytes < 512) return (bytes + 63) / 64 * 64;
+  const std::size_t step = (std::size_t{1} << (63 - __builtin_clzll(bytes))) / 8;
+  return (bytes + step - 1) / step * step;
+}
+
+}  // namespace
+
+void* cached_alloc(std::size_t bytes) {
+  const std::size_t size = size_class(bytes ? bytes : 1);
+  {
+    Cache& c = cache();
+    std::lock_guard<std::mutex> lock(c.mutex);
+    auto found = c.free.find(size);
+    if (found != c.free.end() && !found->second.empty()) {
+      void* block = found->second.back();
+      found->second.pop_back();
+      c.kept -= size;
+      return static_cast<char*>(block) + kHeader;
+    }
+  }
+  void* block = std::aligned_alloc(64, (size + kHeader + 63) / 64 * 64);
+  if (block == nullptr) throw std::bad_alloc();
+  *static_cast<std::size_t*>(block) = size;
+  return static_cast<char*>(block) + kHeader;
+}
+
+void cached_free(void* memory) noexcept {
+  if (memory == nullptr) return;
+  void* block = static_cast<char*>(memory) - kHeader;
+  const std::size_t size = *static_cast<std::size_t*>(block);
+  Cache& c = cache();
+  std::lock_guard<std::mutex> lock(c.mutex);
+  if (c.kept + size <= kKeep) {
+    try {
+      c.free[size].push_back(block);
+      c.kept += size;
+      return;
+    } catch (const std::bad_alloc&) {
+    }
+  }
+  std::free(block);
+}
+
+void* scratch_take(std::size_t bytes) { return cached_alloc(bytes); }
+void scratch_give(void* memory) { cached_free(memory); }
+
+}  // namespace fastdl

@@ -1,0 +1,84 @@
+// Vectors of the instruction set this file is compiled for, as GCC/Clang vector types: + - * / and comparisons work on
+// them directly, and a * b + c contracts to a fused multiply-add where there is one.
+//
+// Included only by csrc/cpu/*.cpp, which are compiled once per set with FASTDL_ISA (a namespace) and FASTDL_ISA_LEVEL.
+// No std:: containers or algorithms in those files: a shared copy of a library template could be the AVX-512 one.
+#pragma once
+#include <cstdint>
+#include <cstring>
+
+#include "core/kernel.h"
+#include "core/parallel.h"
+#include "core/view.h"
+
+namespace fastdl::cpu::FASTDL_ISA {
+
+using std::int64_t;
+
+constexpr int kVecBytes = FASTDL_ISA_LEVEL == 2 ? 64 : FASTDL_ISA_LEVEL == 1 ? 32 : 16;
+
+template <class T>
+struct VecOf {
+  typedef T type __attribute__((vector_size(kVecBytes)));
+  typedef T loose __attribute__((vector_size(kVecBytes), aligned(alignof(T)), may_alias));
+};
+
+template <class T>
+using Vec = typename VecOf<T>::type;
+
+template <class T>
+constexpr int kLanes = kVecBytes / static_cast<int>(sizeof(T));
+
+template <class T>
+FASTDL_INLINE Vec<T> load(const T* p) {
+  return *reinterpret_cast<const typename VecOf<T>::loose*>(p);
+}
+
+template <class T>
+FASTDL_INLINE void store(T* p, Vec<T> v) {
+  *reinterpret_cast<typename VecOf<T>::loose*>(p) = v;
+}
+
+template <class T>
+FASTDL_INLINE Vec<T> splat(T x) {
+  return x - Vec<T>{};  // x - 0 keeps every bit of x, x + 0 would turn -0 into 0
+}
+
+// The first `count` lanes from memory, zero in the rest; nothing past them is read.
+template <class T>
+FASTDL_INLINE Vec<T> load_part(const T* p, int64_t count) {
+  Vec<T> v{};
+  __builtin_memcpy(&v, p, static_cast<std::size_t>(count) * sizeof(T));
+  return v;
+}
+
+template <class T>
+FASTDL_INLINE void store_part(T* p, Vec<T> v, int64_t count) {
+  __builtin_memcpy(p, &v, static_cast<std::size_t>(count) * sizeof(T));
+}
+
+template <class T>
+FASTDL_INLINE Vec<T> maximum(Vec<T> a, Vec<T> b) {
+  return a > b ? a : b;
+}
+
+template <class T>
+FASTDL_INLINE Vec<T> minimum(Vec<T> a, Vec<T> b) {
+  return a < b ? a : b;
+}
+
+// Sum of the lanes, halves first, so that the order is the same in every call.
+template <class T>
+FASTDL_INLINE T sum_lanes(Vec<T> v) {
+  T lane[kLanes<T>];
+  __builtin_memcpy(lane, &v, sizeof v);
+  for (int half = kLanes<T> / 2; half > 0; half /= 2)
+    for (int i = 0; i < half; ++i) lane[i] += lane[i + half];
+  return lane[0];
+}
+
+FASTDL_INLINE int64_t min_of(int64_t a, int64_t b) { return a < b ? a : b; }
+FASTDL_INLINE int64_t max_of(int64_t a, int64_t b) { return a > b ? a : b; }
+FASTDL_INLINE int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
+}  // namespace fastdl::cpu::FASTDL_ISA

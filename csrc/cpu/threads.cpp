@@ -1,0 +1,180 @@
+// A pool of threads for parallel_run: workers spin briefly between jobs, then sleep on a futex.
+//
+// One word holds the job's number, whether it is open and how many workers are inside. A worker enters only while the
+// job is open, so the caller never waits for one that woke up late. A second region, nested or from another thread,
+// runs on its caller alone. After fork the child starts with no workers and makes its own on first use.
+#include <pthread.h>
+#include <sched.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <cstdlib>
+#include <exception>
+#include <fstream>
+#include <mutex>
+#include <string>
+#include <thread>
+
+#include "core/error.h"
+#include "core/kernel.h"
+#include "core/parallel.h"
+#include "cpu/runtime.h"
+
+namespace fastdl {
+
+namespace {
+
+constexpr double kParallelCost = 20000;  // ns of work from which a hand-off (2 to 5 us) pays
+constexpr int kSpins = 4000;             // about 100 us, the usual gap between two kernels of a training step
+constexpr int kMaxThreads = 256;
+constexpr std::uint64_t kOpen = std::uint64_t{1} << 31;
+
+inline void pause() {
+#if defined(__x86_64__)
+  __builtin_ia32_pause();
+#else
+  std::this_thread::yield();
+#endif
+}
+
+struct Pool {
+  std::atomic<std::uint64_t> state{0};  // job number << 32 | open << 31 | workers inside
+  std::atomic<std::int64_t> next{0};
+  std::int64_t tasks = 0;
+  TaskFunction function = nullptr;
+  void* context = nullptr;
+  int limit = 0;  // workers that may enter this job
+  std::atomic<int> failed{0};
+  std::exception_ptr error;
+  std::mutex region;  // held by the thread whose region uses the pool
+  int workers = 0;    // threads started in this process
+
+  void work() {
+    try {
+      for (std::int64_t task; (task = next.fetch_add(1, std::memory_order_relaxed)) < tasks;) function(context, task);
+    } catch (...) {
+      if (failed.exchange(1) == 0) error = std::current_exception();
+      next.store(tasks);
+    }
+  }
+
+  void serve() {
+    DenormalGuard guard;
+    std::uint64_t seen = 0;
+    for (;;) {
+      std::uint64_t now = state.load(std::memory_order_acquire);
+      for (int spin = 0; spin < kSpins && ((now & kOpen) == 0 || (now >> 32) == seen); ++spin) {
+        pause();
+        now = state.load(std::memory_order_acquire);
+      }
+      if ((now & kOpen) == 0 || (now >> 32) == seen) {
+        state.wait(now, std::memory_order_acquire);
+        continue;
+      }
+      seen = now >> 32;
+      while ((now & kOpen) != 0 && (now >> 32) == seen && static_cast<int>(now & (kOpen - 1)) < limit) {
+        if (!state.compare_exchange_weak(now, now + 1, std::memory_order_acq_rel)) continue;
+        work();
+        state.fetch_sub(1, std::memory_order_acq_rel);
+        break;
+      }
+    }
+  }
+
+  void grow(int wanted) {
+    for (; workers < wanted; ++workers) std::thread([this] { serve(); }).detach();
+  }
+
+  void run(std::int64_t count, int threads, TaskFunction f, void* c) {
+    grow(threads - 1);
+    tasks = count;
+    function = f;
+    context = c;
+    limit = threads - 1;
+    failed.store(0);
+    next.store(0, std::memory_order_relaxed);
+    const std::uint64_t job = ((state.load() >> 32) + 1) & 0xffffffffu;
+    state.store(job << 32 | kOpen, std::memory_order_release);
+    state.notify_all();
+    work();
+    state.fetch_and(~kOpen, std::memory_order_acq_rel);
+    while ((state.load(std::memory_order_acquire) & (kOpen - 1)) != 0) pause();
+    if (failed.load()) {
+      std::exception_ptr thrown = std::move(error);
+      error = nullptr;
+      std::rethrow_exception(thrown);
+    }
+  }
+};
+
+// Never destroyed: workers may outlive static destruction. A fork leaves the child a fresh one.
+Pool* g_pool = new Pool;
+thread_local bool t_inside = false;  // this thread is running a task or a region
+
+void after_fork_in_child() { g_pool = new Pool; }
+
+int cgroup_cores() {
+  std::ifstream file("/sys/fs/cgroup/cpu.max");
+  std::string quota;
+  double period = 0;
+  if (!(file >> quota >> period) || quota == "max" || period <= 0) return kMaxThreads;
+  const int cores = static_cast<int>(std::atof(quota.c_str()) / period + 0.5);
+  return cores > 0 ? cores : 1;
+}
+
+std::atomic<int> g_threads{0};
+
+}  // namespace
+
+int available_cores() {
+  cpu_set_t set;
+  int cores =
+      sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set) : static_cast<int>(sysconf(_SC_NPROCESSORS_ONLN));
+  const int quota = cgroup_cores();
+  if (quota < cores) cores = quota;
+  return cores < 1 ? 1 : cores;
+}
+
+int num_threads() {
+  int count = g_threads.load(std::memory_order_relaxed);
+  if (count == 0) g_threads.store(count = available_cores());
+  return count;
+}
+
+void set_num_threads(int count) {
+  if (count < 1 || count > kMaxThreads)
+    throw ValueError("set_num_threads: n must lie in [1, 256], got " + std::to_string(count));
+  g_threads.store(count);
+}
+
+void parallel_run(std::int64_t tasks, double cost, TaskFunction function, void* context) {
+  int threads = num_threads();
+  if (tasks < threads) threads = static_cast<int>(tasks);
+  if (threads > 1 && static_cast<double>(tasks) * cost >= kParallelCost && !t_inside) {
+    std::unique_lock<std::mutex> lock(g_pool->region, std::try_to_lock);
+    if (lock.owns_lock()) {
+      struct Inside {
+        Inside() { t_inside = true; }
+        ~Inside() { t_inside = false; }
+      } inside;
+      g_pool->run(tasks, threads, function, context);
+      return;
+    }
+  }
+  for (std::int64_t task = 0; task < tasks; ++task) function(context, task);
+}
+
+void configure_from_environment() {
+  static const int once = pthread_atfork(nullptr, nullptr, after_fork_in_child);
+  (void)once;
+  if (const char* isa = std::getenv("FASTDL_CPU_ISA"); isa && *isa) set_isa(isa);
+  if (const char* text = std::getenv("FASTDL_NUM_THREADS"); text && *text) {
+    char* end = nullptr;
+    const long count = std::strtol(text, &end, 10);
+    if (*end != '\0' || count < 1 || count > kMaxThreads)
+      throw ValueError(std::string("FASTDL_NUM_THREADS must be a whole number in [1, 256], got '") + text + "'");
+    set_num_threads(static_cast<int>(count));
+  }
+}
+
+}  // namespace fastdl
