@@ -31,11 +31,13 @@ def cross_entropy_forward(logits, target, weight, ignore_index, label_smoothing,
     _check_arguments(kernel, logits, target, weight, ignore_index, label_smoothing, reduction)
     with np.errstate(all="ignore"):
         top = logits.max(1, keepdims=True)
-        lse = top[:, 0] + np.log(np.exp(logits - top).sum(1))
+        log_sum = np.log(np.exp(logits - top).sum(1, keepdims=True))
+        lse = (top + log_sum)[:, 0]
+        costs = log_sum - (logits - top)  # lse - logits, without the rounding of a large lse
         counts, label, w = _rows(logits, target, weight, ignore_index)
-        rows = (1 - label_smoothing) * w[label] * (lse - logits[np.arange(len(label)), label])
+        rows = (1 - label_smoothing) * w[label] * costs[np.arange(len(label)), label]
         if label_smoothing > 0:
-            rows += label_smoothing / len(w) * (w * (lse[:, None] - logits)).sum(1)
+            rows += label_smoothing / len(w) * (w * costs).sum(1)
         rows = np.where(counts, rows, 0)
         loss = rows if reduction == "none" else rows.sum()
         if reduction == "mean":
