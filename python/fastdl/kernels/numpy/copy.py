@@ -1,6 +1,6 @@
 """Reference of the copy family: memory order, concatenation, and the gradient of a slice.
 
-These move bytes and work on arrays of any number type and of bools. Only values and shapes are defined here;
+These move bytes and work on every dtype of the library. Only values and shapes are defined here;
 the compiled kernels return 4-D results channels-last in memory except from `contiguous`.
 """
 
@@ -12,17 +12,20 @@ from . import _check
 
 __all__ = ["contiguous", "channels_last", "concatenate", "slice_backward"]
 
+DTYPES = tuple(map(np.dtype, ("float32", "float64", "int32", "int64", "uint8", "bool")))
+
 
 def _check_plain(kernel: str, name: str, x) -> None:
-    """x is an array of numbers or bools of 1, 2, 4 or 8 bytes, in the machine's byte order."""
+    """x is an array of one of the library's dtypes."""
     if not isinstance(x, np.ndarray):
         raise TypeError(f"{kernel}: {name} must be a NumPy array, got {type(x).__name__}")
-    if x.dtype.kind not in "biuf" or x.dtype.itemsize > 8 or not x.dtype.isnative:
-        raise TypeError(f"{kernel}: {name} must be an array of numbers or bools, got {x.dtype}")
+    if x.dtype not in DTYPES:
+        allowed = "float32, float64, int32, int64, uint8 or bool"
+        raise TypeError(f"{kernel}: {name} must be {allowed}, got {x.dtype}")
 
 
 def contiguous(x):
-    """x itself if its memory is in C order, else a copy that is. TypeError if not numbers or bools."""
+    """x itself if its memory is in C order, else a copy that is. TypeError for another dtype."""
     _check_plain("contiguous", "x", x)
     return x if x.flags.c_contiguous else x.copy(order="C")
 
@@ -30,7 +33,7 @@ def contiguous(x):
 def channels_last(x):
     """x (N, C, H, W) with memory in the order N, H, W, C: x itself if it already is, else a copy.
 
-    Raises TypeError for other than numbers or bools, ValueError for another rank.
+    Raises TypeError for another dtype, ValueError for another rank.
     """
     _check_plain("channels_last", "x", x)
     _check.rank("channels_last", "x", x, 4, "(N, C, H, W)")
