@@ -36,7 +36,18 @@ int32, int64, bool = _np.dtype("int32"), _np.dtype("int64"), _np.dtype("bool")
 float, double, int, long = float32, float64, int32, int64
 
 # Loaded when first used, so that `import fastdl` stays quick: modules, and names that live in one of them.
-_MODULES = ("nn", "optim", "data", "train", "models", "kernels", "recipes", "cli", "autograd", "serialization")
+_MODULES = (
+    "nn",
+    "optim",
+    "data",
+    "train",
+    "models",
+    "kernels",
+    "recipes",
+    "cli",
+    "autograd",
+    "serialization",
+)
 _NAMES = {"save": "serialization", "load": "serialization"}
 
 

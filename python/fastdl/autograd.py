@@ -1,13 +1,13 @@
 """Automatic differentiation: recording operations, and the walk back along them.
 
-An operation is a small class with `forward` and `backward`, both made of kernel calls on arrays. `apply` runs forward
-and, where a gradient is wanted, keeps the operation object as the node of the graph that made the result.
+An operation is a small class with `forward` and `backward`, both made of kernel calls on arrays. `apply` runs
+forward and, where a gradient is wanted, keeps the operation object as the node of the graph that made the
+result.
 """
 
 from __future__ import annotations
 
 import functools
-import inspect
 import threading
 
 import numpy as np
@@ -29,7 +29,8 @@ def is_grad_enabled() -> bool:
 
 
 class set_grad_enabled:
-    """Switch recording on or off: at once when called, until the block ends as a context; also a decorator."""
+    """Switch recording on or off: at once when called, until the block ends as a context; also a decorator.
+    """
 
     def __init__(self, mode: bool):
         self._before = _mode.enabled
@@ -98,9 +99,9 @@ def _decorate(function, value: bool):
 class Operation:
     """One operation: forward on arrays, backward from the output's gradient to the inputs' gradients.
 
-    A subclass keeps attributes (stride, axis) in slots of its own, and puts the arrays that backward reads into the
-    tuple `saved` during forward. Saved arrays that belong to an input or are the output are watched: changing them in
-    place before backward raises. `need` says for each input whether its gradient is wanted.
+    A subclass keeps attributes (stride, axis) in slots of its own, and puts the arrays that backward reads
+    into the tuple `saved` during forward. Saved arrays that belong to an input or are the output are watched:
+    changing them in place before backward raises. `need` says for each input whether its gradient is wanted.
     """
 
     __slots__ = ("edges", "need", "saved", "watched", "__weakref__")
@@ -156,10 +157,16 @@ def apply(op: Operation, *inputs) -> Tensor:
 
 
 def _not_a_tensor(op: Operation, inputs) -> TypeError:
-    for name, value in zip(inspect.signature(op.forward).parameters, inputs):
+    for name, value in zip(_argument_names(op), inputs):
         if value is not None and not isinstance(value, Tensor):
             return TypeError(f"{name_of(op)}: {name} must be a Tensor, got {type(value).__name__}")
     return TypeError(f"{name_of(op)}: inputs must be Tensors")
+
+
+def _argument_names(op: Operation) -> list:
+    import inspect  # only needed for an error message, and slow to import
+
+    return list(inspect.signature(op.forward).parameters)
 
 
 def name_of(op) -> str:
@@ -184,7 +191,7 @@ def _check_saved(op: Operation) -> None:
         )
     for counter, version, index in op.watched:
         if counter[0] != version:
-            names = list(inspect.signature(op.forward).parameters)
+            names = _argument_names(op)
             what = "its output" if index < 0 else f"its input '{names[min(index, len(names) - 1)]}'"
             raise RuntimeError(
                 f"backward: {name_of(op)} needs {what} as it was, but an in-place operation modified it (version "
@@ -193,7 +200,8 @@ def _check_saved(op: Operation) -> None:
 
 
 def _consumers(root) -> dict:
-    """How many recorded operations below `root` will send a gradient to each node and leaf that it reaches."""
+    """How many recorded operations below `root` will send a gradient to each node and leaf that it reaches.
+    """
     counts, stack = {root: 0}, [root]
     while stack:
         node = stack.pop()
@@ -213,17 +221,19 @@ def backward(self: Tensor, gradient: Tensor | None = None, retain_graph: bool = 
     """Add the gradient of this tensor with respect to every leaf that it depends on to the leaf's `.grad`.
 
     Args:
-        gradient: the gradient of some scalar with respect to this tensor, same shape and dtype; may be left out for a
-            one-element tensor, where it is 1.
+        gradient: the gradient of some scalar with respect to this tensor, same shape and dtype; may be left
+            out for a one-element tensor, where it is 1.
         retain_graph: keep what the graph saved, so that backward can run through it again.
 
     Raises:
-        RuntimeError: the tensor does not require grad, is not a scalar and no gradient was given, the graph was freed
-            by an earlier backward, or a tensor that backward needs was modified in place.
+        RuntimeError: the tensor does not require grad, is not a scalar and no gradient was given, the graph
+            was freed by an earlier backward, or a tensor that backward needs was modified in place.
         TypeError, ValueError: gradient has another dtype or shape.
     """
     if not self._requires:
-        raise RuntimeError("backward: the tensor does not require grad and was not computed from one that does")
+        raise RuntimeError(
+            "backward: the tensor does not require grad and was not computed from one that does"
+        )
     root = self._node or self
     counts = _consumers(root)
     pending = {root: (_seed(self, gradient), False)}
@@ -258,19 +268,25 @@ def backward(self: Tensor, gradient: Tensor | None = None, retain_graph: bool = 
 def _seed(t: Tensor, gradient) -> np.ndarray:
     if gradient is None:
         if t.data.size != 1:
-            raise RuntimeError(f"backward: gradient must be given for a tensor of shape {t.shape}; only a scalar has one")
+            raise RuntimeError(
+                f"backward: gradient must be given for a tensor of shape {t.shape}; only a scalar has one"
+            )
         return np.ones(t.data.shape, t.data.dtype)
     if not isinstance(gradient, Tensor):
         raise TypeError(f"backward: gradient must be a Tensor, got {type(gradient).__name__}")
     if gradient.data.dtype != t.data.dtype:
-        raise TypeError(f"backward: gradient must be {t.data.dtype} like the tensor, got {gradient.data.dtype}")
+        raise TypeError(
+            f"backward: gradient must be {t.data.dtype} like the tensor, got {gradient.data.dtype}"
+        )
     if gradient.data.shape != t.data.shape:
         raise ValueError(f"backward: gradient must have shape {t.data.shape}, got {gradient.data.shape}")
     return gradient.data
 
 
 def _accumulate_leaf(leaf: Tensor, grad: np.ndarray, owned: bool) -> None:
-    """Add to leaf.grad; the first gradient goes into the leaf's slot if it has one, else becomes .grad itself."""
+    """Add to leaf.grad; the first gradient goes into the leaf's slot if it has one, else becomes .grad
+    itself.
+    """
     if leaf._grad is not None:
         kernels.of(grad).accumulate(leaf._grad.data, grad)
         leaf._grad._counter[0] += 1
@@ -280,5 +296,6 @@ def _accumulate_leaf(leaf: Tensor, grad: np.ndarray, owned: bool) -> None:
         kernels.of(grad).assign(slot, grad)
         leaf._grad = wrap(slot)
     else:
-        # An array that the graph may still use elsewhere (x + x sends one dy twice) must not become a leaf's own.
+        # An array that the graph may still use elsewhere (x + x sends one dy twice) must not become a leaf's
+        # own.
         leaf._grad = wrap(grad if owned else grad.copy(order="K"))

@@ -28,8 +28,8 @@ def tensor(data, requires_grad: bool = False, dtype=None, device=None) -> Tensor
     """A Tensor with a copy of the data.
 
     Args:
-        data: a number, nested lists of numbers, an array or a Tensor. Python floats become float32 and ints int64, as
-            in torch; arrays keep their dtype.
+        data: a number, nested lists of numbers, an array or a Tensor. Python floats become float32 and ints
+            int64, as in torch; arrays keep their dtype.
         requires_grad: record operations on it.
         dtype: float32, float64, bool or an integer type; None derives it from the data.
         device: "numpy", "cpu" or "cuda"; checked to be available.
@@ -104,7 +104,9 @@ def _sizes(function: str, size: tuple) -> tuple:
 
 def zeros(*size, dtype=np.float32, requires_grad: bool = False, device=None) -> Tensor:
     """A Tensor of zeros; size as ints or one tuple."""
-    return _finish(np.zeros(_sizes("zeros", size), dtype_of("zeros", dtype, np.float32)), requires_grad, device)
+    return _finish(
+        np.zeros(_sizes("zeros", size), dtype_of("zeros", dtype, np.float32)), requires_grad, device
+    )
 
 
 def ones(*size, dtype=np.float32, requires_grad: bool = False, device=None) -> Tensor:
@@ -118,7 +120,8 @@ def empty(*size, dtype=np.float32, requires_grad: bool = False, device=None) -> 
 
 
 def full(size, fill_value, dtype=None, requires_grad: bool = False, device=None) -> Tensor:
-    """A Tensor of one value: float32 for a float, int64 for an int, bool for a bool, or of the given dtype."""
+    """A Tensor of one value: float32 for a float, int64 for an int, bool for a bool, or of the given dtype.
+    """
     if not isinstance(fill_value, (numbers.Real, np.bool_)):
         raise TypeError(f"full: fill_value must be a number, got {type(fill_value).__name__}")
     if isinstance(fill_value, (bool, np.bool_)):
@@ -144,7 +147,9 @@ def full_like(input, fill_value, dtype=None, requires_grad: bool = False) -> Ten
     x = check_tensor("full_like", "input", input).data
     if not isinstance(fill_value, (numbers.Real, np.bool_)):
         raise TypeError(f"full_like: fill_value must be a number, got {type(fill_value).__name__}")
-    return Tensor(np.full_like(x, fill_value, dtype_of("full_like", dtype, x.dtype), subok=False), requires_grad)
+    return Tensor(
+        np.full_like(x, fill_value, dtype_of("full_like", dtype, x.dtype), subok=False), requires_grad
+    )
 
 
 def empty_like(input, dtype=None, requires_grad: bool = False) -> Tensor:
@@ -153,7 +158,8 @@ def empty_like(input, dtype=None, requires_grad: bool = False) -> Tensor:
 
 
 def arange(start, end=None, step=1, dtype=None, requires_grad: bool = False, device=None) -> Tensor:
-    """start, start + step, ... below end; arange(end) starts at 0. int64 for ints, float32 if one is a float."""
+    """start, start + step, ... below end; arange(end) starts at 0. int64 for ints, float32 if one is a float.
+    """
     if end is None:
         start, end = 0, start
     for name, value in (("start", start), ("end", end), ("step", step)):
@@ -174,7 +180,9 @@ def arange(start, end=None, step=1, dtype=None, requires_grad: bool = False, dev
 def linspace(start: float, end: float, steps: int, dtype=np.float32, requires_grad: bool = False) -> Tensor:
     """`steps` numbers evenly spaced from start to end, both included."""
     (steps,) = _sizes("linspace", (steps,))
-    return Tensor(np.linspace(start, end, steps).astype(dtype_of("linspace", dtype, np.float32)), requires_grad)
+    return Tensor(
+        np.linspace(start, end, steps).astype(dtype_of("linspace", dtype, np.float32)), requires_grad
+    )
 
 
 def eye(n: int, m: int | None = None, dtype=np.float32, requires_grad: bool = False) -> Tensor:
@@ -185,26 +193,34 @@ def eye(n: int, m: int | None = None, dtype=np.float32, requires_grad: bool = Fa
 
 def rand(*size, generator=None, dtype=np.float32, requires_grad: bool = False, device=None) -> Tensor:
     """Uniform random numbers in [0, 1)."""
-    array = random.uniform(_sizes("rand", size), dtype=dtype_of("rand", dtype, np.float32), generator=generator)
+    array = random.uniform(
+        _sizes("rand", size), dtype=dtype_of("rand", dtype, np.float32), generator=generator
+    )
     return _finish(array, requires_grad, device)
 
 
 def randn(*size, generator=None, dtype=np.float32, requires_grad: bool = False, device=None) -> Tensor:
     """Normal random numbers with mean 0 and variance 1."""
-    array = random.normal(_sizes("randn", size), dtype=dtype_of("randn", dtype, np.float32), generator=generator)
+    array = random.normal(
+        _sizes("randn", size), dtype=dtype_of("randn", dtype, np.float32), generator=generator
+    )
     return _finish(array, requires_grad, device)
 
 
 def rand_like(input, dtype=None, requires_grad: bool = False) -> Tensor:
     """Uniform random numbers in the shape and dtype of input."""
     check_tensor("rand_like", "input", input)
-    return rand(input.data.shape, dtype=input.data.dtype if dtype is None else dtype, requires_grad=requires_grad)
+    return rand(
+        input.data.shape, dtype=input.data.dtype if dtype is None else dtype, requires_grad=requires_grad
+    )
 
 
 def randn_like(input, dtype=None, requires_grad: bool = False) -> Tensor:
     """Normal random numbers in the shape and dtype of input."""
     check_tensor("randn_like", "input", input)
-    return randn(input.data.shape, dtype=input.data.dtype if dtype is None else dtype, requires_grad=requires_grad)
+    return randn(
+        input.data.shape, dtype=input.data.dtype if dtype is None else dtype, requires_grad=requires_grad
+    )
 
 
 def randint(low: int, high, size=None, *, generator=None, dtype=np.int64) -> Tensor:

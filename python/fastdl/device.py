@@ -14,7 +14,8 @@ NAMES = ("numpy", "cpu", "cuda")
 def check(name) -> None:
     """Raise unless `name` is None or a device that can be had.
 
-    TypeError for another type, ValueError for an unknown name, RuntimeError with the reason for one that is missing.
+    TypeError for another type, ValueError for an unknown name, RuntimeError with the reason for one that is
+    missing.
     """
     if name is None:
         return
@@ -26,8 +27,8 @@ def check(name) -> None:
 def set_device(name: str) -> None:
     """Choose the backend that computes: "numpy" (reference), "cpu" (compiled) or "cuda".
 
-    Raises TypeError or ValueError for another name, RuntimeError with the reason where it can't be had; nothing falls
-    back in silence.
+    Raises TypeError or ValueError for another name, RuntimeError with the reason where it can't be had;
+    nothing falls back in silence.
     """
     if name is None:
         raise TypeError("device must be 'numpy', 'cpu' or 'cuda', got NoneType")
@@ -77,7 +78,9 @@ _threads = 1  # of the numpy backend, for get_num_threads to report what was set
 
 
 def set_num_threads(n: int) -> None:
-    """Let kernels use up to n threads; results do not depend on n. Raises TypeError or ValueError unless n >= 1."""
+    """Let kernels use up to n threads; results do not depend on n. Raises TypeError or ValueError unless n >=
+    1.
+    """
     global _threads
     if not isinstance(n, (int, np.integer)) or isinstance(n, bool):
         raise TypeError(f"set_num_threads: n must be an int, got {type(n).__name__}")
@@ -107,7 +110,9 @@ def check_environment() -> None:
 
 
 def config() -> dict:
-    """What this installation has: version, NumPy, backends (True or why missing), device, instruction set, threads."""
+    """What this installation has: version, NumPy, backends (True or why missing), device, instruction set,
+    threads.
+    """
     from . import __version__
 
     backends = {}
@@ -130,7 +135,8 @@ def config() -> dict:
 
 
 def show_config() -> None:
-    """Print what this installation has: version, backends and why one is missing, instruction set, threads."""
+    """Print what this installation has: version, backends and why one is missing, instruction set, threads.
+    """
     found = config()
     print(f"fastdl {found['version']}, NumPy {found['numpy']}")
     for name, state in found["backends"].items():

@@ -11,13 +11,14 @@ from .tensor import Tensor, wrap
 def gradcheck(fn, inputs, eps: float = 1e-6, atol: float = 1e-5, rtol: float = 1e-3) -> bool:
     """Compare backward of fn with central differences, for every entry of every input that requires grad.
 
-    For output y and input entry x the difference quotient is (y(x + eps) - y(x - eps)) / (2 eps), and the two agree if
-    |analytic - numeric| <= atol + rtol * |numeric|.
+    For output y and input entry x the difference quotient is (y(x + eps) - y(x - eps)) / (2 eps), and the two
+    agree if |analytic - numeric| <= atol + rtol * |numeric|.
 
     Args:
-        fn: takes the inputs and returns a Tensor or a tuple of Tensors; the same values every time (seed it if it
-            draws random numbers). Outputs that don't require grad are skipped.
-        inputs: a Tensor or a tuple of anything; at least one is a Tensor that requires grad, and all those are float64.
+        fn: takes the inputs and returns a Tensor or a tuple of Tensors; the same values every time (seed it
+            if it draws random numbers). Outputs that don't require grad are skipped.
+        inputs: a Tensor or a tuple of anything; at least one is a Tensor that requires grad, and all those
+            are float64.
         eps, atol, rtol: step and tolerances, positive.
 
     Returns True.
@@ -38,7 +39,9 @@ def gradcheck(fn, inputs, eps: float = 1e-6, atol: float = 1e-5, rtol: float = 1
         raise ValueError("gradcheck: inputs must hold a Tensor that requires grad, got none")
     for i in checked:
         if inputs[i].data.dtype != np.float64:
-            raise TypeError(f"gradcheck: inputs[{i}] must be float64 for central differences, got {inputs[i].dtype}")
+            raise TypeError(
+                f"gradcheck: inputs[{i}] must be float64 for central differences, got {inputs[i].dtype}"
+            )
     # Checked inputs get memory of their own, so that fn may not see another one move.
     own = list(inputs)
     for i in checked:

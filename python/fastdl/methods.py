@@ -1,4 +1,6 @@
-"""Tensor's methods and operators: the functions of `fastdl.functional`, hung on the class (imported for that effect)."""
+"""Tensor's methods and operators: the functions of `fastdl.functional`, hung on the class (imported for that
+effect).
+"""
 
 from __future__ import annotations
 
@@ -115,7 +117,13 @@ def _cast(name: str, dtype):
     setattr(Tensor, name, method)
 
 
-for _name, _kind in {"float": "float32", "double": "float64", "long": "int64", "int": "int32", "bool": "bool"}.items():
+for _name, _kind in {
+    "float": "float32",
+    "double": "float64",
+    "long": "int64",
+    "int": "int32",
+    "bool": "bool",
+}.items():
     _cast(_name, _kind)
 
 

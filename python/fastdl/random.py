@@ -1,7 +1,7 @@
 """Random numbers from Philox 4x32-10, the same on every backend.
 
-A `Generator` is a 64-bit seed and a counter. Every call draws from the stream (seed, counter) and advances the counter
-by one, so that a checkpoint of two integers restores it exactly.
+A `Generator` is a 64-bit seed and a counter. Every call draws from the stream (seed, counter) and advances
+the counter by one, so that a checkpoint of two integers restores it exactly.
 Source: Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011.
 """
 
@@ -15,6 +15,36 @@ import numpy as np
 from . import kernels
 
 _DEFAULT_SEED = 67280421310721  # PyTorch's
+
+
+def _integer(function: str, name: str, value) -> int:
+    if isinstance(value, (bool, np.bool_)):
+        raise TypeError(f"{function}: {name} must be an int, got bool")
+    try:
+        return operator.index(value)
+    except TypeError:
+        raise TypeError(f"{function}: {name} must be an int, got {type(value).__name__}") from None
+
+
+def _finite(function: str, **values) -> None:
+    for name, value in values.items():
+        if not math.isfinite(value):
+            raise ValueError(f"{function}: {name} must be finite, got {value:g}")
+
+
+def _shape(function: str, shape) -> tuple:
+    sizes = shape if isinstance(shape, (tuple, list)) else (shape,)
+    sizes = tuple(_integer(function, "shape", size) for size in sizes)
+    if any(size < 0 for size in sizes):
+        raise ValueError(f"{function}: shape must have sizes of at least 0, got {sizes}")
+    return sizes
+
+
+def _float(function: str, dtype) -> np.dtype:
+    dtype = np.dtype(dtype)
+    if dtype not in (np.float32, np.float64):
+        raise TypeError(f"{function}: dtype must be float32 or float64, got {dtype}")
+    return dtype
 
 
 class Generator:
@@ -52,7 +82,9 @@ class Generator:
         self.seed, self.counter = int(state["seed"]), int(state["counter"])
 
     def next(self) -> tuple:
-        """(seed, counter) of the next stream; the counter advances by one. For kernels that draw by themselves."""
+        """(seed, counter) of the next stream; the counter advances by one. For kernels that draw by
+        themselves.
+        """
         counter = self.counter
         self.counter = (counter + 1) % 2**64
         return self.seed, counter
@@ -78,7 +110,8 @@ class Generator:
     def normal(self, shape, mean: float = 0.0, std: float = 1.0, dtype=np.float32) -> np.ndarray:
         """Normal with the given mean and standard deviation, by Box-Muller in float64 on pairs of words.
 
-        With u = (word0 + 1) / 2**32 and v = word1 / 2**32: sqrt(-2 ln u) cos(2 pi v), sqrt(-2 ln u) sin(2 pi v).
+        With u = (word0 + 1) / 2**32 and v = word1 / 2**32: sqrt(-2 ln u) cos(2 pi v), sqrt(-2 ln u) sin(2 pi
+        v).
         Returns an array of the given shape and dtype.
         """
         _finite("normal", mean=mean, std=std)
@@ -149,33 +182,3 @@ def _pick(name: str, generator) -> Generator:
     if not isinstance(generator, Generator):
         raise TypeError(f"{name}: generator must be a fastdl.Generator, got {type(generator).__name__}")
     return generator
-
-
-def _integer(function: str, name: str, value) -> int:
-    if isinstance(value, (bool, np.bool_)):
-        raise TypeError(f"{function}: {name} must be an int, got bool")
-    try:
-        return operator.index(value)
-    except TypeError:
-        raise TypeError(f"{function}: {name} must be an int, got {type(value).__name__}") from None
-
-
-def _finite(function: str, **values) -> None:
-    for name, value in values.items():
-        if not math.isfinite(value):
-            raise ValueError(f"{function}: {name} must be finite, got {value:g}")
-
-
-def _shape(function: str, shape) -> tuple:
-    sizes = shape if isinstance(shape, (tuple, list)) else (shape,)
-    sizes = tuple(_integer(function, "shape", size) for size in sizes)
-    if any(size < 0 for size in sizes):
-        raise ValueError(f"{function}: shape must have sizes of at least 0, got {sizes}")
-    return sizes
-
-
-def _float(function: str, dtype) -> np.dtype:
-    dtype = np.dtype(dtype)
-    if dtype not in (np.float32, np.float64):
-        raise TypeError(f"{function}: dtype must be float32 or float64, got {dtype}")
-    return dtype

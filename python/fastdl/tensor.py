@@ -1,7 +1,7 @@
 """The Tensor: one array, its gradient and the operation that made it.
 
-This file holds what a Tensor is; what can be computed with it is in `fastdl.functional`, and `fastdl.methods` hangs
-those functions on the class as methods and operators.
+This file holds what a Tensor is; what can be computed with it is in `fastdl.functional`, and `fastdl.methods`
+hangs those functions on the class as methods and operators.
 """
 
 from __future__ import annotations
@@ -17,11 +17,13 @@ class Tensor:
     """An n-dimensional array with automatic differentiation; the interface follows `torch.Tensor`.
 
     Args:
-        data: a NumPy array (used as it is, not copied); `fastdl.tensor` converts lists, numbers and other arrays.
+        data: a NumPy array (used as it is, not copied); `fastdl.tensor` converts lists, numbers and other
+            arrays.
         requires_grad: record operations on this tensor so that `backward()` fills `.grad`. Float dtypes only.
 
     Attributes:
-        data: the array. Writing to it directly is not seen by autograd; in-place methods (`add_`, `copy_`) are.
+        data: the array. Writing to it directly is not seen by autograd; in-place methods (`add_`, `copy_`)
+            are.
         grad: a Tensor of the same shape and dtype, or None before the first backward.
 
     Raises:
@@ -41,14 +43,16 @@ class Tensor:
 
     def __init__(self, data, requires_grad: bool = False):
         if not isinstance(data, np.ndarray):
-            raise TypeError(f"Tensor: data must be a NumPy array, got {type(data).__name__}; see fastdl.tensor")
+            raise TypeError(
+                f"Tensor: data must be a NumPy array, got {type(data).__name__}; see fastdl.tensor"
+            )
         check_dtype("Tensor", data.dtype)
         self.data = data
         self._counter = [0]
         if requires_grad:
             self.requires_grad_()
 
-    # -- what it is ---------------------------------------------------------------------------------------------
+    # -- what it is ------------------------------------------------------------------------------------------
 
     @property
     def shape(self) -> tuple:
@@ -92,7 +96,7 @@ class Tensor:
         """Whether the elements lie in C order in memory."""
         return self.data.flags.c_contiguous
 
-    # -- gradient -----------------------------------------------------------------------------------------------
+    # -- gradient --------------------------------------------------------------------------------------------
 
     @property
     def grad(self):
@@ -105,9 +109,13 @@ class Tensor:
             if not isinstance(value, Tensor):
                 raise TypeError(f"Tensor.grad: grad must be a Tensor or None, got {type(value).__name__}")
             if value.data.dtype != self.data.dtype:
-                raise TypeError(f"Tensor.grad: grad must be {self.data.dtype} like the tensor, got {value.data.dtype}")
+                raise TypeError(
+                    f"Tensor.grad: grad must be {self.data.dtype} like the tensor, got {value.data.dtype}"
+                )
             if value.data.shape != self.data.shape:
-                raise ValueError(f"Tensor.grad: grad must have shape {self.data.shape}, got {value.data.shape}")
+                raise ValueError(
+                    f"Tensor.grad: grad must have shape {self.data.shape}, got {value.data.shape}"
+                )
         self._grad = value
 
     @property
@@ -127,9 +135,13 @@ class Tensor:
             RuntimeError: the tensor is the result of an operation and can't stop requiring a gradient.
         """
         if requires_grad and self.data.dtype not in FLOATS:
-            raise TypeError(f"requires_grad: only float32 and float64 tensors have gradients, this one is {self.dtype}")
+            raise TypeError(
+                f"requires_grad: only float32 and float64 tensors have gradients, this one is {self.dtype}"
+            )
         if self._node is not None and not requires_grad:
-            raise RuntimeError("requires_grad: only leaf tensors can be switched off; use detach() on a result")
+            raise RuntimeError(
+                "requires_grad: only leaf tensors can be switched off; use detach() on a result"
+            )
         self._requires = bool(requires_grad)
         return self
 
@@ -149,12 +161,14 @@ class Tensor:
         return self._counter[0]
 
     def detach(self) -> Tensor:
-        """The same memory as a tensor that autograd does not follow. In-place changes to it are still noticed."""
+        """The same memory as a tensor that autograd does not follow. In-place changes to it are still
+        noticed.
+        """
         out = wrap(self.data)
         out._counter = self._counter
         return out
 
-    # -- conversion ---------------------------------------------------------------------------------------------
+    # -- conversion ------------------------------------------------------------------------------------------
 
     def numpy(self) -> np.ndarray:
         """The array itself, sharing memory.
@@ -163,7 +177,9 @@ class Tensor:
             RuntimeError: the tensor requires grad; use ``t.detach().numpy()``.
         """
         if self._requires:
-            raise RuntimeError("numpy: the tensor requires grad and its array may not leave it; use t.detach().numpy()")
+            raise RuntimeError(
+                "numpy: the tensor requires grad and its array may not leave it; use t.detach().numpy()"
+            )
         return self.data
 
     def item(self):
@@ -208,7 +224,9 @@ class Tensor:
 
     def __index__(self) -> int:
         if self.data.size != 1 or self.data.dtype.kind not in "iu":
-            raise TypeError(f"only one-element integer tensors can be an index, got {self.dtype} {self.shape}")
+            raise TypeError(
+                f"only one-element integer tensors can be an index, got {self.dtype} {self.shape}"
+            )
         return int(self.data.item())
 
     def __format__(self, spec: str) -> str:

@@ -59,15 +59,16 @@ def batch_norm(
     """y = (x - mean) / sqrt(var + eps) * weight + bias, per channel.
 
     In training, mean and the biased variance are the batch's, and the running statistics (if given) become
-    (1 - momentum) * running + momentum * batch, with the unbiased variance. Otherwise they are the running ones.
+    (1 - momentum) * running + momentum * batch, with the unbiased variance. Otherwise they are the running
+    ones.
 
     Args:
         input: (N, C), (N, C, L) or (N, C, H, W).
         running_mean, running_var: (C,), may be None in training.
         weight, bias: (C,) or None.
 
-    Raises TypeError for array kinds and dtypes, ValueError for shapes and values, one value per channel in training,
-    and running statistics that are missing or require grad.
+    Raises TypeError for array kinds and dtypes, ValueError for shapes and values, one value per channel in
+    training, and running statistics that are missing or require grad.
     Source: Ioffe and Szegedy 2015, algorithm 1.
     """
     without_grad("batch_norm", running_mean=running_mean, running_var=running_var)

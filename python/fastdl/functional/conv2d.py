@@ -32,15 +32,15 @@ class Conv2d(Operation):
 def conv2d(input, weight, bias=None, stride=1, padding=0, dilation=1, groups: int = 1) -> Tensor:
     """Cross-correlation of images with filters.
 
-    y[n, o, p, q] = bias[o] + sum over c, i, j of weight[o, c, i, j] x[n, c, p * sh - ph + i * dh, q * sw - pw + j * dw],
-    c running over the C / groups input channels of o's group.
+    y[n, o, p, q] = bias[o] + sum over c, i, j of weight[o, c, i, j] x[n, c, p * sh - ph + i * dh, q * sw - pw
+    + j * dw], c running over the C / groups input channels of o's group.
 
     Args:
         input: (N, C, H, W), or (C, H, W) for one image.
         weight: (O, C / groups, kh, kw).
         bias: (O,) or None.
-        stride, padding, dilation: an int or a pair (height, width); padding also "valid" (none) or "same" (stride 1,
-            as many output pixels as input pixels, for windows that allow it on both sides alike).
+        stride, padding, dilation: an int or a pair (height, width); padding also "valid" (none) or "same"
+            (stride 1, as many output pixels as input pixels, for windows that allow it on both sides alike).
         groups: divides C and O.
 
     Returns (N, O, OH, OW), OH = floor((H + 2 ph - dh (kh - 1) - 1) / sh) + 1.
@@ -70,5 +70,7 @@ def _named_padding(name: str, kernel_size, stride, dilation) -> tuple:
         raise ValueError(f"conv2d: padding 'same' needs stride 1, got {stride}")
     total = [d * (k - 1) for k, d in zip(kernel_size, dilation)]
     if any(n % 2 for n in total):
-        raise ValueError(f"conv2d: padding 'same' needs dilation * (kernel size - 1) to be even, got {tuple(total)}")
+        raise ValueError(
+            f"conv2d: padding 'same' needs dilation * (kernel size - 1) to be even, got {tuple(total)}"
+        )
     return tuple([n // 2 for n in total])

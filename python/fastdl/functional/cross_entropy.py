@@ -32,12 +32,18 @@ class CrossEntropy(Operation):
 
 
 def cross_entropy(
-    input, target, weight=None, *, ignore_index: int = -100, reduction: str = "mean", label_smoothing: float = 0.0
+    input,
+    target,
+    weight=None,
+    *,
+    ignore_index: int = -100,
+    reduction: str = "mean",
+    label_smoothing: float = 0.0,
 ) -> Tensor:
     """Cross-entropy between softmax(input) over the classes and the target classes.
 
-    With q_c = weight_c * ((1 - label_smoothing) * [c == target] + label_smoothing / C), the loss of one position is
-    sum_c q_c * (log(sum(exp(input))) - input_c), and 0 where the target is ignore_index.
+    With q_c = weight_c * ((1 - label_smoothing) * [c == target] + label_smoothing / C), the loss of one
+    position is sum_c q_c * (log(sum(exp(input))) - input_c), and 0 where the target is ignore_index.
 
     Args:
         input: logits, (N, C), (N, C, d1, ...) or (C,).
@@ -62,7 +68,9 @@ def cross_entropy(
         raise ValueError("cross_entropy: input must have at least 1 dimension (C,), got shape ()")
     want = () if len(shape) == 1 else (shape[0], *shape[2:])
     if target.data.shape != want:
-        raise ValueError(f"cross_entropy: target must have shape {want}, got {target.data.shape} (input {shape})")
+        raise ValueError(
+            f"cross_entropy: target must have shape {want}, got {target.data.shape} (input {shape})"
+        )
     if len(shape) == 1:
         rows = unsqueeze(input, 0)
     else:

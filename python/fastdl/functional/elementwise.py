@@ -1,7 +1,8 @@
 """Element-wise arithmetic, comparisons and functions, with broadcasting.
 
-Two float tensors must share their dtype; a Python number takes the dtype of the tensor it meets, and an integer or bool
-tensor is converted to the float tensor's dtype. Arithmetic among integers and bools has no gradient and is NumPy's.
+Two float tensors must share their dtype; a Python number takes the dtype of the tensor it meets, and an
+integer or bool tensor is converted to the float tensor's dtype. Arithmetic among integers and bools has no
+gradient and is NumPy's.
 """
 
 from __future__ import annotations
@@ -45,7 +46,9 @@ def operands(function: str, a, b) -> tuple:
     for name, value in (("input", a), ("other", b)):
         if not isinstance(value, (Tensor, np.ndarray)):
             raise TypeError(f"{function}: {name} must be a Tensor or a number, got {type(value).__name__}")
-    return operands(function, a if isinstance(a, Tensor) else Tensor(a), b if isinstance(b, Tensor) else Tensor(b))
+    return operands(
+        function, a if isinstance(a, Tensor) else Tensor(a), b if isinstance(b, Tensor) else Tensor(b)
+    )
 
 
 def _with_number(function: str, t: Tensor, number, name: str) -> tuple:
@@ -142,7 +145,9 @@ class Div(Operation):
 
 
 class Pow(Operation):
-    """y = a ** b;  da = dy b a ** (b - 1), 0 where b is 0;  db = dy y log(a), 0 where a is 0 and b is not below 0."""
+    """y = a ** b;  da = dy b a ** (b - 1), 0 where b is 0;  db = dy y log(a), 0 where a is 0 and b is not
+    below 0.
+    """
 
     __slots__ = ("shapes",)
     fresh = True
@@ -247,7 +252,9 @@ def div(input, other) -> Tensor:
 
 
 def floor_divide(input, other) -> Tensor:
-    """y = floor(input / other), without a gradient; NumPy's rules, except that integers must not be divided by 0."""
+    """y = floor(input / other), without a gradient; NumPy's rules, except that integers must not be divided
+    by 0.
+    """
     return _ungraded("floor_divide", np.floor_divide, input, other)
 
 
@@ -266,8 +273,8 @@ def _ungraded(name: str, function, input, other) -> Tensor:
 def pow(input, exponent) -> Tensor:
     """y = input ** exponent, with broadcasting; either may be a number.
 
-    Raises TypeError for other operands or different float dtypes, ValueError for shapes that don't broadcast and for
-    integers with a negative exponent.
+    Raises TypeError for other operands or different float dtypes, ValueError for shapes that don't broadcast
+    and for integers with a negative exponent.
     """
     a, b = operands("pow", input, exponent)
     if a.data.dtype in FLOATS:
@@ -279,7 +286,9 @@ def _comparison(name: str, kernel: str, function):
     def call(input, other):
         a, b = operands(name, input, other)
         a, b = a.data, b.data
-        return wrap(getattr(of(a, b), kernel)(a, b) if a.dtype in FLOATS else _broadcast(name, function, a, b))
+        return wrap(
+            getattr(of(a, b), kernel)(a, b) if a.dtype in FLOATS else _broadcast(name, function, a, b)
+        )
 
     call.__name__ = call.__qualname__ = name
     call.__doc__ = f"y = {kernel.replace('_', ' or ') if kernel != 'not_equal' else 'not equal'}, element by element, as a bool Tensor."
@@ -409,7 +418,9 @@ class Where(Operation):
 
 
 def floating(function: str, input) -> Tensor:
-    """input as a float Tensor: integers and bools become float32, as torch does for exp, log, sqrt and their like."""
+    """input as a float Tensor: integers and bools become float32, as torch does for exp, log, sqrt and their
+    like.
+    """
     check_tensor(function, "input", input)
     return input if input.data.dtype in FLOATS else wrap(input.data.astype(np.float32))
 
@@ -481,7 +492,8 @@ def where(condition, input, other) -> Tensor:
         condition: a bool Tensor.
         input, other: Tensors of one dtype, or one of them a number.
 
-    Raises TypeError for a condition that is not bool or other operands, ValueError for shapes that don't broadcast.
+    Raises TypeError for a condition that is not bool or other operands, ValueError for shapes that don't
+    broadcast.
     """
     check_tensor("where", "condition", condition)
     if condition.data.dtype.kind != "b":

@@ -35,13 +35,16 @@ def embedding(input, weight, padding_idx: int | None = None) -> Tensor:
         weight: (R, D), float.
         padding_idx: a row (negative counts from the end) that gets no gradient, or None.
 
-    Returns input.shape + (D,). Raises TypeError for dtypes, ValueError for shapes, IndexError for an index out of range.
+    Returns input.shape + (D,). Raises TypeError for dtypes, ValueError for shapes, IndexError for an index
+    out of range.
     """
     check_tensor("embedding", "input", input)
     check_tensor("embedding", "weight", weight)
     if padding_idx is not None:
         if not isinstance(padding_idx, (int, np.integer)) or isinstance(padding_idx, bool):
-            raise TypeError(f"embedding: padding_idx must be an int or None, got {type(padding_idx).__name__}")
+            raise TypeError(
+                f"embedding: padding_idx must be an int or None, got {type(padding_idx).__name__}"
+            )
         rows = weight.data.shape[0] if weight.data.ndim else 0
         if not -rows <= padding_idx < rows:
             raise ValueError(f"embedding: padding_idx must lie in [{-rows}, {rows}), got {padding_idx}")

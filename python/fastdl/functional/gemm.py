@@ -14,7 +14,8 @@ from .elementwise import fit
 
 
 class MatMul(Operation):
-    """y = a b over the last two axes;  da = dy b',  db = a' dy, summed over batch axes that were broadcast."""
+    """y = a b over the last two axes;  da = dy b',  db = a' dy, summed over batch axes that were broadcast.
+    """
 
     __slots__ = ()
     fresh = True
@@ -30,18 +31,24 @@ class MatMul(Operation):
 
 
 def matmul(input, other) -> Tensor:
-    """Matrix product with torch's ranks: vectors, matrices, and batches of matrices whose batch dims broadcast.
+    """Matrix product with torch's ranks: vectors, matrices, and batches of matrices whose batch dims
+    broadcast.
 
-    1-D with 1-D is the dot product; a 1-D operand counts as a row (left) or column (right) and its dim is dropped.
+    1-D with 1-D is the dot product; a 1-D operand counts as a row (left) or column (right) and its dim is
+    dropped.
     Raises TypeError for other than Tensors of one dtype, ValueError for 0-d operands or sizes that don't fit.
     """
     check_tensor("matmul", "input", input)
     check_tensor("matmul", "other", other)
     a, b = input.data, other.data
     if a.ndim == 0 or b.ndim == 0:
-        raise ValueError(f"matmul: input and other must have at least 1 dimension, got {a.shape} and {b.shape}")
+        raise ValueError(
+            f"matmul: input and other must have at least 1 dimension, got {a.shape} and {b.shape}"
+        )
     if a.dtype != b.dtype:
-        raise TypeError(f"matmul: other must be {a.dtype} like input, got {b.dtype}; convert one of them with .to()")
+        raise TypeError(
+            f"matmul: other must be {a.dtype} like input, got {b.dtype}; convert one of them with .to()"
+        )
     if a.shape[-1] != b.shape[-2 if b.ndim > 1 else 0]:
         raise ValueError(
             f"matmul: other must have {a.shape[-1]} rows like the columns of input, got input {a.shape}, other {b.shape}"
@@ -49,7 +56,9 @@ def matmul(input, other) -> Tensor:
     if a.dtype not in FLOATS:
         return wrap(np.matmul(a, b))
     if a.ndim == 1 or b.ndim == 1:
-        y = matmul(unsqueeze(input, 0) if a.ndim == 1 else input, unsqueeze(other, 1) if b.ndim == 1 else other)
+        y = matmul(
+            unsqueeze(input, 0) if a.ndim == 1 else input, unsqueeze(other, 1) if b.ndim == 1 else other
+        )
         return squeeze(y, tuple([d for d, x in ((-2, a), (-1, b)) if x.ndim == 1]))
     if a.ndim > 2 and b.ndim == 2:
         # One tall product instead of a batch: its gradient of `other` needs no sum over the batch.
@@ -80,5 +89,7 @@ def _of_rank(name: str, input, other, ndim: int) -> Tensor:
         if value.data.ndim != ndim:
             raise ValueError(f"{name}: {argument} must have {ndim} dimensions, got shape {value.data.shape}")
     if ndim == 3 and input.data.shape[0] != other.data.shape[0]:
-        raise ValueError(f"{name}: mat2 must hold {input.shape[0]} matrices like input, got shape {other.shape}")
+        raise ValueError(
+            f"{name}: mat2 must hold {input.shape[0]} matrices like input, got shape {other.shape}"
+        )
     return matmul(input, other)

@@ -55,7 +55,8 @@ def unfold(input, kernel_size, dilation=1, padding=0, stride=1) -> Tensor:
     """Sliding windows as columns: (N, C, H, W) -> (N, C * kh * kw, L), L the number of windows.
 
     Row c * kh * kw + i * kw + j holds tap (i, j) of channel c; windows count row by row. (C, H, W) gives
-    (C * kh * kw, L). Raises TypeError or ValueError for bad arguments, or a window larger than the padded input.
+    (C * kh * kw, L). Raises TypeError or ValueError for bad arguments, or a window larger than the padded
+    input.
     """
     check_tensor("unfold", "input", input)
     op = Unfold(_window("unfold", kernel_size, dilation, padding, stride))
@@ -65,8 +66,8 @@ def unfold(input, kernel_size, dilation=1, padding=0, stride=1) -> Tensor:
 def fold(input, output_size, kernel_size, dilation=1, padding=0, stride=1) -> Tensor:
     """The adjoint of `unfold`: (N, C * kh * kw, L) -> (N, C, H, W), overlapping taps added up.
 
-    output_size is (H, W). (C * kh * kw, L) gives (C, H, W). Raises TypeError or ValueError for bad arguments or sizes
-    that don't fit.
+    output_size is (H, W). (C * kh * kw, L) gives (C, H, W). Raises TypeError or ValueError for bad arguments
+    or sizes that don't fit.
     """
     check_tensor("fold", "input", input)
     size = pair("fold", "output_size", output_size)

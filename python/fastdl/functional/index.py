@@ -32,7 +32,9 @@ class Slice(Operation):
 
 
 class Rows(Operation):
-    """Rows of the first `lead` axes (joined) picked by number; the gradient adds up where a row was picked twice."""
+    """Rows of the first `lead` axes (joined) picked by number; the gradient adds up where a row was picked
+    twice.
+    """
 
     __slots__ = ("lead", "shape")
     fresh = True
@@ -91,7 +93,9 @@ class SetItem(Operation):
 
 
 def normalise(index) -> tuple:
-    """An index as a tuple of ints, slices, None, Ellipsis and integer or bool arrays; and whether it is basic."""
+    """An index as a tuple of ints, slices, None, Ellipsis and integer or bool arrays; and whether it is
+    basic.
+    """
     items, basic = [], True
     for item in index if isinstance(index, tuple) else (index,):
         if isinstance(item, Tensor):
@@ -106,7 +110,9 @@ def normalise(index) -> tuple:
             if item.step is not None and item.step <= 0:
                 raise ValueError(f"getitem: index must have positive steps, got {item.step}")
         elif isinstance(item, (bool, np.bool_)):
-            raise TypeError("getitem: index must not be a Python bool; use a bool tensor of the tensor's shape")
+            raise TypeError(
+                "getitem: index must not be a Python bool; use a bool tensor of the tensor's shape"
+            )
         elif item is not None and item is not Ellipsis:
             try:
                 item = item.__index__()
@@ -124,7 +130,9 @@ def _basic(index: tuple, shape: tuple) -> Slice:
     taken = sum(item is not None and item is not Ellipsis for item in index)
     dots = [i for i, item in enumerate(index) if item is Ellipsis]
     if taken > len(shape) or len(dots) > 1:
-        raise IndexError(f"getitem: index must have at most {len(shape)} entries for shape {shape}, got {taken}")
+        raise IndexError(
+            f"getitem: index must have at most {len(shape)} entries for shape {shape}, got {taken}"
+        )
     fill = (slice(None),) * (len(shape) - taken)
     index = (*index[: dots[0]], *fill, *index[dots[0] + 1 :]) if dots else (*index, *fill)
     starts, steps, back, axis = [], [], [], 0
@@ -156,7 +164,8 @@ def _rows(index: tuple, shape: tuple) -> tuple:
             raise IndexError(f"getitem: index must lie in [{-size}, {size}), got {bad}")
         rows = rows.astype(np.int64, copy=False)
         return (np.where(rows < 0, rows + size, rows) if rows.size and rows.min() < 0 else rows), 1
-    # In general: number the elements, or the rows where only whole dims follow the arrays, and let NumPy pick.
+    # In general: number the elements, or the rows where only whole dims follow the arrays, and let NumPy
+    # pick.
     head = list(index)
     while head and (head[-1] is Ellipsis or (isinstance(head[-1], slice) and head[-1] == slice(None))):
         head.pop()
@@ -172,10 +181,12 @@ def _rows(index: tuple, shape: tuple) -> tuple:
 
 
 def getitem(input: Tensor, index) -> Tensor:
-    """input[index]. Ints, slices, None and Ellipsis give a view; integer and bool tensors (arrays, lists) a copy.
+    """input[index]. Ints, slices, None and Ellipsis give a view; integer and bool tensors (arrays, lists) a
+    copy.
 
     The gradient goes back to where the elements came from, and adds up where one was picked several times.
-    Raises IndexError for an index out of range, TypeError for another kind of index, ValueError for a negative step.
+    Raises IndexError for an index out of range, TypeError for another kind of index, ValueError for a
+    negative step.
     """
     index, basic = normalise(index)
     if basic:
@@ -203,7 +214,9 @@ def masked_select(input, mask) -> Tensor:
     check_tensor("masked_select", "input", input)
     check_tensor("masked_select", "mask", mask)
     if mask.data.dtype.kind != "b" or mask.data.shape != input.data.shape:
-        raise ValueError(f"masked_select: mask must be bool of shape {input.shape}, got {mask.dtype} {mask.shape}")
+        raise ValueError(
+            f"masked_select: mask must be bool of shape {input.shape}, got {mask.dtype} {mask.shape}"
+        )
     return getitem(input, mask)
 
 
@@ -221,5 +234,7 @@ def value_like(function: str, input: Tensor, value) -> Tensor:
     if have == dtype:
         return value
     if have in FLOATS:
-        raise TypeError(f"{function}: value must be {dtype} like the tensor, got {have}; convert it with .to()")
+        raise TypeError(
+            f"{function}: value must be {dtype} like the tensor, got {have}; convert it with .to()"
+        )
     return wrap(value.data.astype(dtype))

@@ -1,6 +1,8 @@
-"""In-place operations: compute, write into the tensor's memory, count the change, and take over the result's history.
+"""In-place operations: compute, write into the tensor's memory, count the change, and take over the result's
+history.
 
-Writing into a leaf that requires grad, or through a view into memory that autograd follows, raises unless recording is
+Writing into a leaf that requires grad, or through a view into memory that autograd follows, raises unless
+recording is
 off: its gradient would be lost. Backward of an operation that needs the old values raises (see autograd).
 """
 
@@ -19,7 +21,9 @@ from .index import SetItem, _basic, normalise, value_like
 
 
 def guard(name: str, t: Tensor, tracked: bool = False) -> None:
-    """Raise RuntimeError where a change to t in place would lose a gradient. tracked: the new values need one."""
+    """Raise RuntimeError where a change to t in place would lose a gradient. tracked: the new values need
+    one.
+    """
     if not is_grad_enabled():
         return
     if t._requires and t._node is None:
@@ -45,7 +49,9 @@ def _store(name: str, t: Tensor, out: Tensor) -> Tensor:
     if out.data.dtype != t.data.dtype:
         raise TypeError(f"{name}: the result must be {t.data.dtype} like the tensor, got {out.data.dtype}")
     if out.data.shape != t.data.shape:
-        raise ValueError(f"{name}: the result must have shape {t.data.shape} like the tensor, got {out.data.shape}")
+        raise ValueError(
+            f"{name}: the result must have shape {t.data.shape} like the tensor, got {out.data.shape}"
+        )
     guard(name, t, out._requires)
     of(t.data).assign(t.data, out.data)
     return adopt(t, out)
@@ -79,7 +85,8 @@ tanh_ = _update("tanh_", activation.tanh)
 
 
 def copy_(self: Tensor, src) -> Tensor:
-    """Take over the values of src (a Tensor or array that broadcasts to this shape), converted to this dtype."""
+    """Take over the values of src (a Tensor or array that broadcasts to this shape), converted to this dtype.
+    """
     src = wrap(src) if isinstance(src, np.ndarray) else check_tensor("copy_", "src", src)
     if src.data.dtype != self.data.dtype:
         both = src.data.dtype in FLOATS and self.data.dtype in FLOATS
@@ -123,8 +130,8 @@ def normal_(self: Tensor, mean: float = 0.0, std: float = 1.0, *, generator=None
 def setitem(self: Tensor, index, value) -> None:
     """self[index] = value, a number or a Tensor that broadcasts to the part.
 
-    Raises IndexError or TypeError for the index, ValueError for a value that doesn't broadcast, RuntimeError where
-    autograd forbids the change.
+    Raises IndexError or TypeError for the index, ValueError for a value that doesn't broadcast, RuntimeError
+    where autograd forbids the change.
     """
     index, basic = normalise(index)
     value = value_like("setitem", self, value)

@@ -74,16 +74,21 @@ def _alike(function: str, input, target) -> tuple:
     try:
         shape = np.broadcast_shapes(have, want)
     except ValueError:
-        raise ValueError(f"{function}: target must broadcast with input, got shape {want}, input {have}") from None
-    warnings.warn(f"{function}: input {have} and target {want} differ in shape and are broadcast", stacklevel=3)
+        raise ValueError(
+            f"{function}: target must broadcast with input, got shape {want}, input {have}"
+        ) from None
+    warnings.warn(
+        f"{function}: input {have} and target {want} differ in shape and are broadcast", stacklevel=3
+    )
     return expand(input, shape), expand(target, shape)
 
 
 def mse_loss(input, target, *, reduction: str = "mean") -> Tensor:
     """(input - target)**2, reduced: "mean", "sum" or "none".
 
-    Both have one shape and dtype (other shapes are broadcast with a warning). Returns a 0-d Tensor, or with "none" one
-    of input's shape. Raises TypeError for array kinds and dtypes, ValueError for shapes and another reduction.
+    Both have one shape and dtype (other shapes are broadcast with a warning). Returns a 0-d Tensor, or with
+    "none" one of input's shape. Raises TypeError for array kinds and dtypes, ValueError for shapes and
+    another reduction.
     """
     return apply(Mse(reduction), *_alike("mse_loss", input, target))
 
@@ -113,5 +118,7 @@ def binary_cross_entropy_with_logits(
         try:
             weight = wrap(np.broadcast_to(weight.data, input.data.shape))
         except ValueError:
-            raise ValueError(f"{name}: weight must broadcast to input {input.shape}, got shape {weight.shape}") from None
+            raise ValueError(
+                f"{name}: weight must broadcast to input {input.shape}, got shape {weight.shape}"
+            ) from None
     return apply(BceWithLogits(reduction), input, target, weight, pos_weight)

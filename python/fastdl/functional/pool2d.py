@@ -67,14 +67,20 @@ def _pool(op: Operation, input: Tensor) -> Tensor:
 
 
 def max_pool2d(
-    input, kernel_size, stride=None, padding=0, dilation=1, ceil_mode: bool = False, return_indices: bool = False
+    input,
+    kernel_size,
+    stride=None,
+    padding=0,
+    dilation=1,
+    ceil_mode: bool = False,
+    return_indices: bool = False,
 ):
     """The largest element of each window; NaN wins, and among equals the first.
 
     Args:
         input: (N, C, H, W) or (C, H, W).
-        kernel_size, stride, padding, dilation: an int or a pair (height, width). stride None is kernel_size; padding
-            is at most half the kernel and never wins.
+        kernel_size, stride, padding, dilation: an int or a pair (height, width). stride None is kernel_size;
+            padding is at most half the kernel and never wins.
         ceil_mode: round the output size up, keeping windows that start inside the input or its left padding.
         return_indices: also return where each element was, h * W + w, int64.
 

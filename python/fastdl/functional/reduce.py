@@ -137,7 +137,8 @@ class Min(_ExtremeAll):
 def sum(input, dim=None, keepdim: bool = False) -> Tensor:
     """y = sum of input over dim: an int, a tuple of ints, or None for all.
 
-    Sums run in double for floats; integers and bools add up to int64. With keepdim the summed dims stay with size 1.
+    Sums run in double for floats; integers and bools add up to int64. With keepdim the summed dims stay with
+    size 1.
     Raises TypeError or IndexError for dim, ValueError for one named twice.
     """
     check_tensor("sum", "input", input)
@@ -151,12 +152,16 @@ def mean(input, dim=None, keepdim: bool = False) -> Tensor:
     """y = mean of a float input over dim; NaN over no elements. dim and keepdim as in `sum`."""
     check_tensor("mean", "input", input)
     if input.data.dtype not in FLOATS:
-        raise TypeError(f"mean: input must be float32 or float64, got {input.data.dtype}; convert it with .float()")
+        raise TypeError(
+            f"mean: input must be float32 or float64, got {input.data.dtype}; convert it with .float()"
+        )
     return apply(Mean(axes_of("mean", dim, input.data.ndim), keepdim), input)
 
 
 def var(input, dim=None, keepdim: bool = False, correction: float = 1) -> Tensor:
-    """y = sum of (x - mean)**2 over dim / (n - correction); correction 1 is the unbiased variance, as in torch."""
+    """y = sum of (x - mean)**2 over dim / (n - correction); correction 1 is the unbiased variance, as in
+    torch.
+    """
     check_tensor("var", "input", input)
     centred = input - mean(input, dim, True)
     axes = axes_of("var", dim, input.data.ndim)
@@ -177,7 +182,9 @@ def _extremum(name: str, along, of_all, numpy_arg, input, dim, keepdim):
     if x.ndim == 0:
         return Extremum(input.view(()), wrap(np.zeros((), np.int64)))
     if x.shape[axis] == 0:
-        raise ValueError(f"{name}: input must have at least one element along dim {axis}, got shape {x.shape}")
+        raise ValueError(
+            f"{name}: input must have at least one element along dim {axis}, got shape {x.shape}"
+        )
     if x.dtype in FLOATS:
         op = along(axis, bool(keepdim))
         values = apply(op, input)
@@ -191,8 +198,8 @@ def _extremum(name: str, along, of_all, numpy_arg, input, dim, keepdim):
 def max(input, dim=None, keepdim: bool = False):
     """The largest element of all, or with dim the named tuple (values, indices) along it.
 
-    Equal elements share the gradient when dim is None; along a dim the first takes it all. `max(input, other)` with
-    two Tensors is `maximum`. Raises ValueError where there is no element.
+    Equal elements share the gradient when dim is None; along a dim the first takes it all. `max(input,
+    other)` with two Tensors is `maximum`. Raises ValueError where there is no element.
     """
     if isinstance(dim, Tensor):
         from .elementwise import maximum
