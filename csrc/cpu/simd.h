@@ -5,7 +5,8 @@
 // No std:: containers or algorithms in those files: a shared copy of a library template could be the AVX-512 one.
 #pragma once
 #include <cstdint>
-#include <cstring>
+#include <type_traits>
+#include <utility>
 
 #include "core/kernel.h"
 #include "core/parallel.h"
@@ -75,6 +76,46 @@ FASTDL_INLINE T sum_lanes(Vec<T> v) {
   for (int half = kLanes<T> / 2; half > 0; half /= 2)
     for (int i = 0; i < half; ++i) lane[i] += lane[i + half];
   return lane[0];
+}
+
+// The two halves of a 2 x 2 block exchange between rows a and b: lanes with bit `kHalf` clear come from the first
+// operand. Log2(lanes) rounds of it transpose a square of vectors.
+template <class T, int kHalf, bool kSecond, int... I>
+FASTDL_INLINE Vec<T> exchange(Vec<T> a, Vec<T> b, std::integer_sequence<int, I...>) {
+  constexpr int L = kLanes<T>;
+#if defined(__clang__) || __GNUC__ >= 12
+  if constexpr (kSecond)
+    return __builtin_shufflevector(a, b, ((I & kHalf) ? L + I : I + kHalf)...);
+  else
+    return __builtin_shufflevector(a, b, ((I & kHalf) ? L + I - kHalf : I)...);
+#else
+  typedef std::conditional_t<sizeof(T) == 4, std::int32_t, std::int64_t> Lane;
+  typedef Lane Mask __attribute__((vector_size(kVecBytes)));
+  if constexpr (kSecond)
+    return __builtin_shuffle(a, b, Mask{((I & kHalf) ? L + I : I + kHalf)...});
+  else
+    return __builtin_shuffle(a, b, Mask{((I & kHalf) ? L + I - kHalf : I)...});
+#endif
+}
+
+template <class T, int kHalf>
+FASTDL_INLINE void transpose_round(Vec<T> (&v)[kLanes<T>]) {
+  constexpr int L = kLanes<T>;
+  constexpr auto lanes = std::make_integer_sequence<int, L>{};
+#pragma GCC unroll 16
+  for (int i = 0; i < L; ++i) {
+    if (i & kHalf) continue;
+    const Vec<T> a = v[i], b = v[i + kHalf];
+    v[i] = exchange<T, kHalf, false>(a, b, lanes);
+    v[i + kHalf] = exchange<T, kHalf, true>(a, b, lanes);
+  }
+  if constexpr (kHalf > 1) transpose_round<T, kHalf / 2>(v);
+}
+
+// v[i][j] becomes v[j][i].
+template <class T>
+FASTDL_INLINE void transpose(Vec<T> (&v)[kLanes<T>]) {
+  transpose_round<T, kLanes<T> / 2>(v);
 }
 
 FASTDL_INLINE int64_t min_of(int64_t a, int64_t b) { return a < b ? a : b; }
