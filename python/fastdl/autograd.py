@@ -29,8 +29,7 @@ def is_grad_enabled() -> bool:
 
 
 class set_grad_enabled:
-    """Switch recording on or off: at once when called, until the block ends as a context; also a decorator.
-    """
+    """Switch recording on or off: at once when called, or until the block ends; also a decorator."""
 
     def __init__(self, mode: bool):
         self._before = _mode.enabled
@@ -178,8 +177,8 @@ def _check_view(op, t: Tensor) -> None:
     """A view recorded before its base changed in place would carry the gradient of the old values."""
     if t._seen != t._counter[0] and (t._requires or t._base._requires):
         raise RuntimeError(
-            f"{name_of(op)}: an input is a view of a tensor that was modified in place after the view was taken "
-            f"(version {t._counter[0]}, expected {t._seen}); take the view again after the change"
+            f"{name_of(op)}: an input is a view of a tensor that was modified in place after the "
+            f"view was taken (version {t._counter[0]}, expected {t._seen}); take it again after the change"
         )
 
 
@@ -194,14 +193,14 @@ def _check_saved(op: Operation) -> None:
             names = _argument_names(op)
             what = "its output" if index < 0 else f"its input '{names[min(index, len(names) - 1)]}'"
             raise RuntimeError(
-                f"backward: {name_of(op)} needs {what} as it was, but an in-place operation modified it (version "
-                f"{counter[0]}, expected {version}); compute out of place (x = x + y, not x += y) or clone() it first"
+                f"backward: {name_of(op)} needs {what} as it was, but an in-place operation modified it "
+                f"(version {counter[0]}, expected {version}); compute out of place (x = x + y, not x += y) "
+                "or clone() it first"
             )
 
 
 def _consumers(root) -> dict:
-    """How many recorded operations below `root` will send a gradient to each node and leaf that it reaches.
-    """
+    """For each node and leaf below `root`: how many operations will send it a gradient."""
     counts, stack = {root: 0}, [root]
     while stack:
         node = stack.pop()

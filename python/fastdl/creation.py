@@ -120,8 +120,7 @@ def empty(*size, dtype=np.float32, requires_grad: bool = False, device=None) -> 
 
 
 def full(size, fill_value, dtype=None, requires_grad: bool = False, device=None) -> Tensor:
-    """A Tensor of one value: float32 for a float, int64 for an int, bool for a bool, or of the given dtype.
-    """
+    """One value: float32 for floats, int64 for ints, bool for bools, or of the given dtype."""
     if not isinstance(fill_value, (numbers.Real, np.bool_)):
         raise TypeError(f"full: fill_value must be a number, got {type(fill_value).__name__}")
     if isinstance(fill_value, (bool, np.bool_)):
@@ -158,8 +157,7 @@ def empty_like(input, dtype=None, requires_grad: bool = False) -> Tensor:
 
 
 def arange(start, end=None, step=1, dtype=None, requires_grad: bool = False, device=None) -> Tensor:
-    """start, start + step, ... below end; arange(end) starts at 0. int64 for ints, float32 if one is a float.
-    """
+    """start, start + step, ... below end; arange(end) starts at 0. int64 for ints, else float32."""
     if end is None:
         start, end = 0, start
     for name, value in (("start", start), ("end", end), ("step", step)):

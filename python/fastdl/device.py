@@ -135,8 +135,7 @@ def config() -> dict:
 
 
 def show_config() -> None:
-    """Print what this installation has: version, backends and why one is missing, instruction set, threads.
-    """
+    """Print the version and what this installation has: backends (why one is missing), instruction set, threads."""
     found = config()
     print(f"fastdl {found['version']}, NumPy {found['numpy']}")
     for name, state in found["backends"].items():

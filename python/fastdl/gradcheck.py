@@ -117,8 +117,8 @@ def _compare(out: int, i: int, shape, analytic, numeric, atol, rtol) -> None:
     row, column = np.unravel_index(np.argmax(excess), excess.shape)
     entry = tuple(int(n) for n in np.unravel_index(column, shape)) if shape else ()
     raise AssertionError(
-        f"gradcheck: the gradient of output {out} (flat entry {row}) with respect to inputs[{i}]{list(entry)} is "
-        f"{analytic[row, column]:.6g}, central differences give {numeric[row, column]:.6g}: off by "
+        f"gradcheck: the gradient of output {out} (entry {row}) with respect to inputs[{i}]{list(entry)} "
+        f"is {analytic[row, column]:.6g}, central differences give {numeric[row, column]:.6g}: off by "
         f"{difference[row, column]:.3g}, allowed {atol + rtol * abs(numeric[row, column]):.3g} "
         f"({(excess > 0).sum()} of {excess.size} entries differ)"
     )

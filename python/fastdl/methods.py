@@ -7,20 +7,20 @@ from __future__ import annotations
 import numpy as np
 
 from . import autograd, device, functional
-from .functional import copy, elementwise, gemm, index, inplace
+from .functional import copy, elementwise, gemm, index, inplace, pointwise
 from .tensor import Tensor, check_dtype
 
 # Functions whose first argument is the tensor become methods of the same name.
 _METHODS = (
-    "abs", "add", "argmax", "argmin", "broadcast_to", "clamp", "clone", "contiguous", "div", "dot", "eq", "exp",
-    "expand", "flatten", "floor_divide", "ge", "gt", "index_select", "le", "log", "log_softmax", "lt", "masked_fill",
-    "masked_select", "matmul", "max", "maximum", "mean", "min", "minimum", "mm", "bmm", "mul", "ne", "neg", "permute",
-    "pow", "relu", "remainder", "reshape", "sigmoid", "softmax", "split", "sqrt", "square", "squeeze", "sub", "sum",
-    "t", "tanh", "transpose", "unsqueeze", "var",
+    "abs", "add", "argmax", "argmin", "broadcast_to", "clamp", "clone", "contiguous", "div", "dot", "eq",
+    "exp", "expand", "flatten", "floor_divide", "ge", "gt", "index_select", "le", "log", "log_softmax", "lt",
+    "masked_fill", "masked_select", "matmul", "max", "maximum", "mean", "min", "minimum", "mm", "bmm", "mul",
+    "ne", "neg", "permute", "pow", "relu", "remainder", "reshape", "sigmoid", "softmax", "split", "sqrt",
+    "square", "squeeze", "sub", "sum", "t", "tanh", "transpose", "unsqueeze", "var",
 )  # fmt: skip
 _INPLACE = (
-    "abs_", "add_", "clamp_", "copy_", "div_", "exp_", "fill_", "log_", "masked_fill_", "mul_", "neg_", "normal_",
-    "pow_", "relu_", "sigmoid_", "sqrt_", "sub_", "tanh_", "uniform_", "zero_",
+    "abs_", "add_", "clamp_", "copy_", "div_", "exp_", "fill_", "log_", "masked_fill_", "mul_", "neg_",
+    "normal_", "pow_", "relu_", "sigmoid_", "sqrt_", "sub_", "tanh_", "uniform_", "zero_",
 )  # fmt: skip
 
 for _name in _METHODS:
@@ -32,8 +32,8 @@ Tensor.backward = autograd.backward
 Tensor.view = copy.reshape
 Tensor.__getitem__ = index.getitem
 Tensor.__setitem__ = inplace.setitem
-Tensor.__neg__ = elementwise.neg
-Tensor.__abs__ = elementwise.abs
+Tensor.__neg__ = pointwise.neg
+Tensor.__abs__ = pointwise.abs
 Tensor.__iadd__, Tensor.__isub__ = inplace.add_, inplace.sub_
 Tensor.__imul__, Tensor.__itruediv__ = inplace.mul_, inplace.div_
 Tensor.__ipow__ = inplace.pow_
@@ -61,10 +61,11 @@ def _operator(function, swapped: bool = False):
     return reverse if swapped else forward
 
 
-_OPERANDS = (Tensor, np.ndarray, *elementwise._NUMBERS)
+_OPERANDS = (Tensor, np.ndarray, *elementwise.NUMBERS)
 for _symbol, _function in {
     "add": elementwise.add, "sub": elementwise.sub, "mul": elementwise.mul, "truediv": elementwise.div,
-    "floordiv": elementwise.floor_divide, "mod": elementwise.remainder, "pow": elementwise.pow, "matmul": gemm.matmul,
+    "floordiv": elementwise.floor_divide, "mod": elementwise.remainder, "pow": elementwise.pow,
+    "matmul": gemm.matmul,
 }.items():  # fmt: skip
     setattr(Tensor, f"__{_symbol}__", _operator(_function))
     setattr(Tensor, f"__r{_symbol}__", _operator(_function, swapped=True))

@@ -1,5 +1,4 @@
-"""Shapes and memory: reshape, transpose, views, joining and stacking. No arithmetic: views and copies only.
-"""
+"""Shapes and memory: reshape, transpose, views, joining and stacking. Views and copies only."""
 
 from __future__ import annotations
 
@@ -243,8 +242,7 @@ def squeeze(input, dim=None) -> Tensor:
 
 
 def expand(input, *sizes) -> Tensor:
-    """A view of the given shape that repeats dims of size 1; -1 keeps a size. Raises ValueError if it can't.
-    """
+    """A view of the given shape with dims of size 1 repeated; -1 keeps a size. Raises ValueError."""
     check_tensor("expand", "input", input)
     sizes, shape = sizes_of("expand", sizes, "sizes"), input.data.shape
     lead = len(sizes) - len(shape)

@@ -1,4 +1,4 @@
-"""Element-wise arithmetic, comparisons and functions, with broadcasting.
+"""Element-wise arithmetic and comparisons, with broadcasting (`pointwise` has the functions of one tensor).
 
 Two float tensors must share their dtype; a Python number takes the dtype of the tensor it meets, and an
 integer or bool tensor is converted to the float tensor's dtype. Arithmetic among integers and bools has no
@@ -8,15 +8,14 @@ gradient and is NumPy's.
 from __future__ import annotations
 
 import builtins
-import math
 
 import numpy as np
 
 from ..autograd import Operation, apply
 from ..kernels import of
-from ..tensor import FLOATS, Tensor, check_tensor, wrap
+from ..tensor import FLOATS, Tensor, wrap
 
-_NUMBERS = (int, float, np.number, np.bool_)  # bool is an int
+NUMBERS = (int, float, np.number, np.bool_)  # bool is an int
 
 
 def constant(value, dtype) -> np.ndarray:
@@ -38,9 +37,9 @@ def operands(function: str, a, b) -> tuple:
         if a.data.dtype == b.data.dtype:
             return a, b
         return _match(function, a, b)
-    if isinstance(b, _NUMBERS) and isinstance(a, Tensor):
+    if isinstance(b, NUMBERS) and isinstance(a, Tensor):
         return _with_number(function, a, b, "other")
-    if isinstance(a, _NUMBERS) and isinstance(b, Tensor):
+    if isinstance(a, NUMBERS) and isinstance(b, Tensor):
         b, a = _with_number(function, b, a, "input")
         return a, b
     for name, value in (("input", a), ("other", b)):
@@ -69,7 +68,8 @@ def _match(function: str, a: Tensor, b: Tensor) -> tuple:
     one, two = a.data.dtype in FLOATS, b.data.dtype in FLOATS
     if one and two:
         raise TypeError(
-            f"{function}: other must be {a.data.dtype} like input, got {b.data.dtype}; convert one of them with .to()"
+            f"{function}: other must be {a.data.dtype} like input, got {b.data.dtype}; "
+            "convert one of them with .to()"
         )
     if one:
         return a, wrap(b.data.astype(a.data.dtype))
@@ -207,7 +207,13 @@ class Minimum(_Extremum):
     kernel, wins = "minimum", "less"
 
 
-def _binary(name: str, operation, function, extra: str = ""):
+_DOC = """y = {}, with broadcasting; one of the operands may be a number.
+
+    Raises TypeError for other operands or different float dtypes, ValueError for shapes that don't broadcast.
+    """
+
+
+def _binary(name: str, operation, function, formula: str):
     def call(input, other):
         a, b = operands(name, input, other)
         if a.data.dtype in FLOATS:
@@ -215,11 +221,7 @@ def _binary(name: str, operation, function, extra: str = ""):
         return wrap(_broadcast(name, function, a.data, b.data))
 
     call.__name__ = call.__qualname__ = name
-    call.__doc__ = (
-        f"{operation.__doc__.split(';')[0].rstrip('.')}, with broadcasting; input and other are Tensors or one of them a number."
-        f"\n\n    {extra}Raises TypeError for other operands or different float dtypes, ValueError for shapes that don't\n"
-        "    broadcast.\n    "
-    )
+    call.__doc__ = _DOC.format(formula)
     return call
 
 
@@ -233,11 +235,11 @@ def _broadcast(name: str, function, a: np.ndarray, b: np.ndarray) -> np.ndarray:
         raise
 
 
-add = _binary("add", Add, np.add)
-sub = _binary("sub", Sub, np.subtract)
-mul = _binary("mul", Mul, np.multiply)
-maximum = _binary("maximum", Maximum, np.maximum)
-minimum = _binary("minimum", Minimum, np.minimum)
+add = _binary("add", Add, np.add, "input + other")
+sub = _binary("sub", Sub, np.subtract, "input - other")
+mul = _binary("mul", Mul, np.multiply, "input * other")
+maximum = _binary("maximum", Maximum, np.maximum, "the larger of input and other")
+minimum = _binary("minimum", Minimum, np.minimum, "the smaller of input and other")
 
 
 def div(input, other) -> Tensor:
@@ -282,7 +284,7 @@ def pow(input, exponent) -> Tensor:
     return wrap(_broadcast("pow", np.power, a.data, b.data))
 
 
-def _comparison(name: str, kernel: str, function):
+def _comparison(name: str, kernel: str, function, symbol: str):
     def call(input, other):
         a, b = operands(name, input, other)
         a, b = a.data, b.data
@@ -291,223 +293,13 @@ def _comparison(name: str, kernel: str, function):
         )
 
     call.__name__ = call.__qualname__ = name
-    call.__doc__ = f"y = {kernel.replace('_', ' or ') if kernel != 'not_equal' else 'not equal'}, element by element, as a bool Tensor."
+    call.__doc__ = _DOC.format(f"input {symbol} other as a bool Tensor")
     return call
 
 
-eq = _comparison("eq", "equal", np.equal)
-ne = _comparison("ne", "not_equal", np.not_equal)
-lt = _comparison("lt", "less", np.less)
-le = _comparison("le", "less_equal", np.less_equal)
-gt = _comparison("gt", "greater", np.greater)
-ge = _comparison("ge", "greater_equal", np.greater_equal)
-
-
-class Neg(Operation):
-    """y = -x."""
-
-    __slots__ = ()
-    fresh = True
-
-    def forward(self, input):
-        return of(input).negative(input)
-
-    def backward(self, dy):
-        return (of(dy).negative(dy),)
-
-
-class Exp(Operation):
-    """y = exp(x);  dx = dy y."""
-
-    __slots__ = ()
-    fresh = True
-
-    def forward(self, input):
-        y = of(input).exp(input)
-        self.saved = (y,)
-        return y
-
-    def backward(self, dy):
-        return (of(dy).multiply(dy, self.saved[0]),)
-
-
-class Log(Operation):
-    """y = log(x);  dx = dy / x."""
-
-    __slots__ = ()
-    fresh = True
-
-    def forward(self, input):
-        self.saved = (input,)
-        return of(input).log(input)
-
-    def backward(self, dy):
-        return (of(dy).divide(dy, self.saved[0]),)
-
-
-class Sqrt(Operation):
-    """y = sqrt(x);  dx = dy / (2 y)."""
-
-    __slots__ = ()
-    fresh = True
-
-    def forward(self, input):
-        y = of(input).sqrt(input)
-        self.saved = (y,)
-        return y
-
-    def backward(self, dy):
-        k = of(dy)
-        return (k.divide(dy, k.multiply(self.saved[0], constant(2, dy.dtype))),)
-
-
-class Abs(Operation):
-    """y = |x|;  dx = dy sign(x)."""
-
-    __slots__ = ()
-    fresh = True
-
-    def forward(self, input):
-        self.saved = (input,)
-        return of(input).absolute(input)
-
-    def backward(self, dy):
-        k = of(dy)
-        return (k.multiply(dy, k.sign(self.saved[0])),)
-
-
-class Clamp(Operation):
-    """y = min(max(x, low), high);  dx = dy where low <= x <= high, else 0."""
-
-    __slots__ = ("low", "high")
-    fresh = True
-
-    def __init__(self, low, high):
-        self.low, self.high = low, high
-
-    def forward(self, input):
-        self.saved = (input,)
-        return of(input).clip(input, self.low, self.high)
-
-    def backward(self, dy):
-        (x,), k = self.saved, of(dy)
-        zero, dx = constant(0, dy.dtype), dy
-        if self.low is not None:
-            dx = k.where(k.greater_equal(x, constant(self.low, x.dtype)), dx, zero)
-        if self.high is not None:
-            dx = k.where(k.less_equal(x, constant(self.high, x.dtype)), dx, zero)
-        return (dx,)
-
-
-class Where(Operation):
-    """y = a where the condition holds, else b."""
-
-    __slots__ = ("shapes",)
-    fresh = True
-
-    def forward(self, condition, input, other):
-        self.shapes = input.shape, other.shape
-        self.saved = (condition,)
-        return of(input, other).where(condition, input, other)
-
-    def backward(self, dy):
-        (condition,), need, shapes, k = self.saved, self.need, self.shapes, of(dy)
-        zero = constant(0, dy.dtype)
-        da = fit(k.where(condition, dy, zero), shapes[0]) if need[1] else None
-        return None, da, fit(k.where(condition, zero, dy), shapes[1]) if need[2] else None
-
-
-def floating(function: str, input) -> Tensor:
-    """input as a float Tensor: integers and bools become float32, as torch does for exp, log, sqrt and their
-    like.
-    """
-    check_tensor(function, "input", input)
-    return input if input.data.dtype in FLOATS else wrap(input.data.astype(np.float32))
-
-
-def neg(input) -> Tensor:
-    """y = -input."""
-    check_tensor("neg", "input", input)
-    if input.data.dtype in FLOATS:
-        return apply(Neg(), input)
-    if input.data.dtype.kind == "b":
-        raise TypeError("neg: input must be a number type, got bool")
-    return wrap(np.negative(input.data))
-
-
-def exp(input) -> Tensor:
-    """y = e ** input; inf where it overflows."""
-    return apply(Exp(), floating("exp", input))
-
-
-def log(input) -> Tensor:
-    """y = natural logarithm of input; -inf at 0, NaN below."""
-    return apply(Log(), floating("log", input))
-
-
-def sqrt(input) -> Tensor:
-    """y = square root of input; NaN below 0."""
-    return apply(Sqrt(), floating("sqrt", input))
-
-
-def square(input) -> Tensor:
-    """y = input * input."""
-    return mul(input, input)
-
-
-def abs(input) -> Tensor:
-    """y = |input|; the gradient at 0 is 0."""
-    check_tensor("abs", "input", input)
-    return apply(Abs(), input) if input.data.dtype in FLOATS else wrap(np.abs(input.data))
-
-
-def clamp(input, min=None, max=None) -> Tensor:
-    """y = the input held within [min, max]; the gradient is 0 outside.
-
-    Args:
-        input: a float Tensor.
-        min, max: numbers, or None for no bound; at least one is given. Where min > max the result is max.
-
-    Raises TypeError or ValueError for other bounds, NaN or none.
-    """
-    check_tensor("clamp", "input", input)
-    if min is None and max is None:
-        raise ValueError("clamp: min or max must be given, got None for both")
-    for name, bound in (("min", min), ("max", max)):
-        if bound is None:
-            continue
-        if not isinstance(bound, _NUMBERS):
-            raise TypeError(f"clamp: {name} must be a number or None, got {type(bound).__name__}")
-        if math.isnan(bound):
-            raise ValueError(f"clamp: {name} must be a number, got nan")
-    if input.data.dtype not in FLOATS:
-        return wrap(np.clip(input.data, min, max))
-    return apply(Clamp(min, max), input)
-
-
-def where(condition, input, other) -> Tensor:
-    """y = input where condition, else other, with broadcasting.
-
-    Args:
-        condition: a bool Tensor.
-        input, other: Tensors of one dtype, or one of them a number.
-
-    Raises TypeError for a condition that is not bool or other operands, ValueError for shapes that don't
-    broadcast.
-    """
-    check_tensor("where", "condition", condition)
-    if condition.data.dtype.kind != "b":
-        raise TypeError(f"where: condition must be bool, got {condition.data.dtype}")
-    if isinstance(input, _NUMBERS) and isinstance(other, _NUMBERS):
-        dtype = np.float32 if isinstance(input, float) or isinstance(other, float) else np.int64
-        input = wrap(constant(input, dtype))
-    a, b = operands("where", input, other)
-    if a.data.dtype in FLOATS:
-        return apply(Where(), condition, a, b)
-    return wrap(np.where(condition.data, a.data, b.data))
-
-
-def masked_fill(input, mask, value) -> Tensor:
-    """A copy of input with `value` (a number) where the bool Tensor mask holds; mask broadcasts to input."""
-    check_tensor("masked_fill", "input", input)
-    return where(mask, value, input)
+eq = _comparison("eq", "equal", np.equal, "==")
+ne = _comparison("ne", "not_equal", np.not_equal, "!=")
+lt = _comparison("lt", "less", np.less, "<")
+le = _comparison("le", "less_equal", np.less_equal, "<=")
+gt = _comparison("gt", "greater", np.greater, ">")
+ge = _comparison("ge", "greater_equal", np.greater_equal, ">=")

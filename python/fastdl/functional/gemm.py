@@ -14,8 +14,7 @@ from .elementwise import fit
 
 
 class MatMul(Operation):
-    """y = a b over the last two axes;  da = dy b',  db = a' dy, summed over batch axes that were broadcast.
-    """
+    """y = a b over the last axes;  da = dy b',  db = a' dy, summed over batch axes if broadcast."""
 
     __slots__ = ()
     fresh = True
@@ -51,7 +50,8 @@ def matmul(input, other) -> Tensor:
         )
     if a.shape[-1] != b.shape[-2 if b.ndim > 1 else 0]:
         raise ValueError(
-            f"matmul: other must have {a.shape[-1]} rows like the columns of input, got input {a.shape}, other {b.shape}"
+            f"matmul: other must have {a.shape[-1]} rows like the columns of input, "
+            f"got input {a.shape}, other {b.shape}"
         )
     if a.dtype not in FLOATS:
         return wrap(np.matmul(a, b))

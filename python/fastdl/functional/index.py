@@ -10,7 +10,7 @@ from ..autograd import Operation, apply
 from ..kernels import of
 from ..tensor import FLOATS, Tensor, check_dim, check_tensor, wrap
 from .copy import reshape, transpose
-from .elementwise import _NUMBERS, constant, fit
+from .elementwise import NUMBERS, constant, fit
 
 
 class Slice(Operation):
@@ -223,7 +223,7 @@ def masked_select(input, mask) -> Tensor:
 def value_like(function: str, input: Tensor, value) -> Tensor:
     """value as a Tensor of input's dtype, to be written into it; float32 and float64 don't mix."""
     dtype = input.data.dtype
-    if isinstance(value, _NUMBERS):
+    if isinstance(value, NUMBERS):
         return wrap(constant(value, dtype))
     if isinstance(value, (list, np.ndarray)):
         value = wrap(np.asarray(value))

@@ -14,7 +14,7 @@ from .. import random
 from ..autograd import apply, is_grad_enabled
 from ..kernels import of
 from ..tensor import FLOATS, Tensor, check_tensor, wrap
-from . import activation, elementwise
+from . import activation, elementwise, pointwise
 from .copy import Cast, Clone, expand
 from .elementwise import constant
 from .index import SetItem, _basic, normalise, value_like
@@ -28,7 +28,8 @@ def guard(name: str, t: Tensor, tracked: bool = False) -> None:
         return
     if t._requires and t._node is None:
         raise RuntimeError(
-            f"{name}: a leaf tensor that requires grad must not be changed in place; do it inside fastdl.no_grad()"
+            f"{name}: a leaf tensor that requires grad must not be changed in place; "
+            "do it inside fastdl.no_grad()"
         )
     if t._base is not None and (tracked or t._requires or t._base._requires):
         raise RuntimeError(
@@ -72,21 +73,20 @@ sub_ = _update("sub_", elementwise.sub)
 mul_ = _update("mul_", elementwise.mul)
 div_ = _update("div_", elementwise.div)
 pow_ = _update("pow_", elementwise.pow)
-neg_ = _update("neg_", elementwise.neg)
-exp_ = _update("exp_", elementwise.exp)
-log_ = _update("log_", elementwise.log)
-sqrt_ = _update("sqrt_", elementwise.sqrt)
-abs_ = _update("abs_", elementwise.abs)
-clamp_ = _update("clamp_", elementwise.clamp)
-masked_fill_ = _update("masked_fill_", elementwise.masked_fill)
+neg_ = _update("neg_", pointwise.neg)
+exp_ = _update("exp_", pointwise.exp)
+log_ = _update("log_", pointwise.log)
+sqrt_ = _update("sqrt_", pointwise.sqrt)
+abs_ = _update("abs_", pointwise.abs)
+clamp_ = _update("clamp_", pointwise.clamp)
+masked_fill_ = _update("masked_fill_", pointwise.masked_fill)
 relu_ = _update("relu_", activation.relu)
 sigmoid_ = _update("sigmoid_", activation.sigmoid)
 tanh_ = _update("tanh_", activation.tanh)
 
 
 def copy_(self: Tensor, src) -> Tensor:
-    """Take over the values of src (a Tensor or array that broadcasts to this shape), converted to this dtype.
-    """
+    """Take the values of src (a Tensor or array that broadcasts to this shape); converts the dtype."""
     src = wrap(src) if isinstance(src, np.ndarray) else check_tensor("copy_", "src", src)
     if src.data.dtype != self.data.dtype:
         both = src.data.dtype in FLOATS and self.data.dtype in FLOATS
@@ -101,7 +101,7 @@ def copy_(self: Tensor, src) -> Tensor:
 
 def fill_(self: Tensor, value) -> Tensor:
     """Set every element to a number."""
-    if not isinstance(value, elementwise._NUMBERS):
+    if not isinstance(value, elementwise.NUMBERS):
         raise TypeError(f"fill_: value must be a number, got {type(value).__name__}")
     return _assign("fill_", self, constant(value, self.data.dtype))
 
