@@ -436,9 +436,12 @@ def test_cache_dir(monkeypatch, tmp_path):
 
 
 def test_import_loads_no_network_and_no_extras():
-    names = ("http.client", "urllib.request", "gzip", "rich")
-    code = f"import sys, numpy; known = set(sys.modules); import fastdl.data; new = set(sys.modules) - known\n"
-    code += f"print([name for name in {names} if name in new])"
+    code = """if True:
+        import sys, numpy
+        known = set(sys.modules)
+        import fastdl.data
+        print([m for m in ("http.client", "urllib.request", "gzip", "rich") if m in set(sys.modules) - known])
+    """
     env = {**os.environ, "PYTHONPATH": str(Path(fastdl.__file__).parents[1])}
     out = subprocess.run(
         [sys.executable, "-c", code], env=env, capture_output=True, text=True, timeout=WAIT, check=True

@@ -4,11 +4,11 @@ import json
 
 import numpy as np
 import pytest
-from tolerances import tolerance
 
 import fastdl.random
 from fastdl import kernels
 from fastdl.data import ArrayDataset, Convert, DataLoader, Subset
+from tolerances import tolerance
 
 
 @pytest.fixture(params=["numpy", "cpu"])
