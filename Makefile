@@ -8,7 +8,7 @@ RECIPE ?= digits
 ARGS ?=
 
 BIN := $(VENV)/bin
-SOURCES := CMakeLists.txt pyproject.toml $(shell find csrc python -type f -not -name '*.pyc' -not -name '*.so')
+SOURCES := CMakeLists.txt pyproject.toml $(shell find csrc python bench -type f -not -name '*.pyc' -not -name '*.so')
 STAMP := $(VENV)/.installed-$(subst $(,),-,$(EXTRAS))
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 , := ,
