@@ -62,6 +62,10 @@ class Handler(http.server.BaseHTTPRequestHandler):
             part = part[: 0 if kind == "dead" else 100_000]
         elif kind == "drops":
             part = part[:50_000]
+        elif kind == "stalls" and first:
+            self.wfile.write(part[:100_000])
+            server.release.wait(WAIT)
+            part = b""
         self.wfile.write(part)
         self.close_connection = True
 
@@ -282,6 +286,7 @@ def test_errors_of_the_disk_are_not_hidden(server, tmp_path):
         ({"sha256": "abc"}, ValueError, "fetch: sha256 must be 64 hexadecimal digits, got 'abc'"),
         ({"sha256": "g" * 64}, ValueError, "fetch: sha256 must be 64 hexadecimal digits"),
         ({"sha256": None}, TypeError, "fetch: sha256 must be a string, got NoneType"),
+        ({"timeout": None}, TypeError, "fetch: timeout must be a number of seconds, got NoneType"),
         ({"timeout": 0}, ValueError, "fetch: timeout must be positive and finite, got 0"),
         ({"timeout": float("nan")}, ValueError, "fetch: timeout must be positive and finite, got nan"),
     ],
@@ -296,8 +301,11 @@ def test_refuses(path, change, error, message):
 
 SCRIPT = """
 import sys
-from fastdl.data import fetch
-fetch(sys.argv[1], sys.argv[2], sys.argv[3])
+from fastdl.data import download
+url, path, sha256, verbose = sys.argv[1:]
+if verbose == "True":
+    download._Progress.update = lambda self, have: print(have, flush=True)
+download.fetch(url, path, sha256)
 print("done", flush=True)
 """
 
@@ -306,10 +314,10 @@ print("done", flush=True)
 def start():
     processes = []
 
-    def start(url, path):
+    def start(url, path, verbose=False):
         package = str(Path(fastdl.__file__).parents[1])
         env = {**os.environ, "PYTHONPATH": package}
-        command = [sys.executable, "-c", SCRIPT, url, str(path), SHA256]
+        command = [sys.executable, "-c", SCRIPT, url, str(path), SHA256, str(verbose)]
         process = subprocess.Popen(
             command, env=env, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
         )
@@ -338,13 +346,17 @@ def test_two_processes_at_once_download_once(server, path, start):
     assert_fetched(path)
 
 
-def test_a_killed_process_leaves_no_lock(server, path, start):
-    first = start(server.url + "held", path)
-    assert server.reached.wait(WAIT)
-    first.kill()
-    first.communicate(timeout=WAIT)
-    fetch(server.url + "good", path, SHA256)
+def test_a_killed_process_leaves_its_part_and_no_lock(server, path, start):
+    process = start(server.url + "stalls", path, verbose=True)
+    watchdog = threading.Timer(WAIT, process.kill)
+    watchdog.start()
+    assert "100000\n" in iter(process.stdout.readline, "")  # so much has arrived
+    watchdog.cancel()
+    process.kill()
+    process.communicate(timeout=WAIT)
+    fetch(server.url + "stalls", path, SHA256)
     assert_fetched(path)
+    assert ranges(server) == [None, "bytes=100000-"]
 
 
 def test_threads_of_one_process_download_once(server, path):

@@ -99,6 +99,8 @@ def _check(urls, sha256, timeout) -> list[str]:
         raise TypeError(f"fetch: sha256 must be a string, got {type(sha256).__name__}")
     if len(sha256) != 64 or set(sha256.lower()) - set("0123456789abcdef"):
         raise ValueError(f"fetch: sha256 must be 64 hexadecimal digits, got {sha256!r}")
+    if isinstance(timeout, bool) or not isinstance(timeout, (int, float)):
+        raise TypeError(f"fetch: timeout must be a number of seconds, got {type(timeout).__name__}")
     if not 0 < timeout < float("inf"):
         raise ValueError(f"fetch: timeout must be positive and finite, got {timeout}")
     return urls
