@@ -57,12 +57,12 @@ class device:
         self._before: list = []
 
     def __enter__(self):
-        self._before.append(get_device())
+        self._before.append(kernels._host)  # None while no backend has been chosen yet
         set_device(self.name)
         return self
 
     def __exit__(self, *error):
-        set_device(self._before.pop())
+        kernels._host = self._before.pop()
 
 
 def _compiled():
@@ -135,7 +135,7 @@ def config() -> dict:
 
 
 def show_config() -> None:
-    """Print the version and what this installation has: backends (why one is missing), instruction set, threads."""
+    """Print the version, the backends (or why one is missing), the instruction set and the threads."""
     found = config()
     print(f"fastdl {found['version']}, NumPy {found['numpy']}")
     for name, state in found["backends"].items():
