@@ -1,10 +1,10 @@
 """Every function of fastdl.functional: backward against central differences, and complete tables."""
 
 import pytest
-from functional.cases import CASES, UNGRADED
 
 import fastdl as fd
 from fastdl import functional as F
+from functional.cases import CASES, UNGRADED
 
 
 @pytest.mark.parametrize("case", [case for case in CASES if case.differentiable], ids=str)

@@ -2,11 +2,11 @@
 
 import numpy as np
 import pytest
-from functional.cases import CASES, UNGRADED
-from tolerances import assert_close
 
 import fastdl as fd
 from fastdl import functional as F
+from functional.cases import CASES, UNGRADED
+from tolerances import assert_close
 
 torch = pytest.importorskip("torch")
 
