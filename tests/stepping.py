@@ -42,6 +42,7 @@ def layout_errors(kernel, name, call):
         (np.zeros((2, 3), "float32"), ValueError, f"{form} have 1 dimensions (n), got shape (2, 3)"),
         (room[::2], ValueError, f"{form} be contiguous, got strides (8,)"),
         (room[5::-1], ValueError, f"{form} be contiguous, got strides (-4,)"),
+        (np.zeros(25, np.uint8)[1:].view("float32"), ValueError, f"{form} be aligned to its items, got an odd address"),
         (locked, ValueError, f"{form} be writeable, got a read-only array"),
     ]
     if name != "param":

@@ -250,6 +250,22 @@ Input optional_in_place(const char* kernel, const char* name, const py::handle& 
   return x.is_none() ? Input{} : in_place(kernel, name, x);
 }
 
+Input flat(const char* kernel, const char* name, const py::handle& x, const View& param) {
+  const py::array a = expect_array(kernel, name, x);
+  const View view = make_view(a, expect_float(kernel, name, a));
+  if (param) check::like(kernel, name, view, "param", param);
+  check::rank(kernel, name, view, 1, "(n)");
+  if (param) check::shape(kernel, name, view, param.shape, 1);
+  if ((flags_of(a) & kCContiguous) == 0)
+    check::fail_value(kernel,
+                      std::string(name) + " must be contiguous, got strides (" + std::to_string(a.strides(0)) + ",)");
+  if ((flags_of(a) & kAligned) == 0)
+    check::fail_value(kernel, std::string(name) + " must be aligned to its items, got an odd address");
+  if ((flags_of(a) & kWriteable) == 0)
+    check::fail_value(kernel, std::string(name) + " must be writeable, got a read-only array");
+  return {a, view};
+}
+
 Output empty(DType dtype, const std::int64_t* shape, int ndim) { return empty_ordered(dtype, shape, ndim, kCOrder); }
 
 Output empty(DType dtype, std::initializer_list<std::int64_t> shape) {

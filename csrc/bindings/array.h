@@ -41,6 +41,9 @@ Input integers(const char* kernel, const char* name, const py::handle& x);
 // An array that the kernel changes: float, C-contiguous and writeable, never copied.
 Input in_place(const char* kernel, const char* name, const py::handle& x);
 Input optional_in_place(const char* kernel, const char* name, const py::handle& x);
+// A flat array that an optimizer changes: float, 1-D, of the dtype and shape of `param` (an absent view: no matter),
+// C-contiguous and writeable, never copied.
+Input flat(const char* kernel, const char* name, const py::handle& x, const View& param);
 // A view of any array in the dtypes of DType without dtype check; TypeError for another dtype or kind.
 Input any_dtype(const char* kernel, const char* name, const py::handle& x);
 

@@ -1,8 +1,28 @@
+#include "core/sgd.h"
+
 #include "bindings/array.h"
 #include "bindings/families.h"
 
 namespace fastdl::bind {
 
-void add_sgd(py::module_&) {}
+namespace {
+
+void sgd_step(const py::handle& param_, const py::handle& grad_, const py::handle& buf_, double lr, double momentum,
+              double dampening, double weight_decay, bool nesterov, bool first) {
+  const char* kernel = "sgd_step";
+  const SgdHyper hyper{lr, momentum, dampening, weight_decay, nesterov, first};
+  const Input param = flat(kernel, "param", param_, {}), grad = flat(kernel, "grad", grad_, param);
+  Input buf;
+  if (!buf_.is_none() || momentum != 0) buf = flat(kernel, "buf", buf_, param);
+  check_sgd_step(param, grad, buf, hyper);
+  run(param.view.size(), [&] { cpu::sgd_step(param, grad, buf, hyper); });
+}
+
+}  // namespace
+
+void add_sgd(py::module_& m) {
+  m.def("sgd_step", &sgd_step, py::arg("param"), py::arg("grad"), py::arg("buf"), py::arg("lr"), py::arg("momentum"),
+        py::arg("dampening"), py::arg("weight_decay"), py::arg("nesterov"), py::arg("first"));
+}
 
 }  // namespace fastdl::bind

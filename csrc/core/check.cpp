@@ -119,6 +119,49 @@ void choice(const char* kernel, const char* name, const std::string& value,
   fail_value(kernel, std::string(name) + " must be one of " + words + ", got '" + value + "'");
 }
 
+namespace {
+
+std::int64_t item_size(DType dtype) {
+  switch (dtype) {
+    case DType::f64:
+    case DType::i64:
+      return 8;
+    case DType::f32:
+    case DType::i32:
+      return 4;
+    default:
+      return 1;
+  }
+}
+
+}  // namespace
+
+Extent extent(const View& x) {
+  const std::int64_t item = item_size(x.dtype);
+  std::int64_t low = 0, high = item;
+  for (int d = 0; d < x.ndim; ++d) {
+    if (x.shape[d] == 0) return {0, 0};
+    const std::int64_t span = (x.shape[d] - 1) * x.strides[d] * item;
+    (span < 0 ? low : high) += span;
+  }
+  const auto base = reinterpret_cast<std::uintptr_t>(x.data);
+  return {base + static_cast<std::uintptr_t>(low), base + static_cast<std::uintptr_t>(high)};
+}
+
+bool overlap(const View& a, const View& b) {
+  if (!a || !b) return false;
+  const Extent x = extent(a), y = extent(b);
+  return x.begin < y.end && y.begin < x.end;
+}
+
+void apart(const char* kernel, std::initializer_list<Named> arrays) {
+  for (const Named* x = arrays.begin(); x != arrays.end(); ++x)
+    for (const Named* other = arrays.begin(); other != x; ++other)
+      if (overlap(x->view, other->view))
+        fail_value(kernel,
+                   std::string(x->name) + " must not share memory with " + other->name + ", got arrays that overlap");
+}
+
 int axis(const char* kernel, const char* name, std::int64_t value, int ndim) {
   if (value < -ndim || value >= ndim)
     fail_value(kernel, std::string(name) + " must lie in [" + std::to_string(-ndim) + ", " + std::to_string(ndim) +

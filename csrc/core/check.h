@@ -41,6 +41,18 @@ void indices(const char* kernel, const char* name, const View& x, std::int64_t s
 void number(const char* kernel, const char* name, double value, double low = -std::numeric_limits<double>::infinity(),
             double high = std::numeric_limits<double>::infinity(), bool open_high = false);
 void choice(const char* kernel, const char* name, const std::string& value, std::initializer_list<const char*> allowed);
+// The bytes from an array's first to past its last, whatever lies between.
+struct Extent {
+  std::uintptr_t begin, end;
+};
+Extent extent(const View& x);
+bool overlap(const View& a, const View& b);  // of their extents; false if one is absent or empty
+// No two of the arrays, given with their names, share memory; absent ones pass.
+struct Named {
+  const char* name;
+  const View& view;
+};
+void apart(const char* kernel, std::initializer_list<Named> arrays);
 // The axis as a number in [0, ndim).
 int axis(const char* kernel, const char* name, std::int64_t value, int ndim);
 
