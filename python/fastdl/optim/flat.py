@@ -1,0 +1,98 @@
+"""One contiguous buffer for many parameters, one for their gradients and one for each state of an optimizer.
+
+The update of all parameters is then one kernel call over one run of memory. Each parameter owns a segment
+that starts on a 256-byte border (a multiple of every vector and of the coalescing unit of a GPU); the gap up
+to the next border belongs to nobody and stays harmless: zero gradients.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from ..tensor import Tensor, wrap
+
+ALIGNMENT = 256
+
+
+def aligned_zeros(count: int, dtype) -> np.ndarray:
+    """A zero array (count) that starts on a 256-byte border."""
+    dtype = np.dtype(dtype)
+    room = np.zeros(count * dtype.itemsize + ALIGNMENT, np.uint8)
+    skip = -room.ctypes.data % ALIGNMENT
+    return room[skip : skip + count * dtype.itemsize].view(dtype)
+
+
+class FlatBuffer:
+    """The parameters of one group and dtype, re-homed: `p.data` becomes a view of `data`, `p._grad_slot` one of `grad`.
+
+    steps[i] counts the updates of parameter i, which differ where a gradient was missing at times.
+    """
+
+    def __init__(self, params: list[Tensor]):
+        self.params = params
+        self.dtype = params[0].dtype
+        unit = ALIGNMENT // self.dtype.itemsize
+        self.starts, end = [], 0
+        for p in params:
+            self.starts.append(end)
+            end += -(-p.numel() // unit) * unit
+        self.data, self.grad = aligned_zeros(end, self.dtype), aligned_zeros(end, self.dtype)
+        self.states: dict[str, np.ndarray] = {}
+        self.steps = [0] * len(params)
+        self.homes = [self.segment(self.data, i) for i in range(len(params))]
+        self.slots = [self.segment(self.grad, i) for i in range(len(params))]
+        for i in range(len(params)):
+            self._bring_home(i)
+
+    def segment(self, array: np.ndarray, i: int) -> np.ndarray:
+        """Parameter i's part of a flat array, in the parameter's shape."""
+        p, start = self.params[i], self.starts[i]
+        return array[start : start + p.numel()].reshape(p.shape)
+
+    def state(self, name: str) -> np.ndarray:
+        """The flat state array of this name, made of zeros when first asked for."""
+        if name not in self.states:
+            self.states[name] = aligned_zeros(self.data.size, self.dtype)
+        return self.states[name]
+
+    def _bring_home(self, i: int) -> None:
+        p, home, slot = self.params[i], self.homes[i], self.slots[i]
+        if p.data.dtype != self.dtype or p.data.shape != home.shape:
+            raise RuntimeError(
+                f"optimizer: parameter {i} was {self.dtype} of shape {home.shape} when it was handed over and is now "
+                f"{p.data.dtype} of shape {p.data.shape}; make a new optimizer after changing a parameter's type"
+            )
+        home[...] = p.data
+        p.data = home
+        if p._grad is not None and p._grad.data is p._grad_slot:
+            slot[...] = p._grad.data
+            p._grad = wrap(slot)
+        p._grad_slot = slot
+
+    def runs(self) -> Iterator[tuple[slice, int, int, int]]:
+        """(elements, first parameter, past the last, steps): runs of neighbours with a gradient and the same steps.
+
+        Parameters and gradients that were replaced since (`p.data = ...`, `p.grad = ...`, another optimizer) are copied
+        in first.
+        """
+        count, first = len(self.params), 0
+        for i in range(count + 1):
+            if i < count:
+                p = self.params[i]
+                grad = p._grad
+                if grad is not None:
+                    if p.data is not self.homes[i]:
+                        self._bring_home(i)
+                        grad = p._grad
+                    if grad.data is not self.slots[i]:
+                        self.slots[i][...] = grad.data
+                    if i == first or self.steps[i] == self.steps[first]:
+                        continue
+            if first < i:
+                yield self._elements(first, i), first, i, self.steps[first]
+            first = i if i < count and grad is not None else i + 1
+
+    def _elements(self, first: int, last: int) -> slice:
+        return slice(self.starts[first], self.starts[last] if last < len(self.params) else self.data.size)
