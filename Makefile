@@ -1,0 +1,81 @@
+# Everything a person or CI runs. `make train` and `make test` need Python 3.10+, a C++20 compiler and make; the rest is
+# installed into .venv.
+
+PYTHON ?= python3
+VENV ?= .venv
+EXTRAS ?= train,test
+RECIPE ?= digits
+ARGS ?=
+
+BIN := $(VENV)/bin
+SOURCES := CMakeLists.txt pyproject.toml $(shell find csrc python bench -type f -not -name '*.pyc' -not -name '*.so')
+STAMP := $(VENV)/.installed-$(subst $(,),-,$(EXTRAS))
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+, := ,
+
+.PHONY: help build train test test-fast test-pure sanitize lint format bench wheel clean
+
+help:  ## list the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
+	  { echo "fastdl needs Python 3.10 or newer; name one with: make PYTHON=python3.12 ..."; exit 1; }
+	@echo "creating $(VENV)"
+	@$(PYTHON) -m venv $(VENV) || \
+	  { rm -rf $(VENV); echo "python venv is missing; on Debian and Ubuntu: apt install python3-venv"; exit 1; }
+
+$(VENV)/.build-tools: $(VENV)/bin/python
+	@echo "installing the build tools"
+	@$(PIP) install --upgrade pip
+	@$(PIP) install 'scikit-build-core>=0.10' 'pybind11>=2.13' cmake ninja
+	@touch $@
+
+$(STAMP): $(VENV)/.build-tools $(SOURCES)
+	@echo "building and installing fastdl[$(EXTRAS)] (a few minutes the first time)"
+	@PATH="$(abspath $(BIN)):$$PATH" $(PIP) install --no-build-isolation '.[$(EXTRAS)]' -C build-dir=build/install
+	@touch $@
+
+build: $(STAMP)  ## build the package and install it into .venv
+
+train: build  ## train the digits network (RECIPE=... ARGS='--set lr=0.01' for others)
+	@$(BIN)/fastdl train $(RECIPE) $(ARGS)
+
+test: build  ## run the whole test suite
+	$(BIN)/python -m pytest $(ARGS)
+
+test-fast: build  ## run the tests that take seconds
+	$(BIN)/python -m pytest -m 'not slow' $(ARGS)
+
+PURE := build/pure
+test-pure: build  ## run the tests on an install without compiled kernels
+	@rm -rf $(PURE)
+	@FASTDL_PURE=1 $(PIP) install --no-build-isolation --no-deps --target $(PURE) .
+	PYTHONPATH=$(PURE) FASTDL_PURE=1 $(BIN)/python -m pytest $(ARGS)
+
+SANITIZE := build/sanitize
+sanitize: build  ## run the kernel tests under AddressSanitizer and UndefinedBehaviorSanitizer
+	@rm -rf $(SANITIZE)/site
+	@PATH="$(abspath $(BIN)):$$PATH" $(PIP) install --no-build-isolation --no-deps --target $(SANITIZE)/site . \
+	  -C build-dir=$(SANITIZE)/cmake -C cmake.define.FASTDL_SANITIZE=ON
+	LD_PRELOAD="$$($(CXX) -print-file-name=libasan.so) $$($(CXX) -print-file-name=libubsan.so)" \
+	  ASAN_OPTIONS=detect_leaks=0:abort_on_error=1 UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 \
+	  PYTHONPATH=$(SANITIZE)/site $(BIN)/python -m pytest -p no:cacheprovider tests/kernels $(ARGS)
+
+lint: build  ## check formatting and style
+	@$(PIP) install 'ruff>=0.6' 'clang-format==18.1.8'
+	$(BIN)/ruff check python tests bench
+	$(BIN)/clang-format --dry-run --Werror $$(find csrc -name '*.h' -o -name '*.cpp')
+
+format: build  ## format the C++ sources
+	@$(PIP) install 'clang-format==18.1.8'
+	$(BIN)/clang-format -i $$(find csrc -name '*.h' -o -name '*.cpp')
+
+bench: build  ## time the kernels against NumPy (ARGS='--filter conv2d')
+	@$(BIN)/fastdl bench $(ARGS)
+
+wheel: $(VENV)/.build-tools  ## build the CPU wheel into dist/
+	@$(PIP) wheel --no-deps --wheel-dir dist .
+
+clean:  ## remove everything that was built
+	rm -rf build dist $(VENV)

@@ -1,0 +1,1 @@
+"""One module per kernel family; each has `cases()`, a generator of `Case`, with shapes of real models."""

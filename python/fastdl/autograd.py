@@ -1,0 +1,300 @@
+"""Automatic differentiation: recording operations, and the walk back along them.
+
+An operation is a small class with `forward` and `backward`, both made of kernel calls on arrays. `apply` runs
+forward and, where a gradient is wanted, keeps the operation object as the node of the graph that made the
+result.
+"""
+
+from __future__ import annotations
+
+import functools
+import threading
+
+import numpy as np
+
+from . import kernels
+from .tensor import Tensor, wrap
+
+
+class _Mode(threading.local):
+    enabled = True
+
+
+_mode = _Mode()
+
+
+def is_grad_enabled() -> bool:
+    """Whether operations are being recorded in this thread."""
+    return _mode.enabled
+
+
+class set_grad_enabled:
+    """Switch recording on or off: at once when called, or until the block ends; also a decorator."""
+
+    def __init__(self, mode: bool):
+        self._before = _mode.enabled
+        self._mode = bool(mode)
+        _mode.enabled = self._mode
+
+    def __enter__(self):
+        _mode.enabled = self._mode
+
+    def __exit__(self, *error):
+        _mode.enabled = self._before
+
+    def __call__(self, function):
+        _mode.enabled = self._before
+        return _decorate(function, self._mode)
+
+
+class _Switch:
+    """A context manager and decorator that sets the mode; `@no_grad` and `@no_grad()` both work."""
+
+    _value: bool
+
+    def __new__(cls, function=None):
+        return object.__new__(cls) if function is None else _decorate(function, cls._value)
+
+    def __enter__(self):
+        # A stack, so that one object may be entered again inside its own block.
+        self.__dict__.setdefault("_stack", []).append(_mode.enabled)
+        _mode.enabled = self._value
+
+    def __exit__(self, *error):
+        _mode.enabled = self._stack.pop()
+
+    def __call__(self, function):
+        return _decorate(function, self._value)
+
+
+class no_grad(_Switch):
+    """Record nothing inside the block or the decorated function: results do not require a gradient."""
+
+    _value = False
+
+
+class enable_grad(_Switch):
+    """Record again inside a `no_grad` block."""
+
+    _value = True
+
+
+def _decorate(function, value: bool):
+    if not callable(function):
+        raise TypeError(f"grad mode: the decorated object must be callable, got {type(function).__name__}")
+
+    @functools.wraps(function)
+    def wrapped(*args, **kwargs):
+        before = _mode.enabled
+        _mode.enabled = value
+        try:
+            return function(*args, **kwargs)
+        finally:
+            _mode.enabled = before
+
+    return wrapped
+
+
+class Operation:
+    """One operation: forward on arrays, backward from the output's gradient to the inputs' gradients.
+
+    A subclass keeps attributes (stride, axis) in slots of its own, and puts the arrays that backward reads
+    into the tuple `saved` during forward. Saved arrays that belong to an input or are the output are watched:
+    changing them in place before backward raises. `need` says for each input whether its gradient is wanted.
+    """
+
+    __slots__ = ("edges", "need", "saved", "watched", "__weakref__")
+    fresh = False  # backward returns new arrays only: none is dy, a saved array, a view, or returned twice
+    view = False  # the output shows the memory of the first input
+
+    def forward(self, *arrays):
+        raise NotImplementedError
+
+    def backward(self, dy):
+        raise NotImplementedError
+
+
+def apply(op: Operation, *inputs) -> Tensor:
+    """Run op.forward on the arrays of the inputs (Tensor or None) and record it if a gradient is wanted."""
+    arrays, need, enabled = [], [], _mode.enabled
+    try:
+        for t in inputs:
+            if t is None:
+                arrays.append(None)
+                need.append(False)
+            else:
+                if t._base is not None and enabled:
+                    _check_view(op, t)
+                arrays.append(t.data)
+                need.append(enabled and t._requires)
+    except AttributeError:
+        raise _not_a_tensor(op, inputs) from None
+    op.need = need
+    op.saved = ()
+    y = op.forward(*arrays)
+    out = wrap(y)
+    if op.view:
+        first = inputs[0]
+        out._counter = first._counter
+        out._base = first if first._base is None else first._base
+        out._seen = first._counter[0]
+    if True in need:
+        out._requires = True
+        out._node = op
+        op.edges = [(t._node or t) if n else None for t, n in zip(inputs, need)]
+        watched = []
+        for array in op.saved:
+            if array is y:
+                watched.append((out._counter, out._counter[0], -1))
+            elif array is not None:
+                for i, t in enumerate(inputs):
+                    if t is not None and t.data is array:
+                        watched.append((t._counter, t._counter[0], i))
+                        break
+        op.watched = watched
+    return out
+
+
+def _not_a_tensor(op: Operation, inputs) -> TypeError:
+    for name, value in zip(_argument_names(op), inputs):
+        if value is not None and not isinstance(value, Tensor):
+            return TypeError(f"{name_of(op)}: {name} must be a Tensor, got {type(value).__name__}")
+    return TypeError(f"{name_of(op)}: inputs must be Tensors")
+
+
+def _argument_names(op: Operation) -> list:
+    import inspect  # only needed for an error message, and slow to import
+
+    return list(inspect.signature(op.forward).parameters)
+
+
+def name_of(op) -> str:
+    """The operation's name as errors and `repr` show it."""
+    return type(op).__name__
+
+
+def _check_view(op, t: Tensor) -> None:
+    """A view recorded before its base changed in place would carry the gradient of the old values."""
+    if t._seen != t._counter[0] and (t._requires or t._base._requires):
+        raise RuntimeError(
+            f"{name_of(op)}: an input is a view of a tensor that was modified in place after the "
+            f"view was taken (version {t._counter[0]}, expected {t._seen}); take it again after the change"
+        )
+
+
+def _check_saved(op: Operation) -> None:
+    if op.saved is None:
+        raise RuntimeError(
+            f"backward: the graph was already freed at {name_of(op)} by an earlier backward(); "
+            "call backward(retain_graph=True) the first time to go through it again"
+        )
+    for counter, version, index in op.watched:
+        if counter[0] != version:
+            names = _argument_names(op)
+            what = "its output" if index < 0 else f"its input '{names[min(index, len(names) - 1)]}'"
+            raise RuntimeError(
+                f"backward: {name_of(op)} needs {what} as it was, but an in-place operation modified it "
+                f"(version {counter[0]}, expected {version}); compute out of place (x = x + y, not x += y) "
+                "or clone() it first"
+            )
+
+
+def _consumers(root) -> dict:
+    """For each node and leaf below `root`: how many operations will send it a gradient."""
+    counts, stack = {root: 0}, [root]
+    while stack:
+        node = stack.pop()
+        if isinstance(node, Operation):
+            for edge in node.edges:
+                if edge is None:
+                    continue
+                if edge in counts:
+                    counts[edge] += 1
+                else:
+                    counts[edge] = 1
+                    stack.append(edge)
+    return counts
+
+
+def backward(self: Tensor, gradient: Tensor | None = None, retain_graph: bool = False) -> None:
+    """Add the gradient of this tensor with respect to every leaf that it depends on to the leaf's `.grad`.
+
+    Args:
+        gradient: the gradient of some scalar with respect to this tensor, same shape and dtype; may be left
+            out for a one-element tensor, where it is 1.
+        retain_graph: keep what the graph saved, so that backward can run through it again.
+
+    Raises:
+        RuntimeError: the tensor does not require grad, is not a scalar and no gradient was given, the graph
+            was freed by an earlier backward, or a tensor that backward needs was modified in place.
+        TypeError, ValueError: gradient has another dtype or shape.
+    """
+    if not self._requires:
+        raise RuntimeError(
+            "backward: the tensor does not require grad and was not computed from one that does"
+        )
+    root = self._node or self
+    counts = _consumers(root)
+    pending = {root: (_seed(self, gradient), False)}
+    ready = [root]
+    while ready:
+        node = ready.pop()
+        dy, owned = pending.pop(node)
+        if not isinstance(node, Operation):
+            _accumulate_leaf(node, dy, owned)
+            continue
+        if node.saved is None or node.watched:
+            _check_saved(node)
+        grads = node.backward(dy)
+        fresh = node.fresh
+        for edge, grad in zip(node.edges, grads):
+            if edge is None:
+                continue
+            before = pending.get(edge)
+            if before is None:
+                pending[edge] = grad, fresh
+            elif before[1]:
+                kernels.of(grad).accumulate(before[0], grad)
+            else:
+                pending[edge] = kernels.of(grad).add(before[0], grad), True
+            counts[edge] -= 1
+            if counts[edge] == 0:
+                ready.append(edge)
+        if not retain_graph and node.saved:
+            node.saved = None
+
+
+def _seed(t: Tensor, gradient) -> np.ndarray:
+    if gradient is None:
+        if t.data.size != 1:
+            raise RuntimeError(
+                f"backward: gradient must be given for a tensor of shape {t.shape}; only a scalar has one"
+            )
+        return np.ones(t.data.shape, t.data.dtype)
+    if not isinstance(gradient, Tensor):
+        raise TypeError(f"backward: gradient must be a Tensor, got {type(gradient).__name__}")
+    if gradient.data.dtype != t.data.dtype:
+        raise TypeError(
+            f"backward: gradient must be {t.data.dtype} like the tensor, got {gradient.data.dtype}"
+        )
+    if gradient.data.shape != t.data.shape:
+        raise ValueError(f"backward: gradient must have shape {t.data.shape}, got {gradient.data.shape}")
+    return gradient.data
+
+
+def _accumulate_leaf(leaf: Tensor, grad: np.ndarray, owned: bool) -> None:
+    """Add to leaf.grad; the first gradient goes into the leaf's slot if it has one, else becomes .grad
+    itself.
+    """
+    if leaf._grad is not None:
+        kernels.of(grad).accumulate(leaf._grad.data, grad)
+        leaf._grad._counter[0] += 1
+        return
+    slot = leaf._grad_slot
+    if slot is not None:
+        kernels.of(grad).assign(slot, grad)
+        leaf._grad = wrap(slot)
+    else:
+        # An array that the graph may still use elsewhere (x + x sends one dy twice) must not become a leaf's
+        # own.
+        leaf._grad = wrap(grad if owned else grad.copy(order="K"))

@@ -1,0 +1,234 @@
+"""Making tensors: from data, constants and random numbers, with torch's names and defaults."""
+
+from __future__ import annotations
+
+import math
+import numbers
+
+import numpy as np
+
+from . import device as _device
+from . import random
+from .functional.copy import sizes_of
+from .tensor import Tensor, check_dtype, check_tensor, wrap
+
+
+def dtype_of(function: str, dtype, default=None):
+    """A dtype that tensors hold, given as NumPy understands it; None gives the default."""
+    if dtype is None:
+        return default
+    try:
+        dtype = np.dtype(dtype)
+    except TypeError:
+        raise TypeError(f"{function}: dtype must be a NumPy dtype or its name, got {dtype!r}") from None
+    return check_dtype(function, dtype)
+
+
+def tensor(data, requires_grad: bool = False, dtype=None, device=None) -> Tensor:
+    """A Tensor with a copy of the data.
+
+    Args:
+        data: a number, nested lists of numbers, an array or a Tensor. Python floats become float32 and ints
+            int64, as in torch; arrays keep their dtype.
+        requires_grad: record operations on it.
+        dtype: float32, float64, bool or an integer type; None derives it from the data.
+        device: "numpy", "cpu" or "cuda"; checked to be available.
+
+    Raises TypeError for data that are not numbers, ValueError for ragged lists.
+    """
+    _device.check(device)
+    dtype = dtype_of("tensor", dtype)
+    if isinstance(data, Tensor):
+        data = data.data
+    given = isinstance(data, (np.ndarray, np.generic))
+    try:
+        array = np.array(_plain(data), dtype=None if not given else dtype, order="C")
+    except ValueError:
+        raise ValueError("tensor: data must be rectangular, got nested lists of different lengths") from None
+    if array.dtype == object or array.dtype.kind not in "iubf":
+        kind = type(data).__name__ if array.dtype == object else array.dtype
+        raise TypeError(f"tensor: data must be numbers or bools, got {kind}")
+    if not given and dtype is None and array.dtype == np.float64 and not _holds_arrays(data):
+        dtype = np.dtype(np.float32)
+    array = array if dtype is None else array.astype(dtype, copy=False)
+    check_dtype("tensor", array.dtype)
+    return Tensor(array, requires_grad)
+
+
+def _plain(data):
+    """Nested lists with their Tensors replaced by arrays."""
+    if isinstance(data, Tensor):
+        return data.data
+    if isinstance(data, (list, tuple)):
+        return [_plain(item) for item in data]
+    return data
+
+
+def _holds_arrays(data) -> bool:
+    """Whether nested lists hold NumPy values, whose dtype is to be kept."""
+    while isinstance(data, (list, tuple)) and len(data):
+        data = data[0]
+    return isinstance(data, (np.ndarray, np.generic, Tensor))
+
+
+def from_numpy(array) -> Tensor:
+    """A Tensor that shares the array's memory."""
+    if not isinstance(array, np.ndarray):
+        raise TypeError(f"from_numpy: array must be a NumPy array, got {type(array).__name__}")
+    check_dtype("from_numpy", array.dtype)
+    return Tensor(array)
+
+
+def as_tensor(data, dtype=None, device=None) -> Tensor:
+    """data as a Tensor, sharing memory where it is a Tensor or array of that dtype already."""
+    _device.check(device)
+    dtype = dtype_of("as_tensor", dtype)
+    if isinstance(data, np.ndarray):
+        data = from_numpy(data)
+    if isinstance(data, Tensor):
+        return data if dtype is None else data.to(dtype)
+    return tensor(data, dtype=dtype)
+
+
+def _finish(array, requires_grad, device) -> Tensor:
+    _device.check(device)
+    return Tensor(array, requires_grad)
+
+
+def _sizes(function: str, size: tuple) -> tuple:
+    sizes = sizes_of(function, size, "size")
+    if any(n < 0 for n in sizes):
+        raise ValueError(f"{function}: size must be at least 0, got {sizes}")
+    return sizes
+
+
+def zeros(*size, dtype=np.float32, requires_grad: bool = False, device=None) -> Tensor:
+    """A Tensor of zeros; size as ints or one tuple."""
+    return _finish(
+        np.zeros(_sizes("zeros", size), dtype_of("zeros", dtype, np.float32)), requires_grad, device
+    )
+
+
+def ones(*size, dtype=np.float32, requires_grad: bool = False, device=None) -> Tensor:
+    """A Tensor of ones; size as ints or one tuple."""
+    return _finish(np.ones(_sizes("ones", size), dtype_of("ones", dtype, np.float32)), requires_grad, device)
+
+
+def empty(*size, dtype=np.float32, requires_grad: bool = False, device=None) -> Tensor:
+    """A Tensor to be filled; zeros, so that nothing depends on old memory."""
+    return zeros(*size, dtype=dtype, requires_grad=requires_grad, device=device)
+
+
+def full(size, fill_value, dtype=None, requires_grad: bool = False, device=None) -> Tensor:
+    """One value: float32 for floats, int64 for ints, bool for bools, or of the given dtype."""
+    if not isinstance(fill_value, (numbers.Real, np.bool_)):
+        raise TypeError(f"full: fill_value must be a number, got {type(fill_value).__name__}")
+    if isinstance(fill_value, (bool, np.bool_)):
+        default = np.bool_
+    else:
+        default = np.int64 if isinstance(fill_value, numbers.Integral) else np.float32
+    array = np.full(_sizes("full", (size,)), fill_value, dtype_of("full", dtype, default))
+    return _finish(array, requires_grad, device)
+
+
+def zeros_like(input, dtype=None, requires_grad: bool = False) -> Tensor:
+    """Zeros in the shape, dtype and memory order of input."""
+    return full_like(input, 0, dtype, requires_grad)
+
+
+def ones_like(input, dtype=None, requires_grad: bool = False) -> Tensor:
+    """Ones in the shape, dtype and memory order of input."""
+    return full_like(input, 1, dtype, requires_grad)
+
+
+def full_like(input, fill_value, dtype=None, requires_grad: bool = False) -> Tensor:
+    """One value in the shape, dtype and memory order of input."""
+    x = check_tensor("full_like", "input", input).data
+    if not isinstance(fill_value, (numbers.Real, np.bool_)):
+        raise TypeError(f"full_like: fill_value must be a number, got {type(fill_value).__name__}")
+    return Tensor(
+        np.full_like(x, fill_value, dtype_of("full_like", dtype, x.dtype), subok=False), requires_grad
+    )
+
+
+def empty_like(input, dtype=None, requires_grad: bool = False) -> Tensor:
+    """Zeros in the shape, dtype and memory order of input, to be filled."""
+    return zeros_like(input, dtype, requires_grad)
+
+
+def arange(start, end=None, step=1, dtype=None, requires_grad: bool = False, device=None) -> Tensor:
+    """start, start + step, ... below end; arange(end) starts at 0. int64 for ints, else float32."""
+    if end is None:
+        start, end = 0, start
+    for name, value in (("start", start), ("end", end), ("step", step)):
+        if not isinstance(value, numbers.Real):
+            raise TypeError(f"arange: {name} must be a number, got {type(value).__name__}")
+        if not math.isfinite(value):
+            raise ValueError(f"arange: {name} must be finite, got {value}")
+    if step == 0 or (end - start) * step < 0:
+        raise ValueError(f"arange: step must lead from start to end, got {start}, {end}, {step}")
+    whole = all(isinstance(value, numbers.Integral) for value in (start, end, step))
+    return _finish(
+        np.arange(start, end, step).astype(dtype_of("arange", dtype, np.int64 if whole else np.float32)),
+        requires_grad,
+        device,
+    )
+
+
+def linspace(start: float, end: float, steps: int, dtype=np.float32, requires_grad: bool = False) -> Tensor:
+    """`steps` numbers evenly spaced from start to end, both included."""
+    (steps,) = _sizes("linspace", (steps,))
+    return Tensor(
+        np.linspace(start, end, steps).astype(dtype_of("linspace", dtype, np.float32)), requires_grad
+    )
+
+
+def eye(n: int, m: int | None = None, dtype=np.float32, requires_grad: bool = False) -> Tensor:
+    """The (n, m) matrix with ones on its diagonal; m None is n."""
+    rows, columns = _sizes("eye", (n, n if m is None else m))
+    return Tensor(np.eye(rows, columns, dtype=dtype_of("eye", dtype, np.float32)), requires_grad)
+
+
+def rand(*size, generator=None, dtype=np.float32, requires_grad: bool = False, device=None) -> Tensor:
+    """Uniform random numbers in [0, 1)."""
+    array = random.uniform(
+        _sizes("rand", size), dtype=dtype_of("rand", dtype, np.float32), generator=generator
+    )
+    return _finish(array, requires_grad, device)
+
+
+def randn(*size, generator=None, dtype=np.float32, requires_grad: bool = False, device=None) -> Tensor:
+    """Normal random numbers with mean 0 and variance 1."""
+    array = random.normal(
+        _sizes("randn", size), dtype=dtype_of("randn", dtype, np.float32), generator=generator
+    )
+    return _finish(array, requires_grad, device)
+
+
+def rand_like(input, dtype=None, requires_grad: bool = False) -> Tensor:
+    """Uniform random numbers in the shape and dtype of input."""
+    check_tensor("rand_like", "input", input)
+    return rand(
+        input.data.shape, dtype=input.data.dtype if dtype is None else dtype, requires_grad=requires_grad
+    )
+
+
+def randn_like(input, dtype=None, requires_grad: bool = False) -> Tensor:
+    """Normal random numbers in the shape and dtype of input."""
+    check_tensor("randn_like", "input", input)
+    return randn(
+        input.data.shape, dtype=input.data.dtype if dtype is None else dtype, requires_grad=requires_grad
+    )
+
+
+def randint(low: int, high, size=None, *, generator=None, dtype=np.int64) -> Tensor:
+    """Uniform integers in [low, high); randint(high, size) starts at 0."""
+    if size is None:
+        low, high, size = 0, low, high
+    values = random._pick("randint", generator).integers(low, high, _sizes("randint", (size,)))
+    return wrap(values.astype(dtype_of("randint", dtype, np.int64), copy=False))
+
+
+def randperm(n: int, *, generator=None) -> Tensor:
+    """A random order of 0 .. n-1, int64."""
+    return wrap(random.permutation(n, generator))

@@ -1,0 +1,149 @@
+"""Where work runs: the backend that serves host arrays, the number of threads, and what this build has."""
+
+from __future__ import annotations
+
+import os
+
+import numpy as np
+
+from . import kernels
+
+NAMES = ("numpy", "cpu", "cuda")
+
+
+def check(name) -> None:
+    """Raise unless `name` is None or a device that can be had.
+
+    TypeError for another type, ValueError for an unknown name, RuntimeError with the reason for one that is
+    missing.
+    """
+    if name is None:
+        return
+    if not isinstance(name, str):
+        raise TypeError(f"device must be 'numpy', 'cpu' or 'cuda', got {type(name).__name__}")
+    kernels.backend(name)
+
+
+def set_device(name: str) -> None:
+    """Choose the backend that computes: "numpy" (reference), "cpu" (compiled) or "cuda".
+
+    Raises TypeError or ValueError for another name, RuntimeError with the reason where it can't be had;
+    nothing falls back in silence.
+    """
+    if name is None:
+        raise TypeError("device must be 'numpy', 'cpu' or 'cuda', got NoneType")
+    check(name)
+    kernels.set_host(name)
+
+
+def get_device() -> str:
+    """The name of the backend that computes."""
+    return kernels.host().name
+
+
+class device:
+    """Context manager: compute on the named backend inside the block.
+
+    >>> with device("numpy"):
+    ...     get_device()
+    'numpy'
+    """
+
+    def __init__(self, name: str):
+        if name is None:
+            raise TypeError("device must be 'numpy', 'cpu' or 'cuda', got NoneType")
+        check(name)
+        self.name = name
+        self._before: list = []
+
+    def __enter__(self):
+        self._before.append(kernels._host)  # None while no backend has been chosen yet
+        set_device(self.name)
+        return self
+
+    def __exit__(self, *error):
+        kernels._host = self._before.pop()
+
+
+def _compiled():
+    """The extension module, or None where it is missing."""
+    try:
+        from . import _cpu
+    except ImportError:
+        return None
+    return _cpu
+
+
+_threads = 1  # of the numpy backend, for get_num_threads to report what was set
+
+
+def set_num_threads(n: int) -> None:
+    """Let kernels use up to n threads; results do not depend on n. Raises TypeError or ValueError unless n >=
+    1.
+    """
+    global _threads
+    if not isinstance(n, (int, np.integer)) or isinstance(n, bool):
+        raise TypeError(f"set_num_threads: n must be an int, got {type(n).__name__}")
+    if n < 1:
+        raise ValueError(f"set_num_threads: n must be at least 1, got {n}")
+    module = _compiled()
+    if module is None:
+        _threads = int(n)
+    else:
+        module.set_num_threads(int(n))
+
+
+def get_num_threads() -> int:
+    """How many threads kernels may use."""
+    module = _compiled()
+    return _threads if module is None else module.get_num_threads()
+
+
+def check_environment() -> None:
+    """Raise ValueError for a FASTDL_NUM_THREADS that is not a positive integer."""
+    global _threads
+    value = os.environ.get("FASTDL_NUM_THREADS", "").strip()
+    if value:
+        if not (value.isascii() and value.isdigit() and 0 < int(value) < 2**31):
+            raise ValueError(f"FASTDL_NUM_THREADS must be a positive integer, got {value!r}")
+        _threads = int(value)
+
+
+def config() -> dict:
+    """What this installation has: version, NumPy, backends (True or why missing), device, instruction set,
+    threads.
+    """
+    from . import __version__
+
+    backends = {}
+    for name in NAMES:
+        try:
+            kernels.backend(name)
+            backends[name] = True
+        except RuntimeError as error:
+            backends[name] = str(error)
+    module = _compiled()
+    return {
+        "version": __version__,
+        "numpy": np.__version__,
+        "backends": backends,
+        "device": get_device(),
+        "isa": None if module is None else module.get_isa(),
+        "isa_levels": [] if module is None else list(module.isa_levels()),
+        "threads": get_num_threads(),
+    }
+
+
+def show_config() -> None:
+    """Print the version, the backends (or why one is missing), the instruction set and the threads."""
+    found = config()
+    print(f"fastdl {found['version']}, NumPy {found['numpy']}")
+    for name, state in found["backends"].items():
+        chosen = " (in use)" if name == found["device"] else ""
+        print(f"  {name:<6} {'available' + chosen if state is True else 'missing: ' + state}")
+    if found["isa"] is not None:
+        print(f"  instruction set {found['isa']} of {', '.join(found['isa_levels'])}")
+    print(f"  threads {found['threads']}")
+
+
+check_environment()

@@ -1,0 +1,76 @@
+"""Two-dimensional convolution."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..autograd import Operation, apply
+from ..kernels import of
+from ..tensor import Tensor, check_tensor
+from ._arguments import images, pair
+from .copy import squeeze, unsqueeze
+
+
+class Conv2d(Operation):
+    """y = x * W + b (cross-correlation)."""
+
+    __slots__ = ("attributes",)
+    fresh = True
+
+    def __init__(self, *attributes):
+        self.attributes = attributes
+
+    def forward(self, input, weight, bias):
+        self.saved = input, weight
+        return of(input, weight).conv2d_forward(input, weight, bias, *self.attributes)
+
+    def backward(self, dy):
+        x, weight = self.saved
+        return of(dy).conv2d_backward(dy, x, weight, *self.attributes, tuple(self.need))
+
+
+def conv2d(input, weight, bias=None, stride=1, padding=0, dilation=1, groups: int = 1) -> Tensor:
+    """Cross-correlation of images with filters.
+
+    y[n, o, p, q] = bias[o] + sum over c, i, j of weight[o, c, i, j] x[n, c, p * sh - ph + i * dh, q * sw - pw
+    + j * dw], c running over the C / groups input channels of o's group.
+
+    Args:
+        input: (N, C, H, W), or (C, H, W) for one image.
+        weight: (O, C / groups, kh, kw).
+        bias: (O,) or None.
+        stride, padding, dilation: an int or a pair (height, width); padding also "valid" (none) or "same"
+            (stride 1, as many output pixels as input pixels, for windows that allow it on both sides alike).
+        groups: divides C and O.
+
+    Returns (N, O, OH, OW), OH = floor((H + 2 ph - dh (kh - 1) - 1) / sh) + 1.
+    Raises TypeError for array kinds and dtypes, ValueError for shapes and values.
+    """
+    images("conv2d", input)
+    stride, dilation = pair("conv2d", "stride", stride), pair("conv2d", "dilation", dilation)
+    if isinstance(padding, str):
+        check_tensor("conv2d", "weight", weight)
+        padding = _named_padding(padding, weight.data.shape[2:], stride, dilation)
+    else:
+        padding = pair("conv2d", "padding", padding)
+    if not isinstance(groups, (int, np.integer)) or isinstance(groups, bool):
+        raise TypeError(f"conv2d: groups must be an int, got {type(groups).__name__}")
+    op = Conv2d(stride, padding, dilation, groups)
+    if input.data.ndim == 3:
+        return squeeze(apply(op, unsqueeze(input, 0), weight, bias), 0)
+    return apply(op, input, weight, bias)
+
+
+def _named_padding(name: str, kernel_size, stride, dilation) -> tuple:
+    if name == "valid":
+        return (0, 0)
+    if name != "same":
+        raise ValueError(f"conv2d: padding must be an int, a pair of ints, 'valid' or 'same', got {name!r}")
+    if stride != (1, 1):
+        raise ValueError(f"conv2d: padding 'same' needs stride 1, got {stride}")
+    total = [d * (k - 1) for k, d in zip(kernel_size, dilation)]
+    if any(n % 2 for n in total):
+        raise ValueError(
+            f"conv2d: padding 'same' needs dilation * (kernel size - 1) to be even, got {tuple(total)}"
+        )
+    return tuple([n // 2 for n in total])

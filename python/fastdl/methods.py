@@ -1,0 +1,168 @@
+"""Tensor's methods and operators: the functions of `fastdl.functional`, hung on the class (imported for that
+effect).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from . import autograd, device, functional
+from .functional import copy, elementwise, gemm, index, inplace, pointwise
+from .tensor import Tensor, check_dtype
+
+# Functions whose first argument is the tensor become methods of the same name.
+_METHODS = (
+    "abs", "add", "argmax", "argmin", "broadcast_to", "clamp", "clone", "contiguous", "div", "dot", "eq",
+    "exp", "expand", "flatten", "floor_divide", "ge", "gt", "index_select", "le", "log", "log_softmax", "lt",
+    "masked_fill", "masked_select", "matmul", "max", "maximum", "mean", "min", "minimum", "mm", "bmm", "mul",
+    "ne", "neg", "permute", "pow", "relu", "remainder", "reshape", "sigmoid", "softmax", "split", "sqrt",
+    "square", "squeeze", "sub", "sum", "t", "tanh", "transpose", "unsqueeze", "var",
+)  # fmt: skip
+_INPLACE = (
+    "abs_", "add_", "clamp_", "copy_", "div_", "exp_", "fill_", "log_", "masked_fill_", "mul_", "neg_",
+    "normal_", "pow_", "relu_", "sigmoid_", "sqrt_", "sub_", "tanh_", "uniform_", "zero_",
+)  # fmt: skip
+
+for _name in _METHODS:
+    setattr(Tensor, _name, getattr(functional, _name))
+for _name in _INPLACE:
+    setattr(Tensor, _name, getattr(inplace, _name))
+
+Tensor.backward = autograd.backward
+Tensor.view = copy.reshape
+Tensor.__getitem__ = index.getitem
+Tensor.__setitem__ = inplace.setitem
+Tensor.__neg__ = pointwise.neg
+Tensor.__abs__ = pointwise.abs
+Tensor.__iadd__, Tensor.__isub__ = inplace.add_, inplace.sub_
+Tensor.__imul__, Tensor.__itruediv__ = inplace.mul_, inplace.div_
+Tensor.__ipow__ = inplace.pow_
+
+
+def _operator(function, swapped: bool = False):
+    """A binary operator; an operand that is not a number, array or Tensor is left to the other side."""
+
+    def forward(self, other):
+        try:
+            return function(self, other)
+        except TypeError:
+            if isinstance(other, _OPERANDS):
+                raise
+            return NotImplemented
+
+    def reverse(self, other):
+        try:
+            return function(other, self)
+        except TypeError:
+            if isinstance(other, _OPERANDS):
+                raise
+            return NotImplemented
+
+    return reverse if swapped else forward
+
+
+_OPERANDS = (Tensor, np.ndarray, *elementwise.NUMBERS)
+for _symbol, _function in {
+    "add": elementwise.add, "sub": elementwise.sub, "mul": elementwise.mul, "truediv": elementwise.div,
+    "floordiv": elementwise.floor_divide, "mod": elementwise.remainder, "pow": elementwise.pow,
+    "matmul": gemm.matmul,
+}.items():  # fmt: skip
+    setattr(Tensor, f"__{_symbol}__", _operator(_function))
+    setattr(Tensor, f"__r{_symbol}__", _operator(_function, swapped=True))
+for _symbol in ("eq", "ne", "lt", "le", "gt", "ge"):
+    setattr(Tensor, f"__{_symbol}__", _operator(getattr(elementwise, _symbol)))
+Tensor.__hash__ = object.__hash__
+
+
+def _attach(function):
+    setattr(Tensor, function.__name__, function)
+    return function
+
+
+@_attach
+def to(self, *args, dtype=None, device=None, copy: bool = False) -> Tensor:
+    """The tensor with another dtype or on another device (itself if nothing changes and copy is False).
+
+    Takes a dtype, a device name, both, or another Tensor whose dtype and device to take.
+    """
+    for arg in args:
+        if isinstance(arg, Tensor):
+            dtype = arg.data.dtype
+        elif isinstance(arg, str) and arg in _device_names:
+            device = arg
+        else:
+            dtype = arg
+    _check_device(device)
+    out = self if dtype is None else functional.copy.cast(self, _dtype("to", dtype))
+    return functional.clone(out) if copy and out is self else out
+
+
+_device_names, _check_device = device.NAMES, device.check
+
+
+def _dtype(function: str, dtype) -> np.dtype:
+    try:
+        return check_dtype(function, np.dtype(dtype))
+    except TypeError as error:
+        if "dtype must" in str(error):
+            raise
+        raise TypeError(f"{function}: dtype must be a NumPy dtype or its name, got {dtype!r}") from None
+
+
+def _cast(name: str, dtype):
+    def method(self):
+        return functional.copy.cast(self, dtype)
+
+    method.__name__ = method.__qualname__ = name
+    method.__doc__ = f"The tensor as {dtype}; itself if it is that already."
+    setattr(Tensor, name, method)
+
+
+for _name, _kind in {
+    "float": "float32",
+    "double": "float64",
+    "long": "int64",
+    "int": "int32",
+    "bool": "bool",
+}.items():
+    _cast(_name, _kind)
+
+
+@_attach
+def type_as(self, other: Tensor) -> Tensor:
+    """The tensor in the dtype of `other`."""
+    return functional.copy.cast(self, other.data.dtype)
+
+
+@_attach
+def view_as(self, other: Tensor) -> Tensor:
+    """The tensor in the shape of `other`."""
+    return copy.reshape(self, other.data.shape)
+
+
+@_attach
+def detach_(self) -> Tensor:
+    """Forget how this tensor was computed, in place; returns it."""
+    self._node, self._requires = None, False
+    return self
+
+
+@_attach
+def __iter__(self):
+    if self.data.ndim == 0:
+        raise TypeError("iteration over a 0-d tensor")
+    return (self[i] for i in range(self.data.shape[0]))
+
+
+def _transposed(self) -> Tensor:
+    """A view with the dims in reverse order."""
+    return functional.permute(self, tuple(range(self.data.ndim))[::-1])
+
+
+def _matrix_transposed(self) -> Tensor:
+    """A view with the last two dims swapped."""
+    return functional.transpose(self, -2, -1)
+
+
+Tensor.T = property(_transposed)
+Tensor.mT = property(_matrix_transposed)

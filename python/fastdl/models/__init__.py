@@ -1,0 +1,7 @@
+"""Ready-made models, small and plain; `fastdl.recipes` trains them."""
+
+from fastdl.models.lenet import LeNet5
+from fastdl.models.mlp import MLP, Xor
+from fastdl.models.small_cnn import SmallCNN
+
+__all__ = ["MLP", "LeNet5", "SmallCNN", "Xor"]
