@@ -5,11 +5,8 @@
 // No std:: containers or algorithms in those files: a shared copy of a library template could be the AVX-512 one.
 #pragma once
 #include <cstdint>
-#include <cstring>
-
-#if FASTDL_ISA_LEVEL == 2 || FASTDL_ISA_LEVEL == 1 || defined(__SSE2__)
-#include <immintrin.h>
-#endif
+#include <type_traits>
+#include <utility>
 
 #include "core/kernel.h"
 #include "core/parallel.h"
@@ -71,29 +68,6 @@ FASTDL_INLINE Vec<T> minimum(Vec<T> a, Vec<T> b) {
   return a < b ? a : b;
 }
 
-FASTDL_INLINE float square_root(float x) { return __builtin_sqrtf(x); }
-FASTDL_INLINE double square_root(double x) { return __builtin_sqrt(x); }
-// With the mask spelt out, because the plain intrinsic makes GCC 12 warn about its own header.
-#if FASTDL_ISA_LEVEL == 2
-FASTDL_INLINE Vec<float> square_root(Vec<float> x) { return (Vec<float>)_mm512_maskz_sqrt_ps(0xffff, (__m512)x); }
-FASTDL_INLINE Vec<double> square_root(Vec<double> x) { return (Vec<double>)_mm512_maskz_sqrt_pd(0xff, (__m512d)x); }
-#elif FASTDL_ISA_LEVEL == 1
-FASTDL_INLINE Vec<float> square_root(Vec<float> x) { return (Vec<float>)_mm256_sqrt_ps((__m256)x); }
-FASTDL_INLINE Vec<double> square_root(Vec<double> x) { return (Vec<double>)_mm256_sqrt_pd((__m256d)x); }
-#elif defined(__SSE2__)
-FASTDL_INLINE Vec<float> square_root(Vec<float> x) { return (Vec<float>)_mm_sqrt_ps((__m128)x); }
-FASTDL_INLINE Vec<double> square_root(Vec<double> x) { return (Vec<double>)_mm_sqrt_pd((__m128d)x); }
-#else
-FASTDL_INLINE Vec<float> square_root(Vec<float> x) {
-  for (int i = 0; i < kLanes<float>; ++i) x[i] = square_root(x[i]);
-  return x;
-}
-FASTDL_INLINE Vec<double> square_root(Vec<double> x) {
-  for (int i = 0; i < kLanes<double>; ++i) x[i] = square_root(x[i]);
-  return x;
-}
-#endif
-
 // Sum of the lanes, halves first, so that the order is the same in every call.
 template <class T>
 FASTDL_INLINE T sum_lanes(Vec<T> v) {
@@ -102,6 +76,46 @@ FASTDL_INLINE T sum_lanes(Vec<T> v) {
   for (int half = kLanes<T> / 2; half > 0; half /= 2)
     for (int i = 0; i < half; ++i) lane[i] += lane[i + half];
   return lane[0];
+}
+
+// The two halves of a 2 x 2 block exchange between rows a and b: lanes with bit `kHalf` clear come from the first
+// operand. Log2(lanes) rounds of it transpose a square of vectors.
+template <class T, int kHalf, bool kSecond, int... I>
+FASTDL_INLINE Vec<T> exchange(Vec<T> a, Vec<T> b, std::integer_sequence<int, I...>) {
+  constexpr int L = kLanes<T>;
+#if defined(__clang__) || __GNUC__ >= 12
+  if constexpr (kSecond)
+    return __builtin_shufflevector(a, b, ((I & kHalf) ? L + I : I + kHalf)...);
+  else
+    return __builtin_shufflevector(a, b, ((I & kHalf) ? L + I - kHalf : I)...);
+#else
+  typedef std::conditional_t<sizeof(T) == 4, std::int32_t, std::int64_t> Lane;
+  typedef Lane Mask __attribute__((vector_size(kVecBytes)));
+  if constexpr (kSecond)
+    return __builtin_shuffle(a, b, Mask{((I & kHalf) ? L + I : I + kHalf)...});
+  else
+    return __builtin_shuffle(a, b, Mask{((I & kHalf) ? L + I - kHalf : I)...});
+#endif
+}
+
+template <class T, int kHalf>
+FASTDL_INLINE void transpose_round(Vec<T> (&v)[kLanes<T>]) {
+  constexpr int L = kLanes<T>;
+  constexpr auto lanes = std::make_integer_sequence<int, L>{};
+#pragma GCC unroll 16
+  for (int i = 0; i < L; ++i) {
+    if (i & kHalf) continue;
+    const Vec<T> a = v[i], b = v[i + kHalf];
+    v[i] = exchange<T, kHalf, false>(a, b, lanes);
+    v[i + kHalf] = exchange<T, kHalf, true>(a, b, lanes);
+  }
+  if constexpr (kHalf > 1) transpose_round<T, kHalf / 2>(v);
+}
+
+// v[i][j] becomes v[j][i].
+template <class T>
+FASTDL_INLINE void transpose(Vec<T> (&v)[kLanes<T>]) {
+  transpose_round<T, kLanes<T> / 2>(v);
 }
 
 FASTDL_INLINE int64_t min_of(int64_t a, int64_t b) { return a < b ? a : b; }

@@ -4,7 +4,7 @@
 // A with k contiguous is read where it stands through row pointers, A with m contiguous through its columns; only other
 // strides are packed. k runs in blocks of kDepth, so that a panel of B stays in the first-level cache while tiles of A
 // pass by it. Sums over k always run in the same order: results don't depend on the number of threads.
-// Scratch: kDepth * n (packed B) plus, per thread, kRowBlock * kDepth (packed A).
+// Scratch: 1.5 kDepth * n (packed B) plus, per thread, at most 8 tiles' rows * 1.5 kDepth (packed A).
 #pragma once
 #include "cpu/gemm/pack.h"
 #include "cpu/gemm/tile.h"
@@ -24,7 +24,13 @@ struct Gemm {
   bool accumulate = false;
 };
 
+// k is cut into equal blocks of about this length: 384 x 32 floats of B are the 48 KB of a first-level cache.
 constexpr int64_t kDepth = 384;
+
+FASTDL_INLINE int64_t depth_block(int64_t k) {
+  const int64_t blocks = max_of(1, (k + kDepth / 2) / kDepth);
+  return ceil_div(k, blocks);
+}
 
 template <class T>
 struct GemmBlock {  // what one pass over a block of k needs
@@ -45,7 +51,9 @@ template <class T>
 inline void run_rows(const GemmBlock<T>& block, int64_t i0, int64_t rows, int64_t p0, int64_t p1) {
   constexpr int MR = TileSize<T>::rows, NR = TileSize<T>::cols;
   const Gemm<T>& g = block.g;
-  const bool by_rows = g.a_col == 1, by_columns = !by_rows && g.a_row == 1;
+  const bool by_rows = g.a_col == 1;
+  // Columns far apart touch a new page for each k: from some reuse on a packed copy is faster.
+  const bool by_columns = !by_rows && g.a_row == 1 && (p1 - p0 < 4 || g.a_col * static_cast<int64_t>(sizeof(T)) < 2048);
   Scratch<T> packed_a(by_rows || by_columns ? 0 : ceil_div(rows, MR) * MR * block.kc);
   if (!by_rows && !by_columns) {
     const PlainSource<T> source{g.a, g.a_row, g.a_col};
@@ -103,12 +111,13 @@ inline void run_gemm(const Gemm<T>& g) {
   if (g.k == 0) return clear_c(g);
   const int64_t panels = ceil_div(g.n, NR);
   const bool in_place = reads_b_in_place(g);
-  Scratch<T> packed_b(in_place ? 0 : panels * NR * min_of(g.k, kDepth));
+  const int64_t depth = depth_block(g.k);
+  Scratch<T> packed_b(in_place ? 0 : panels * NR * depth);
   const PlainSource<T> source{g.b, g.b_col, g.b_row};
   const int64_t mb = row_block<T>(g.m), row_blocks = ceil_div(g.m, mb);
   const int64_t groups = min_of(panels, max_of(1, ceil_div(16, row_blocks)));  // column groups: enough tasks for all
-  for (int64_t k0 = 0; k0 < g.k; k0 += kDepth) {
-    const int64_t kc = min_of(kDepth, g.k - k0);
+  for (int64_t k0 = 0; k0 < g.k; k0 += depth) {
+    const int64_t kc = min_of(depth, g.k - k0);
     if (!in_place)
       parallel_for(panels, 0.5 * static_cast<double>(NR * kc), [&](int64_t p) {
         source.template pack<NR>(packed_b + p * NR * kc, p * NR, min_of(NR, g.n - p * NR), k0, kc);

@@ -20,19 +20,38 @@ struct PlainSource {
       for (int64_t k = 0; k < kc; ++k) pack_row<W>(dst + k * W, src + k * kstep, count);
       return;
     }
-    constexpr int64_t kBlock = 16;  // k's at a time: one cache line of each source row
-    for (int64_t k = 0; k < kc; k += kBlock) {
-      const int64_t length = min_of(kBlock, kc - k);
-      for (int64_t j = 0; j < W; ++j) {
-        T* out = dst + k * W + j;
-        if (j >= count) {
-          for (int64_t i = 0; i < length; ++i) out[i * W] = T(0);
-        } else {
-          const T* in = src + j * step + k * kstep;
-          for (int64_t i = 0; i < length; ++i) out[i * W] = in[i * kstep];
-        }
+    constexpr int L = kLanes<T>;
+    for (int64_t j = 0; j < W;) {
+      if (W % L == 0 && kstep == 1 && j + L <= count) {
+        const int64_t done = pack_squares<W>(dst + j, src + j * step, kc);
+        for (int i = 0; i < L; ++i, ++j) pack_column<W>(dst + j, src + j * step, done, kc);
+      } else if (j < count) {
+        pack_column<W>(dst + j, src + j * step, 0, kc);
+        ++j;
+      } else {
+        for (int64_t k = 0; k < kc; ++k) dst[k * W + j] = T(0);
+        ++j;
       }
     }
+  }
+
+  // Row-major source, kLanes<T> columns: squares of vectors are transposed in registers. Returns the k's done.
+  template <int W>
+  FASTDL_INLINE int64_t pack_squares(T* dst, const T* src, int64_t kc) const {
+    constexpr int L = kLanes<T>;
+    int64_t k = 0;
+    for (; k + L <= kc; k += L) {
+      Vec<T> square[L];
+      for (int i = 0; i < L; ++i) square[i] = load(src + i * step + k);
+      transpose<T>(square);
+      for (int i = 0; i < L; ++i) store(dst + (k + i) * W, square[i]);
+    }
+    return k;
+  }
+
+  template <int W>
+  FASTDL_INLINE void pack_column(T* dst, const T* src, int64_t k, int64_t kc) const {
+    for (; k < kc; ++k) dst[k * W] = src[k * kstep];
   }
 
   template <int W>

@@ -8,6 +8,8 @@ definition of every kernel.
 from __future__ import annotations
 
 import importlib
+import os
+import warnings
 from types import ModuleType
 
 # One kernel family, one name on every floor; tests/test_families.py walks this list.
@@ -38,12 +40,21 @@ def set_host(name: str) -> None:
 
 
 def host() -> ModuleType:
-    """The backend that serves host arrays: "cpu" if its compiled module can be loaded, else "numpy"."""
+    """The backend that serves host arrays: "cpu" if its compiled module can be loaded, else "numpy" with a warning.
+
+    No warning where a pure install was asked for with FASTDL_PURE=1.
+    """
     if _host is None:
         try:
             set_host("cpu")
-        except RuntimeError:
+        except RuntimeError as error:
             set_host("numpy")
+            if os.environ.get("FASTDL_PURE", "0") in ("", "0"):
+                message = (
+                    f"fastdl runs on NumPy alone, many times slower: {error}. Install a C++20 compiler and fastdl "
+                    "again, or set FASTDL_PURE=1 to silence this."
+                )
+                warnings.warn(message, RuntimeWarning, stacklevel=2)
     return _host
 
 

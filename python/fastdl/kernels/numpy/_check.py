@@ -131,3 +131,16 @@ def apart(kernel: str, **arrays) -> None:
         for other_name, other in given[:i]:
             if np.may_share_memory(x, other):
                 raise ValueError(f"{kernel}: {name} must not share memory with {other_name}, got arrays that overlap")
+
+
+def need(kernel: str, value, count: int) -> None:
+    """value is a tuple of `count` bools: which gradients the caller wants."""
+    if not (isinstance(value, tuple) and len(value) == count and all(isinstance(v, bool) for v in value)):
+        raise TypeError(f"{kernel}: need must be a tuple of {count} bools, got {value!r}")
+
+
+def min_rank(kernel: str, name: str, x, ndim: int, letters: str) -> None:
+    """x has at least ndim dimensions; `letters` names them, e.g. "(..., M, K)"."""
+    if x.ndim < ndim:
+        plural = "dimension" if ndim == 1 else "dimensions"
+        raise ValueError(f"{kernel}: {name} must have at least {ndim} {plural} {letters}, got shape {x.shape}")

@@ -17,8 +17,8 @@ def check_pair(kernel: str, name: str, value, minimum: int) -> None:
 def axis_output_size(size: int, kernel: int, stride: int, padding: int, dilation: int, ceil_mode: bool = False) -> int:
     """Number of windows along one axis; 0 or less if not even one fits.
 
-    floor((size + 2 padding - dilation (kernel - 1) - 1) / stride) + 1; with ceil_mode the division rounds up, and a
-    last window that would start in the right-hand padding is dropped (PyTorch's rule).
+    floor((size + 2 padding - dilation (kernel - 1) - 1) / stride) + 1; with ceil_mode the division rounds
+    up, and a last window that would start in the right-hand padding is dropped (PyTorch's rule).
     """
     room = size + 2 * padding - dilation * (kernel - 1) - 1
     out = (room + (stride - 1 if ceil_mode else 0)) // stride + 1
@@ -31,7 +31,8 @@ def window_output_size(
     kernel: str, input_size: tuple, kernel_size: tuple, stride: tuple, padding: tuple, dilation: tuple,
     ceil_mode: bool = False,
 ) -> tuple[int, int]:  # fmt: skip
-    """(oh, ow), the windows of kernel_size over input_size (h, w); the pairs must have been checked (`check_window`).
+    """(oh, ow), the windows of kernel_size over input_size (h, w); the pairs must have been checked
+    (`check_window`).
 
     Raises ValueError if the kernel is larger than the padded input.
     """

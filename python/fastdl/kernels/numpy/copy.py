@@ -10,7 +10,7 @@ import numpy as np
 
 from . import _check
 
-__all__ = ["contiguous", "channels_last", "concatenate", "slice_backward"]
+__all__ = ["contiguous", "channels_last", "concatenate", "slice_backward", "assign"]
 
 DTYPES = tuple(map(np.dtype, ("float32", "float64", "int32", "int64", "uint8", "bool")))
 
@@ -94,3 +94,19 @@ def slice_backward(dy, shape, starts, steps):
     taken = (first + np.arange(count) * step for first, count, step in zip(starts, dy.shape, steps))
     dx[np.ix_(*taken)] = dy
     return dx
+
+
+def assign(out, x):
+    """out[...] = x in place: x has the dtype of out, its shape or one that broadcasts to it.  Returns None.
+
+    out may be strided (a slice of a larger array) but must be writeable. Raises TypeError or ValueError.
+    """
+    _check_plain("assign", "out", out)
+    _check_plain("assign", "x", x)
+    if x.dtype != out.dtype:
+        raise TypeError(f"assign: x must be {out.dtype} like out, got {x.dtype}")
+    lead = out.ndim - x.ndim
+    if lead < 0 or any(n not in (1, m) for n, m in zip(x.shape, out.shape[lead:])):
+        raise ValueError(f"assign: x must broadcast to out, got shape {x.shape}, out {out.shape}")
+    _check.writeable("assign", "out", out)
+    out[...] = x
