@@ -1,5 +1,6 @@
 #include "bindings/array.h"
 
+#include "core/copy.h"
 #include "cpu/memory.h"
 
 namespace fastdl::bind {
@@ -107,12 +108,6 @@ bool strides_are_whole(const py::array& a) {
   return (flags_of(a) & kAligned) != 0;
 }
 
-Input take_contiguous(const py::array& a, DType dtype) {
-  py::array owner = is_contiguous(a) ? a : copy_contiguous(a);
-  View view = make_view(owner, dtype);
-  return {std::move(owner), view};
-}
-
 py::dtype numpy_dtype(DType dtype) {
   switch (dtype) {
     case DType::f64:
@@ -127,19 +122,6 @@ py::dtype numpy_dtype(DType dtype) {
       return py::dtype::of<bool>();
     default:
       return py::dtype::of<float>();
-  }
-}
-
-std::int64_t item_size(DType dtype) {
-  switch (dtype) {
-    case DType::f32:
-    case DType::i32:
-      return 4;
-    case DType::u8:
-    case DType::b8:
-      return 1;
-    default:
-      return 8;
   }
 }
 
@@ -175,6 +157,21 @@ Output empty_ordered(DType dtype, const std::int64_t* shape, int ndim, const int
 constexpr int kCOrder[kMaxDims] = {0, 1, 2, 3, 4, 5, 6, 7};
 constexpr int kChannelsLast[kMaxDims] = {0, 2, 3, 1};
 
+// A copy of x, its dimensions nested in this order.
+Input copy_ordered(const View& x, const int* order) {
+  Output copy = empty_ordered(x.dtype, x.shape, x.ndim, order);
+  run(x.size(), [&] { cpu::copy(x, copy.view); });
+  return {copy.array, copy.view};
+}
+
+Input take_contiguous(const py::array& a, DType dtype) {
+  if (is_contiguous(a)) return {a, make_view(a, dtype)};
+  if (strides_are_whole(a)) return copy_ordered(make_view(a, dtype), kCOrder);
+  py::array owner = copy_contiguous(a);
+  View view = make_view(owner, dtype);
+  return {std::move(owner), view};
+}
+
 }  // namespace
 
 Input any_dtype(const char* kernel, const char* name, const py::handle& x) {
@@ -183,6 +180,20 @@ Input any_dtype(const char* kernel, const char* name, const py::handle& x) {
   const py::dtype type = a.dtype();
   if (!native_dtype(type, &dtype))
     check::fail_type(kernel, std::string(name) + " has the unsupported dtype " + std::string(py::str(type)));
+  if (!strides_are_whole(a)) a = copy_contiguous(a);
+  View view = make_view(a, dtype);
+  return {std::move(a), view};
+}
+
+Input one_of(const char* kernel, const char* name, const py::handle& x, std::initializer_list<DType> dtypes,
+             const char* words) {
+  py::array a = expect_array(kernel, name, x);
+  DType dtype;
+  const py::dtype type = a.dtype();
+  const bool native = native_dtype(type, &dtype);
+  bool found = false;
+  for (const DType candidate : dtypes) found = found || (native && candidate == dtype);
+  if (!found) check::fail_type(kernel, std::string(name) + " must be " + words + ", got " + std::string(py::str(type)));
   if (!strides_are_whole(a)) a = copy_contiguous(a);
   View view = make_view(a, dtype);
   return {std::move(a), view};
@@ -212,11 +223,14 @@ Input activation(const char* kernel, const char* name, const py::handle& x) {
   if (strides_are_whole(a)) {
     View view = make_view(a, dtype);
     if (nests(view, kChannelsLast)) return {std::move(a), view};
+  } else {
+    a = copy_contiguous(a);
   }
-  const py::array nhwc = copy_contiguous(a.attr("transpose")(0, 2, 3, 1).cast<py::array>());
-  py::array back = nhwc.attr("transpose")(0, 3, 1, 2).cast<py::array>();
-  View view = make_view(back, dtype);
-  return {std::move(back), view};
+  return copy_ordered(make_view(a, dtype), kChannelsLast);
+}
+
+Input channels_last(Input x) {
+  return nests(x.view, kChannelsLast) ? std::move(x) : copy_ordered(x.view, kChannelsLast);
 }
 
 Input dense(const char* kernel, const char* name, const py::handle& x) {
@@ -226,7 +240,7 @@ Input dense(const char* kernel, const char* name, const py::handle& x) {
     View view = make_view(a, dtype);
     if (dense_in_some_order(view)) return {std::move(a), view};
   }
-  return take_contiguous(copy_contiguous(a), dtype);
+  return strides_are_whole(a) ? copy_ordered(make_view(a, dtype), kCOrder) : take_contiguous(copy_contiguous(a), dtype);
 }
 
 Input integers(const char* kernel, const char* name, const py::handle& x) {

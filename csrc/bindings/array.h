@@ -44,6 +44,11 @@ Input optional_in_place(const char* kernel, const char* name, const py::handle& 
 // A flat array that an optimizer changes: float, 1-D, of the dtype and shape of `param` (an absent view: no matter),
 // C-contiguous and writeable, never copied.
 Input flat(const char* kernel, const char* name, const py::handle& x, const View& param);
+// An array of one of these dtypes, strides as they are; `words` lists them for the message.
+Input one_of(const char* kernel, const char* name, const py::handle& x, std::initializer_list<DType> dtypes,
+             const char* words);
+// The 4-D x itself if it is channels-last in memory, else a copy that is.
+Input channels_last(Input x);
 // A view of any array in the dtypes of DType without dtype check; TypeError for another dtype or kind.
 Input any_dtype(const char* kernel, const char* name, const py::handle& x);
 

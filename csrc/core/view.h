@@ -16,6 +16,19 @@ enum class DType : std::int8_t { f32, f64, i32, i64, u8, b8 };
 
 constexpr int kMaxDims = 8;
 
+FASTDL_INLINE std::int64_t item_size(DType dtype) {
+  switch (dtype) {
+    case DType::f32:
+    case DType::i32:
+      return 4;
+    case DType::u8:
+    case DType::b8:
+      return 1;
+    default:
+      return 8;
+  }
+}
+
 struct View {
   void* data = nullptr;
   DType dtype = DType::f32;

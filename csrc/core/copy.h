@@ -1,0 +1,24 @@
+// Moves elements between memory orders; works on bytes, so on every dtype.
+// The bindings use it too, for arguments that are not in the order a kernel reads.
+#pragma once
+#include "core/check.h"
+#include "core/kernel.h"
+
+namespace fastdl {
+
+// Every x[i] has the dtype of x[0] and, but for the axis, its shape. Returns the axis in [0, ndim).
+int check_concatenate(const View* x, int count, std::int64_t axis);
+// dy lies inside `shape` when its element k goes to starts + k * steps.
+void check_slice_backward(const View& dy, const std::int64_t* shape, int ndim, const std::int64_t* starts,
+                          int starts_count, const std::int64_t* steps, int steps_count);
+// The part of x that starts at `starts`, steps by `steps` and has the given shape; all inside x.
+View slice_of(const View& x, const std::int64_t* starts, const std::int64_t* steps, const std::int64_t* shape);
+
+namespace cpu {
+// Overwrites dst with src: one shape, one dtype, any strides; they do not overlap, nor do elements of dst.
+inline Kernel<void(View src, View dst)> copy;
+// Overwrites dst, dense in some order, with zeros.
+inline Kernel<void(View dst)> fill_zero;
+}  // namespace cpu
+
+}  // namespace fastdl
