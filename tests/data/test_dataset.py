@@ -114,13 +114,25 @@ def test_split_depends_on_the_seed_alone():
         (10, [0.5, 0.25, 0.25], [6, 2, 2]),
         (7, [1 / 3, 1 / 3, 1 / 3], [3, 2, 2]),
         (100, [0.1] * 10, [10] * 10),
-        (100, [0.29, 0.71], [29, 71]),  # 100 * 0.29 is 28.999999999999996
+        (100, [0.71, 0.29], [72, 28]),  # 100 * 0.29 is 28.999999999999996; PyTorch has 72 as well
         (5, [1.0], [5]),
         (5, [5], [5]),
     ],
 )
 def test_split_by_fractions(total, lengths, want):
     assert [len(part) for part in random_split(dataset(total), lengths, seed=0)] == want
+
+
+def test_split_by_fractions_has_pytorchs_sizes():
+    torch_data = pytest.importorskip("torch.utils.data")
+    rng = np.random.default_rng(0)
+    for total in rng.integers(10, 2000, 100).tolist():
+        lengths = rng.dirichlet([5.0] * rng.integers(1, 5)).tolist()
+        if sum(lengths) > 1:  # by rounding; PyTorch does not take it for fractions
+            continue
+        want = [len(part) for part in torch_data.random_split(range(total), lengths)]
+        if 0 not in want:
+            assert [len(part) for part in random_split(dataset(total), lengths, seed=0)] == want
 
 
 def test_split_of_a_subset():

@@ -24,9 +24,7 @@ def sample(dtype, shape, seed=0):
 
 
 @pytest.mark.parametrize("packed", [False, True], ids=["plain", "gzip"])
-@pytest.mark.parametrize(
-    "shape", [(7,), (1,), (3, 5), (2, 3, 4), (2, 1, 2, 1, 3), (0,), (0, 28, 28)], ids=str
-)
+@pytest.mark.parametrize("shape", [(7,), (1,), (3, 5), (2, 3, 4), (2, 1, 2, 1, 3), (0,), (0, 28, 28)], ids=str)
 @pytest.mark.parametrize("dtype", CODES)
 def test_reads_what_was_written(tmp_path, dtype, shape, packed):
     want = sample(dtype, shape)

@@ -42,9 +42,7 @@ def numbers(loader):
 
 def test_in_order(host):
     batches = list(DataLoader(dataset(), batch_size=5))
-    assert [y.numpy().tolist() for _, y in batches] == [
-        list(range(i, min(i + 5, 23))) for i in range(0, 23, 5)
-    ]
+    assert [y.numpy().tolist() for _, y in batches] == [list(range(i, min(i + 5, 23))) for i in range(0, 23, 5)]
     x = np.concatenate([x.numpy() for x, _ in batches])
     assert x.dtype == np.uint8
     np.testing.assert_array_equal(x, images())
@@ -108,9 +106,7 @@ def test_arrays_without_conversion_keep_dtype_and_values(host):
 
 def test_conversion_of_other_arrays(host):
     data = ArrayDataset(np.arange(6), images(6), images(6, seed=1))
-    loader = DataLoader(
-        data, 4, convert={1: Convert(scale=2.0), 2: Convert(mean=1.0, std=4.0, dtype="float64")}
-    )
+    loader = DataLoader(data, 4, convert={1: Convert(scale=2.0), 2: Convert(mean=1.0, std=4.0, dtype="float64")})
     for rows, a, b in loader:
         rows = rows.numpy()
         assert a.dtype == np.float32 and b.dtype == np.float64
@@ -128,9 +124,7 @@ def test_memory_order_and_byte_order_do_not_matter(host):
         x.astype(">f8"),
     ]
     for variant in odd:
-        for (want, _), (got, _) in zip(
-            DataLoader(ArrayDataset(x, x), 6), DataLoader(ArrayDataset(variant, x), 6)
-        ):
+        for (want, _), (got, _) in zip(DataLoader(ArrayDataset(x, x), 6), DataLoader(ArrayDataset(variant, x), 6)):
             assert got.dtype == np.float64 and got.dtype.isnative
             np.testing.assert_array_equal(got.numpy(), want.numpy())
 
@@ -365,9 +359,7 @@ def test_refuses(how, error, message):
 
 
 def test_refuses_other_data():
-    with pytest.raises(
-        TypeError, match="DataLoader: dataset must be an ArrayDataset or a Subset, got ndarray"
-    ):
+    with pytest.raises(TypeError, match="DataLoader: dataset must be an ArrayDataset or a Subset, got ndarray"):
         DataLoader(np.zeros((3, 2)))
     with pytest.raises(TypeError, match="array 0 must be float32, float64, bool or integers, got float16"):
         DataLoader(ArrayDataset(np.zeros(3, np.float16)))

@@ -52,9 +52,7 @@ class ArrayDataset:
         lengths = [len(a) for a in self.arrays]
         if len(set(lengths)) > 1:
             shapes = ", ".join(str(a.shape) for a in self.arrays)
-            raise ValueError(
-                f"ArrayDataset: arrays must have the same length, got {lengths} (shapes {shapes})"
-            )
+            raise ValueError(f"ArrayDataset: arrays must have the same length, got {lengths} (shapes {shapes})")
         if lengths[0] == 0:
             raise ValueError("ArrayDataset: arrays must hold at least one sample, got length 0")
 
@@ -144,8 +142,8 @@ def _sizes(lengths: Sequence, total: int) -> list[int]:
     if abs(sum(lengths) - 1) > 1e-6 or not all(isinstance(value, (float, np.floating)) for value in lengths):
         allowed = f"counts that sum to {total} or fractions that sum to 1"
         raise ValueError(f"random_split: lengths must be {allowed}, got {lengths}")
-    sizes = [math.floor(total * value + 1e-9) for value in lengths]
-    for i in range(total - sum(sizes)):  # PyTorch deals the rest out one by one, from the first part on
+    sizes = [math.floor(total * value) for value in lengths]
+    for i in range(total - sum(sizes)):  # as PyTorch deals out the rest
         sizes[i % len(sizes)] += 1
     if min(sizes) == 0:
         raise ValueError(f"random_split: lengths {lengths} leave a part of {total} samples empty")

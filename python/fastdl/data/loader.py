@@ -80,9 +80,7 @@ class DataLoader:
         check_generator("DataLoader", generator)
         self.generator = _own_generator(generator) if self.shuffle else None
         self._epoch = self._position = 0
-        self._begin = (
-            self._generator_state()
-        )  # the generator when the running, or else the next, epoch begins
+        self._begin = self._generator_state()  # the generator when the running, or else the next, epoch begins
         self._running = False  # an epoch has begun and is not over
         self._resume = False  # the next iterator goes on with the running epoch
         self._newest = None  # the iterator that moves the position

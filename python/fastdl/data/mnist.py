@@ -69,9 +69,7 @@ def _find(name: str, data_dir, progress: bool) -> Path:
     if data_dir is None:
         data_dir, source = os.environ.get("FASTDL_DATA"), "FASTDL_DATA"
     if not data_dir:
-        return fetch(
-            [mirror + name for mirror in MIRRORS], cache_dir() / "mnist" / name, FILES[name], progress
-        )
+        return fetch([mirror + name for mirror in MIRRORS], cache_dir() / "mnist" / name, FILES[name], progress)
     root = Path(data_dir).expanduser().absolute()
     tried = [folder / file for folder in (root / "mnist", root) for file in (name, name.removesuffix(".gz"))]
     for path in tried:
