@@ -12,6 +12,10 @@
 #include "core/parallel.h"
 #include "core/view.h"
 
+#if FASTDL_ISA_LEVEL == 2 || FASTDL_ISA_LEVEL == 1 || defined(__SSE2__)
+#include <immintrin.h>
+#endif
+
 namespace fastdl::cpu::FASTDL_ISA {
 
 using std::int64_t;
@@ -67,6 +71,29 @@ template <class T>
 FASTDL_INLINE Vec<T> minimum(Vec<T> a, Vec<T> b) {
   return a < b ? a : b;
 }
+
+FASTDL_INLINE float square_root(float x) { return __builtin_sqrtf(x); }
+FASTDL_INLINE double square_root(double x) { return __builtin_sqrt(x); }
+// With the mask spelt out, because the plain intrinsic makes GCC 12 warn about its own header.
+#if FASTDL_ISA_LEVEL == 2
+FASTDL_INLINE Vec<float> square_root(Vec<float> x) { return (Vec<float>)_mm512_maskz_sqrt_ps(0xffff, (__m512)x); }
+FASTDL_INLINE Vec<double> square_root(Vec<double> x) { return (Vec<double>)_mm512_maskz_sqrt_pd(0xff, (__m512d)x); }
+#elif FASTDL_ISA_LEVEL == 1
+FASTDL_INLINE Vec<float> square_root(Vec<float> x) { return (Vec<float>)_mm256_sqrt_ps((__m256)x); }
+FASTDL_INLINE Vec<double> square_root(Vec<double> x) { return (Vec<double>)_mm256_sqrt_pd((__m256d)x); }
+#elif defined(__SSE2__)
+FASTDL_INLINE Vec<float> square_root(Vec<float> x) { return (Vec<float>)_mm_sqrt_ps((__m128)x); }
+FASTDL_INLINE Vec<double> square_root(Vec<double> x) { return (Vec<double>)_mm_sqrt_pd((__m128d)x); }
+#else
+FASTDL_INLINE Vec<float> square_root(Vec<float> x) {
+  for (int i = 0; i < kLanes<float>; ++i) x[i] = square_root(x[i]);
+  return x;
+}
+FASTDL_INLINE Vec<double> square_root(Vec<double> x) {
+  for (int i = 0; i < kLanes<double>; ++i) x[i] = square_root(x[i]);
+  return x;
+}
+#endif
 
 // Sum of the lanes, halves first, so that the order is the same in every call.
 template <class T>
