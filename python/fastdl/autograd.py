@@ -230,9 +230,7 @@ def backward(self: Tensor, gradient: Tensor | None = None, retain_graph: bool = 
         TypeError, ValueError: gradient has another dtype or shape.
     """
     if not self._requires:
-        raise RuntimeError(
-            "backward: the tensor does not require grad and was not computed from one that does"
-        )
+        raise RuntimeError("backward: the tensor does not require grad and was not computed from one that does")
     root = self._node or self
     counts = _consumers(root)
     pending = {root: (_seed(self, gradient), False)}
@@ -274,9 +272,7 @@ def _seed(t: Tensor, gradient) -> np.ndarray:
     if not isinstance(gradient, Tensor):
         raise TypeError(f"backward: gradient must be a Tensor, got {type(gradient).__name__}")
     if gradient.data.dtype != t.data.dtype:
-        raise TypeError(
-            f"backward: gradient must be {t.data.dtype} like the tensor, got {gradient.data.dtype}"
-        )
+        raise TypeError(f"backward: gradient must be {t.data.dtype} like the tensor, got {gradient.data.dtype}")
     if gradient.data.shape != t.data.shape:
         raise ValueError(f"backward: gradient must have shape {t.data.shape}, got {gradient.data.shape}")
     return gradient.data

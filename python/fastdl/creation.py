@@ -104,9 +104,7 @@ def _sizes(function: str, size: tuple) -> tuple:
 
 def zeros(*size, dtype=np.float32, requires_grad: bool = False, device=None) -> Tensor:
     """A Tensor of zeros; size as ints or one tuple."""
-    return _finish(
-        np.zeros(_sizes("zeros", size), dtype_of("zeros", dtype, np.float32)), requires_grad, device
-    )
+    return _finish(np.zeros(_sizes("zeros", size), dtype_of("zeros", dtype, np.float32)), requires_grad, device)
 
 
 def ones(*size, dtype=np.float32, requires_grad: bool = False, device=None) -> Tensor:
@@ -146,9 +144,7 @@ def full_like(input, fill_value, dtype=None, requires_grad: bool = False) -> Ten
     x = check_tensor("full_like", "input", input).data
     if not isinstance(fill_value, (numbers.Real, np.bool_)):
         raise TypeError(f"full_like: fill_value must be a number, got {type(fill_value).__name__}")
-    return Tensor(
-        np.full_like(x, fill_value, dtype_of("full_like", dtype, x.dtype), subok=False), requires_grad
-    )
+    return Tensor(np.full_like(x, fill_value, dtype_of("full_like", dtype, x.dtype), subok=False), requires_grad)
 
 
 def empty_like(input, dtype=None, requires_grad: bool = False) -> Tensor:
@@ -178,9 +174,7 @@ def arange(start, end=None, step=1, dtype=None, requires_grad: bool = False, dev
 def linspace(start: float, end: float, steps: int, dtype=np.float32, requires_grad: bool = False) -> Tensor:
     """`steps` numbers evenly spaced from start to end, both included."""
     (steps,) = _sizes("linspace", (steps,))
-    return Tensor(
-        np.linspace(start, end, steps).astype(dtype_of("linspace", dtype, np.float32)), requires_grad
-    )
+    return Tensor(np.linspace(start, end, steps).astype(dtype_of("linspace", dtype, np.float32)), requires_grad)
 
 
 def eye(n: int, m: int | None = None, dtype=np.float32, requires_grad: bool = False) -> Tensor:
@@ -191,34 +185,26 @@ def eye(n: int, m: int | None = None, dtype=np.float32, requires_grad: bool = Fa
 
 def rand(*size, generator=None, dtype=np.float32, requires_grad: bool = False, device=None) -> Tensor:
     """Uniform random numbers in [0, 1)."""
-    array = random.uniform(
-        _sizes("rand", size), dtype=dtype_of("rand", dtype, np.float32), generator=generator
-    )
+    array = random.uniform(_sizes("rand", size), dtype=dtype_of("rand", dtype, np.float32), generator=generator)
     return _finish(array, requires_grad, device)
 
 
 def randn(*size, generator=None, dtype=np.float32, requires_grad: bool = False, device=None) -> Tensor:
     """Normal random numbers with mean 0 and variance 1."""
-    array = random.normal(
-        _sizes("randn", size), dtype=dtype_of("randn", dtype, np.float32), generator=generator
-    )
+    array = random.normal(_sizes("randn", size), dtype=dtype_of("randn", dtype, np.float32), generator=generator)
     return _finish(array, requires_grad, device)
 
 
 def rand_like(input, dtype=None, requires_grad: bool = False) -> Tensor:
     """Uniform random numbers in the shape and dtype of input."""
     check_tensor("rand_like", "input", input)
-    return rand(
-        input.data.shape, dtype=input.data.dtype if dtype is None else dtype, requires_grad=requires_grad
-    )
+    return rand(input.data.shape, dtype=input.data.dtype if dtype is None else dtype, requires_grad=requires_grad)
 
 
 def randn_like(input, dtype=None, requires_grad: bool = False) -> Tensor:
     """Normal random numbers in the shape and dtype of input."""
     check_tensor("randn_like", "input", input)
-    return randn(
-        input.data.shape, dtype=input.data.dtype if dtype is None else dtype, requires_grad=requires_grad
-    )
+    return randn(input.data.shape, dtype=input.data.dtype if dtype is None else dtype, requires_grad=requires_grad)
 
 
 def randint(low: int, high, size=None, *, generator=None, dtype=np.int64) -> Tensor:

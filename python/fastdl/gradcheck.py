@@ -39,9 +39,7 @@ def gradcheck(fn, inputs, eps: float = 1e-6, atol: float = 1e-5, rtol: float = 1
         raise ValueError("gradcheck: inputs must hold a Tensor that requires grad, got none")
     for i in checked:
         if inputs[i].data.dtype != np.float64:
-            raise TypeError(
-                f"gradcheck: inputs[{i}] must be float64 for central differences, got {inputs[i].dtype}"
-            )
+            raise TypeError(f"gradcheck: inputs[{i}] must be float64 for central differences, got {inputs[i].dtype}")
     # Checked inputs get memory of their own, so that fn may not see another one move.
     own = list(inputs)
     for i in checked:

@@ -39,26 +39,20 @@ Tensor.__imul__, Tensor.__itruediv__ = inplace.mul_, inplace.div_
 Tensor.__ipow__ = inplace.pow_
 
 
-def _operator(function, swapped: bool = False):
-    """A binary operator; an operand that is not a number, array or Tensor is left to the other side."""
+def _swapped(function):
+    def operator(self, other):
+        return function(other, self)
 
-    def forward(self, other):
-        try:
-            return function(self, other)
-        except TypeError:
-            if isinstance(other, _OPERANDS):
-                raise
-            return NotImplemented
+    return operator
 
-    def reverse(self, other):
-        try:
-            return function(other, self)
-        except TypeError:
-            if isinstance(other, _OPERANDS):
-                raise
-            return NotImplemented
 
-    return reverse if swapped else forward
+def _equality(function):
+    """== and != with what is no number, array or Tensor are Python's: by identity."""
+
+    def operator(self, other):
+        return function(self, other) if isinstance(other, _OPERANDS) else NotImplemented
+
+    return operator
 
 
 _OPERANDS = (Tensor, np.ndarray, *elementwise.NUMBERS)
@@ -67,10 +61,11 @@ for _symbol, _function in {
     "floordiv": elementwise.floor_divide, "mod": elementwise.remainder, "pow": elementwise.pow,
     "matmul": gemm.matmul,
 }.items():  # fmt: skip
-    setattr(Tensor, f"__{_symbol}__", _operator(_function))
-    setattr(Tensor, f"__r{_symbol}__", _operator(_function, swapped=True))
-for _symbol in ("eq", "ne", "lt", "le", "gt", "ge"):
-    setattr(Tensor, f"__{_symbol}__", _operator(getattr(elementwise, _symbol)))
+    setattr(Tensor, f"__{_symbol}__", _function)
+    setattr(Tensor, f"__r{_symbol}__", _swapped(_function))
+for _symbol in ("lt", "le", "gt", "ge"):
+    setattr(Tensor, f"__{_symbol}__", getattr(elementwise, _symbol))
+Tensor.__eq__, Tensor.__ne__ = _equality(elementwise.eq), _equality(elementwise.ne)
 Tensor.__hash__ = object.__hash__
 
 

@@ -43,9 +43,7 @@ class Tensor:
 
     def __init__(self, data, requires_grad: bool = False):
         if not isinstance(data, np.ndarray):
-            raise TypeError(
-                f"Tensor: data must be a NumPy array, got {type(data).__name__}; see fastdl.tensor"
-            )
+            raise TypeError(f"Tensor: data must be a NumPy array, got {type(data).__name__}; see fastdl.tensor")
         check_dtype("Tensor", data.dtype)
         self.data = data
         self._counter = [0]
@@ -109,13 +107,9 @@ class Tensor:
             if not isinstance(value, Tensor):
                 raise TypeError(f"Tensor.grad: grad must be a Tensor or None, got {type(value).__name__}")
             if value.data.dtype != self.data.dtype:
-                raise TypeError(
-                    f"Tensor.grad: grad must be {self.data.dtype} like the tensor, got {value.data.dtype}"
-                )
+                raise TypeError(f"Tensor.grad: grad must be {self.data.dtype} like the tensor, got {value.data.dtype}")
             if value.data.shape != self.data.shape:
-                raise ValueError(
-                    f"Tensor.grad: grad must have shape {self.data.shape}, got {value.data.shape}"
-                )
+                raise ValueError(f"Tensor.grad: grad must have shape {self.data.shape}, got {value.data.shape}")
         self._grad = value
 
     @property
@@ -135,13 +129,9 @@ class Tensor:
             RuntimeError: the tensor is the result of an operation and can't stop requiring a gradient.
         """
         if requires_grad and self.data.dtype not in FLOATS:
-            raise TypeError(
-                f"requires_grad: only float32 and float64 tensors have gradients, this one is {self.dtype}"
-            )
+            raise TypeError(f"requires_grad: only float32 and float64 tensors have gradients, this one is {self.dtype}")
         if self._node is not None and not requires_grad:
-            raise RuntimeError(
-                "requires_grad: only leaf tensors can be switched off; use detach() on a result"
-            )
+            raise RuntimeError("requires_grad: only leaf tensors can be switched off; use detach() on a result")
         self._requires = bool(requires_grad)
         return self
 
@@ -177,9 +167,7 @@ class Tensor:
             RuntimeError: the tensor requires grad; use ``t.detach().numpy()``.
         """
         if self._requires:
-            raise RuntimeError(
-                "numpy: the tensor requires grad and its array may not leave it; use t.detach().numpy()"
-            )
+            raise RuntimeError("numpy: the tensor requires grad and its array may not leave it; use t.detach().numpy()")
         return self.data
 
     def item(self):
@@ -224,9 +212,7 @@ class Tensor:
 
     def __index__(self) -> int:
         if self.data.size != 1 or self.data.dtype.kind not in "iu":
-            raise TypeError(
-                f"only one-element integer tensors can be an index, got {self.dtype} {self.shape}"
-            )
+            raise TypeError(f"only one-element integer tensors can be an index, got {self.dtype} {self.shape}")
         return int(self.data.item())
 
     def __format__(self, spec: str) -> str:

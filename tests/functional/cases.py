@@ -1,4 +1,4 @@
-"""One table of calls for every function of fastdl.functional: gradcheck and the comparison with PyTorch walk it."""
+"""One table of calls for every function of fastdl.functional; gradcheck and the torch comparison walk it."""
 
 from __future__ import annotations
 
@@ -245,11 +245,7 @@ CASES = [
     Case("cross_entropy", T(2, 3, 5), N(3, 2, 5)),
     Case("cross_entropy", T(5), N(5)),
     Case("cross_entropy", T(5), N(5), reduction="none"),
-    *[
-        Case(name, T(3, 4), T(3, 4), reduction=r)
-        for name in ("mse_loss", "l1_loss")
-        for r in ("mean", "sum", "none")
-    ],
+    *[Case(name, T(3, 4), T(3, 4), reduction=r) for name in ("mse_loss", "l1_loss") for r in ("mean", "sum", "none")],
     Case("binary_cross_entropy_with_logits", T(3, 4), C(3, 4)),
     Case("binary_cross_entropy_with_logits", T(3, 4), C(3, 4), C(4), pos_weight=C(4), reduction="sum"),
     Case("binary_cross_entropy_with_logits", T(3, 4), C(3, 4), reduction="none", pos_weight=C(3, 4)),

@@ -36,8 +36,7 @@ def images(function: str, input) -> Tensor:
     check_tensor(function, "input", input)
     if input.data.ndim not in (3, 4):
         raise ValueError(
-            f"{function}: input must have 4 dimensions (N, C, H, W) or 3 (C, H, W), "
-            f"got shape {input.data.shape}"
+            f"{function}: input must have 4 dimensions (N, C, H, W) or 3 (C, H, W), got shape {input.data.shape}"
         )
     return input
 

@@ -70,7 +70,5 @@ def _named_padding(name: str, kernel_size, stride, dilation) -> tuple:
         raise ValueError(f"conv2d: padding 'same' needs stride 1, got {stride}")
     total = [d * (k - 1) for k, d in zip(kernel_size, dilation)]
     if any(n % 2 for n in total):
-        raise ValueError(
-            f"conv2d: padding 'same' needs dilation * (kernel size - 1) to be even, got {tuple(total)}"
-        )
+        raise ValueError(f"conv2d: padding 'same' needs dilation * (kernel size - 1) to be even, got {tuple(total)}")
     return tuple([n // 2 for n in total])

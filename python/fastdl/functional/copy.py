@@ -188,9 +188,7 @@ def flatten(input, start_dim: int = 0, end_dim: int = -1) -> Tensor:
         raise ValueError(f"flatten: start_dim must not come after end_dim, got {start_dim} and {end_dim}")
     if first == last and shape:
         return input
-    return apply(
-        View((*shape[:first], math.prod(shape[first : last + 1]), *shape[last + 1 :])), contiguous(input)
-    )
+    return apply(View((*shape[:first], math.prod(shape[first : last + 1]), *shape[last + 1 :])), contiguous(input))
 
 
 def permute(input, *dims) -> Tensor:
@@ -235,9 +233,7 @@ def squeeze(input, dim=None) -> Tensor:
     if dim is None:
         dims = range(len(shape))
     else:
-        dims = {
-            check_dim("squeeze", d, len(shape)) for d in (dim if isinstance(dim, (tuple, list)) else (dim,))
-        }
+        dims = {check_dim("squeeze", d, len(shape)) for d in (dim if isinstance(dim, (tuple, list)) else (dim,))}
     return apply(Squeeze(tuple([d for d in dims if shape and shape[d] == 1]), True), input)
 
 
@@ -247,11 +243,7 @@ def expand(input, *sizes) -> Tensor:
     sizes, shape = sizes_of("expand", sizes, "sizes"), input.data.shape
     lead = len(sizes) - len(shape)
     want = tuple([shape[i - lead] if n == -1 and i >= lead else n for i, n in enumerate(sizes)])
-    if (
-        lead < 0
-        or any(n < 0 for n in want)
-        or any(n not in (1, w) for n, w in zip(shape, want[max(lead, 0) :]))
-    ):
+    if lead < 0 or any(n < 0 for n in want) or any(n not in (1, w) for n, w in zip(shape, want[max(lead, 0) :])):
         raise ValueError(f"expand: sizes must be {shape} with dims of size 1 enlarged, got {sizes}")
     return apply(Expand(want), input)
 
@@ -277,17 +269,13 @@ def stack(tensors, dim: int = 0) -> Tensor:
     shape = tensors[0].data.shape
     for i, x in enumerate(tensors):
         if x.data.shape != shape:
-            raise ValueError(
-                f"stack: tensors[{i}] must have shape {shape} like tensors[0], got {x.data.shape}"
-            )
+            raise ValueError(f"stack: tensors[{i}] must have shape {shape} like tensors[0], got {x.data.shape}")
     return cat([unsqueeze(x, dim) for x in tensors], dim)
 
 
 def _list(function: str, tensors) -> list:
     if not isinstance(tensors, (tuple, list)):
-        raise TypeError(
-            f"{function}: tensors must be a tuple or list of Tensors, got {type(tensors).__name__}"
-        )
+        raise TypeError(f"{function}: tensors must be a tuple or list of Tensors, got {type(tensors).__name__}")
     if not tensors:
         raise ValueError(f"{function}: tensors must hold at least one Tensor, got none")
     return [check_tensor(function, f"tensors[{i}]", x) for i, x in enumerate(tensors)]
@@ -302,9 +290,7 @@ def split(input, split_size: int, dim: int = 0) -> tuple:
     if split_size < 1:
         raise ValueError(f"split: split_size must be positive, got {split_size}")
     lead = (slice(None),) * axis
-    return tuple(
-        [input[(*lead, slice(i, i + split_size))] for i in range(0, input.data.shape[axis], split_size)]
-    )
+    return tuple([input[(*lead, slice(i, i + split_size))] for i in range(0, input.data.shape[axis], split_size)])
 
 
 def clone(input) -> Tensor:

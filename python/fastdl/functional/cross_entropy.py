@@ -68,9 +68,7 @@ def cross_entropy(
         raise ValueError("cross_entropy: input must have at least 1 dimension (C,), got shape ()")
     want = () if len(shape) == 1 else (shape[0], *shape[2:])
     if target.data.shape != want:
-        raise ValueError(
-            f"cross_entropy: target must have shape {want}, got {target.data.shape} (input {shape})"
-        )
+        raise ValueError(f"cross_entropy: target must have shape {want}, got {target.data.shape} (input {shape})")
     if len(shape) == 1:
         rows = unsqueeze(input, 0)
     else:

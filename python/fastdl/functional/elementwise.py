@@ -42,12 +42,16 @@ def operands(function: str, a, b) -> tuple:
     if isinstance(a, NUMBERS) and isinstance(b, Tensor):
         b, a = _with_number(function, b, a, "input")
         return a, b
-    for name, value in (("input", a), ("other", b)):
-        if not isinstance(value, (Tensor, np.ndarray)):
-            raise TypeError(f"{function}: {name} must be a Tensor or a number, got {type(value).__name__}")
-    return operands(
-        function, a if isinstance(a, Tensor) else Tensor(a), b if isinstance(b, Tensor) else Tensor(b)
-    )
+    return operands(function, as_operand(function, "input", a), as_operand(function, "other", b))
+
+
+def as_operand(function: str, name: str, value) -> Tensor:
+    """A Tensor, or an array as one."""
+    if isinstance(value, Tensor):
+        return value
+    if isinstance(value, np.ndarray):
+        return Tensor(value)
+    raise TypeError(f"{function}: {name} must be a Tensor or a number, got {type(value).__name__}")
 
 
 def _with_number(function: str, t: Tensor, number, name: str) -> tuple:
@@ -68,8 +72,7 @@ def _match(function: str, a: Tensor, b: Tensor) -> tuple:
     one, two = a.data.dtype in FLOATS, b.data.dtype in FLOATS
     if one and two:
         raise TypeError(
-            f"{function}: other must be {a.data.dtype} like input, got {b.data.dtype}; "
-            "convert one of them with .to()"
+            f"{function}: other must be {a.data.dtype} like input, got {b.data.dtype}; convert one of them with .to()"
         )
     if one:
         return a, wrap(b.data.astype(a.data.dtype))
@@ -288,9 +291,7 @@ def _comparison(name: str, kernel: str, function, symbol: str):
     def call(input, other):
         a, b = operands(name, input, other)
         a, b = a.data, b.data
-        return wrap(
-            getattr(of(a, b), kernel)(a, b) if a.dtype in FLOATS else _broadcast(name, function, a, b)
-        )
+        return wrap(getattr(of(a, b), kernel)(a, b) if a.dtype in FLOATS else _broadcast(name, function, a, b))
 
     call.__name__ = call.__qualname__ = name
     call.__doc__ = _DOC.format(f"input {symbol} other as a bool Tensor")

@@ -42,9 +42,7 @@ def embedding(input, weight, padding_idx: int | None = None) -> Tensor:
     check_tensor("embedding", "weight", weight)
     if padding_idx is not None:
         if not isinstance(padding_idx, (int, np.integer)) or isinstance(padding_idx, bool):
-            raise TypeError(
-                f"embedding: padding_idx must be an int or None, got {type(padding_idx).__name__}"
-            )
+            raise TypeError(f"embedding: padding_idx must be an int or None, got {type(padding_idx).__name__}")
         rows = weight.data.shape[0] if weight.data.ndim else 0
         if not -rows <= padding_idx < rows:
             raise ValueError(f"embedding: padding_idx must lie in [{-rows}, {rows}), got {padding_idx}")

@@ -10,7 +10,7 @@ from ..autograd import Operation, apply
 from ..kernels import of
 from ..tensor import FLOATS, Tensor, check_tensor, wrap
 from .copy import reshape, squeeze, unsqueeze
-from .elementwise import fit
+from .elementwise import as_operand, fit
 
 
 class MatMul(Operation):
@@ -37,17 +37,12 @@ def matmul(input, other) -> Tensor:
     dropped.
     Raises TypeError for other than Tensors of one dtype, ValueError for 0-d operands or sizes that don't fit.
     """
-    check_tensor("matmul", "input", input)
-    check_tensor("matmul", "other", other)
+    input, other = as_operand("matmul", "input", input), as_operand("matmul", "other", other)
     a, b = input.data, other.data
     if a.ndim == 0 or b.ndim == 0:
-        raise ValueError(
-            f"matmul: input and other must have at least 1 dimension, got {a.shape} and {b.shape}"
-        )
+        raise ValueError(f"matmul: input and other must have at least 1 dimension, got {a.shape} and {b.shape}")
     if a.dtype != b.dtype:
-        raise TypeError(
-            f"matmul: other must be {a.dtype} like input, got {b.dtype}; convert one of them with .to()"
-        )
+        raise TypeError(f"matmul: other must be {a.dtype} like input, got {b.dtype}; convert one of them with .to()")
     if a.shape[-1] != b.shape[-2 if b.ndim > 1 else 0]:
         raise ValueError(
             f"matmul: other must have {a.shape[-1]} rows like the columns of input, "
@@ -56,9 +51,7 @@ def matmul(input, other) -> Tensor:
     if a.dtype not in FLOATS:
         return wrap(np.matmul(a, b))
     if a.ndim == 1 or b.ndim == 1:
-        y = matmul(
-            unsqueeze(input, 0) if a.ndim == 1 else input, unsqueeze(other, 1) if b.ndim == 1 else other
-        )
+        y = matmul(unsqueeze(input, 0) if a.ndim == 1 else input, unsqueeze(other, 1) if b.ndim == 1 else other)
         return squeeze(y, tuple([d for d, x in ((-2, a), (-1, b)) if x.ndim == 1]))
     if a.ndim > 2 and b.ndim == 2:
         # One tall product instead of a batch: its gradient of `other` needs no sum over the batch.
@@ -74,8 +67,7 @@ def mm(input, mat2) -> Tensor:
 
 def bmm(input, mat2) -> Tensor:
     """Products of two batches of matrices, (B, M, K) and (B, K, N)."""
-    y = _of_rank("bmm", input, mat2, 3)
-    return y
+    return _of_rank("bmm", input, mat2, 3)
 
 
 def dot(input, other) -> Tensor:
@@ -89,7 +81,5 @@ def _of_rank(name: str, input, other, ndim: int) -> Tensor:
         if value.data.ndim != ndim:
             raise ValueError(f"{name}: {argument} must have {ndim} dimensions, got shape {value.data.shape}")
     if ndim == 3 and input.data.shape[0] != other.data.shape[0]:
-        raise ValueError(
-            f"{name}: mat2 must hold {input.shape[0]} matrices like input, got shape {other.shape}"
-        )
+        raise ValueError(f"{name}: mat2 must hold {input.shape[0]} matrices like input, got shape {other.shape}")
     return matmul(input, other)

@@ -110,9 +110,7 @@ def normalise(index) -> tuple:
             if item.step is not None and item.step <= 0:
                 raise ValueError(f"getitem: index must have positive steps, got {item.step}")
         elif isinstance(item, (bool, np.bool_)):
-            raise TypeError(
-                "getitem: index must not be a Python bool; use a bool tensor of the tensor's shape"
-            )
+            raise TypeError("getitem: index must not be a Python bool; use a bool tensor of the tensor's shape")
         elif item is not None and item is not Ellipsis:
             try:
                 item = item.__index__()
@@ -130,9 +128,7 @@ def _basic(index: tuple, shape: tuple) -> Slice:
     taken = sum(item is not None and item is not Ellipsis for item in index)
     dots = [i for i, item in enumerate(index) if item is Ellipsis]
     if taken > len(shape) or len(dots) > 1:
-        raise IndexError(
-            f"getitem: index must have at most {len(shape)} entries for shape {shape}, got {taken}"
-        )
+        raise IndexError(f"getitem: index must have at most {len(shape)} entries for shape {shape}, got {taken}")
     fill = (slice(None),) * (len(shape) - taken)
     index = (*index[: dots[0]], *fill, *index[dots[0] + 1 :]) if dots else (*index, *fill)
     starts, steps, back, axis = [], [], [], 0
@@ -214,9 +210,7 @@ def masked_select(input, mask) -> Tensor:
     check_tensor("masked_select", "input", input)
     check_tensor("masked_select", "mask", mask)
     if mask.data.dtype.kind != "b" or mask.data.shape != input.data.shape:
-        raise ValueError(
-            f"masked_select: mask must be bool of shape {input.shape}, got {mask.dtype} {mask.shape}"
-        )
+        raise ValueError(f"masked_select: mask must be bool of shape {input.shape}, got {mask.dtype} {mask.shape}")
     return getitem(input, mask)
 
 
@@ -234,7 +228,5 @@ def value_like(function: str, input: Tensor, value) -> Tensor:
     if have == dtype:
         return value
     if have in FLOATS:
-        raise TypeError(
-            f"{function}: value must be {dtype} like the tensor, got {have}; convert it with .to()"
-        )
+        raise TypeError(f"{function}: value must be {dtype} like the tensor, got {have}; convert it with .to()")
     return wrap(value.data.astype(dtype))

@@ -28,8 +28,7 @@ def guard(name: str, t: Tensor, tracked: bool = False) -> None:
         return
     if t._requires and t._node is None:
         raise RuntimeError(
-            f"{name}: a leaf tensor that requires grad must not be changed in place; "
-            "do it inside fastdl.no_grad()"
+            f"{name}: a leaf tensor that requires grad must not be changed in place; do it inside fastdl.no_grad()"
         )
     if t._base is not None and (tracked or t._requires or t._base._requires):
         raise RuntimeError(
@@ -50,9 +49,7 @@ def _store(name: str, t: Tensor, out: Tensor) -> Tensor:
     if out.data.dtype != t.data.dtype:
         raise TypeError(f"{name}: the result must be {t.data.dtype} like the tensor, got {out.data.dtype}")
     if out.data.shape != t.data.shape:
-        raise ValueError(
-            f"{name}: the result must have shape {t.data.shape} like the tensor, got {out.data.shape}"
-        )
+        raise ValueError(f"{name}: the result must have shape {t.data.shape} like the tensor, got {out.data.shape}")
     guard(name, t, out._requires)
     of(t.data).assign(t.data, out.data)
     return adopt(t, out)

@@ -74,12 +74,8 @@ def _alike(function: str, input, target) -> tuple:
     try:
         shape = np.broadcast_shapes(have, want)
     except ValueError:
-        raise ValueError(
-            f"{function}: target must broadcast with input, got shape {want}, input {have}"
-        ) from None
-    warnings.warn(
-        f"{function}: input {have} and target {want} differ in shape and are broadcast", stacklevel=3
-    )
+        raise ValueError(f"{function}: target must broadcast with input, got shape {want}, input {have}") from None
+    warnings.warn(f"{function}: input {have} and target {want} differ in shape and are broadcast", stacklevel=3)
     return expand(input, shape), expand(target, shape)
 
 
@@ -98,9 +94,7 @@ def l1_loss(input, target, *, reduction: str = "mean") -> Tensor:
     return apply(L1(reduction), *_alike("l1_loss", input, target))
 
 
-def binary_cross_entropy_with_logits(
-    input, target, weight=None, *, reduction: str = "mean", pos_weight=None
-) -> Tensor:
+def binary_cross_entropy_with_logits(input, target, weight=None, *, reduction: str = "mean", pos_weight=None) -> Tensor:
     """-weight * (pos_weight * target * log(s) + (1 - target) * log(1 - s)), s = sigmoid(input), reduced.
 
     Args:

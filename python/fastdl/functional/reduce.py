@@ -152,9 +152,7 @@ def mean(input, dim=None, keepdim: bool = False) -> Tensor:
     """y = mean of a float input over dim; NaN over no elements. dim and keepdim as in `sum`."""
     check_tensor("mean", "input", input)
     if input.data.dtype not in FLOATS:
-        raise TypeError(
-            f"mean: input must be float32 or float64, got {input.data.dtype}; convert it with .float()"
-        )
+        raise TypeError(f"mean: input must be float32 or float64, got {input.data.dtype}; convert it with .float()")
     return apply(Mean(axes_of("mean", dim, input.data.ndim), keepdim), input)
 
 
@@ -182,9 +180,7 @@ def _extremum(name: str, along, of_all, numpy_arg, input, dim, keepdim):
     if x.ndim == 0:
         return Extremum(input.view(()), wrap(np.zeros((), np.int64)))
     if x.shape[axis] == 0:
-        raise ValueError(
-            f"{name}: input must have at least one element along dim {axis}, got shape {x.shape}"
-        )
+        raise ValueError(f"{name}: input must have at least one element along dim {axis}, got shape {x.shape}")
     if x.dtype in FLOATS:
         op = along(axis, bool(keepdim))
         values = apply(op, input)

@@ -1,0 +1,125 @@
+"""Devices, threads, the configuration report, and what importing costs."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+import fastdl as fd
+from fastdl import kernels
+from fastdl.device import config
+
+
+@pytest.fixture(autouse=True)
+def _restore():
+    before = kernels._host, fd.get_num_threads()
+    yield
+    kernels._host = before[0]
+    fd.set_num_threads(before[1])
+
+
+def python(code, **environment):
+    return subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env={**os.environ, **environment}
+    )
+
+
+def test_set_device():
+    fd.set_device("numpy")
+    assert fd.get_device() == "numpy" == fd.ones(1).device
+
+
+def test_device_context_nests_and_restores():
+    fd.set_device("numpy")
+    block = fd.device("numpy")
+    with block, block:
+        assert fd.get_device() == "numpy"
+    with pytest.raises(KeyError):
+        with fd.device("numpy"):
+            raise KeyError
+    assert fd.get_device() == "numpy"
+
+
+def test_device_context_on_the_compiled_backend(cpu):
+    fd.set_device("numpy")
+    with fd.device("cpu"):
+        assert fd.ones(1).device == "cpu"
+    assert fd.get_device() == "numpy"
+
+
+@pytest.mark.parametrize("function", [fd.set_device, fd.device], ids=["set_device", "device"])
+@pytest.mark.parametrize(
+    "name, error, message",
+    [
+        ("gpu", ValueError, "device must be 'numpy', 'cpu' or 'cuda', got 'gpu'"),
+        ("cuda", RuntimeError, "device 'cuda' is not available"),
+        (None, TypeError, "device must be 'numpy', 'cpu' or 'cuda', got NoneType"),
+        (1, TypeError, "device must be 'numpy', 'cpu' or 'cuda', got int"),
+    ],
+    ids=str,
+)
+def test_bad_devices(function, name, error, message):
+    before = fd.get_device()
+    with pytest.raises(error, match=message):
+        function(name)
+    assert fd.get_device() == before
+
+
+def test_num_threads():
+    fd.set_num_threads(1)
+    assert fd.get_num_threads() == 1
+
+
+@pytest.mark.parametrize(
+    "n, error, message",
+    [
+        (0, ValueError, "set_num_threads: n must be at least 1, got 0"),
+        (-2, ValueError, "got -2"),
+        (1.5, TypeError, "set_num_threads: n must be an int, got float"),
+        (True, TypeError, "got bool"),
+        ("2", TypeError, "got str"),
+    ],
+    ids=str,
+)
+def test_bad_num_threads(n, error, message):
+    with pytest.raises(error, match=message):
+        fd.set_num_threads(n)
+
+
+@pytest.mark.parametrize("value", ["0", "-1", "two", "1.5", "99999999999999"])
+def test_bad_thread_environment(value):
+    done = python("import fastdl", FASTDL_NUM_THREADS=value)
+    assert done.returncode == 1
+    assert f"ValueError: FASTDL_NUM_THREADS must be a positive integer, got '{value}'" in done.stderr
+
+
+def test_thread_environment():
+    done = python("import fastdl; print(fastdl.get_num_threads())", FASTDL_NUM_THREADS="1")
+    assert done.stdout == "1\n", done.stderr
+
+
+def test_config_and_its_report(capsys):
+    found = config()
+    assert found["backends"]["numpy"] is True and "no CUDA" in found["backends"]["cuda"]
+    assert found["device"] == fd.get_device() and found["threads"] == fd.get_num_threads()
+    assert found["version"] == fd.__version__
+    fd.show_config()
+    text = capsys.readouterr().out
+    assert f"fastdl {fd.__version__}" in text and "numpy" in text and "missing: device 'cuda'" in text
+
+
+def test_import_loads_nothing_extra():
+    code = (
+        "import sys, fastdl; extras = {'torch', 'rich', 'matplotlib', 'safetensors', 'tensorboardX', 'inspect',"
+        " 'importlib.metadata', 'fastdl.nn', 'fastdl.train', 'fastdl.data', 'fastdl.cli', 'fastdl._cpu'};"
+        " print(sorted(extras & set(sys.modules)))"
+    )
+    done = python(code)
+    assert done.stdout == "[]\n", done.stdout + done.stderr
+
+
+def test_unknown_names_raise():
+    with pytest.raises(AttributeError, match="module 'fastdl' has no attribute 'nonsense'"):
+        fd.nonsense  # noqa: B018
+    assert {"nn", "optim", "save", "tensor", "__version__"} <= set(dir(fd))
