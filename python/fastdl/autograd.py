@@ -279,9 +279,7 @@ def _seed(t: Tensor, gradient) -> np.ndarray:
 
 
 def _accumulate_leaf(leaf: Tensor, grad: np.ndarray, owned: bool) -> None:
-    """Add to leaf.grad; the first gradient goes into the leaf's slot if it has one, else becomes .grad
-    itself.
-    """
+    """Add to leaf.grad; the first gradient goes into the leaf's slot if it has one, else becomes .grad itself."""
     if leaf._grad is not None:
         kernels.of(grad).accumulate(leaf._grad.data, grad)
         leaf._grad._counter[0] += 1

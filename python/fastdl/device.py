@@ -8,6 +8,7 @@ import numpy as np
 
 from . import kernels
 
+MAX_THREADS = 256  # of the compiled kernels' pool
 NAMES = ("numpy", "cpu", "cuda")
 
 
@@ -68,24 +69,25 @@ class device:
 def _compiled():
     """The extension module, or None where it is missing."""
     try:
-        from . import _cpu
+        from .kernels import cpu  # which applies the environment's settings the first time
     except ImportError:
         return None
-    return _cpu
+    return cpu._cpu
 
 
 _threads = 1  # of the numpy backend, for get_num_threads to report what was set
 
 
 def set_num_threads(n: int) -> None:
-    """Let kernels use up to n threads; results do not depend on n. Raises TypeError or ValueError unless n >=
-    1.
+    """Let kernels use up to n threads; results do not depend on n. n is in [1, 256].
+
+    Raises TypeError for another type, ValueError for another number.
     """
     global _threads
     if not isinstance(n, (int, np.integer)) or isinstance(n, bool):
         raise TypeError(f"set_num_threads: n must be an int, got {type(n).__name__}")
-    if n < 1:
-        raise ValueError(f"set_num_threads: n must be at least 1, got {n}")
+    if not 1 <= n <= MAX_THREADS:
+        raise ValueError(f"set_num_threads: n must lie in [1, {MAX_THREADS}], got {n}")
     module = _compiled()
     if module is None:
         _threads = int(n)
@@ -100,19 +102,18 @@ def get_num_threads() -> int:
 
 
 def check_environment() -> None:
-    """Raise ValueError for a FASTDL_NUM_THREADS that is not a positive integer."""
+    """Raise ValueError for a FASTDL_NUM_THREADS that kernels can't follow."""
     global _threads
     value = os.environ.get("FASTDL_NUM_THREADS", "").strip()
     if value:
-        if not (value.isascii() and value.isdigit() and 0 < int(value) < 2**31):
-            raise ValueError(f"FASTDL_NUM_THREADS must be a positive integer, got {value!r}")
+        if not (value.isascii() and value.isdigit() and 1 <= int(value) <= MAX_THREADS):
+            message = f"FASTDL_NUM_THREADS must be a whole number in [1, {MAX_THREADS}], got {value!r}"
+            raise ValueError(message)
         _threads = int(value)
 
 
 def config() -> dict:
-    """What this installation has: version, NumPy, backends (True or why missing), device, instruction set,
-    threads.
-    """
+    """What this installation has: version, NumPy, backends (True or why missing), device, instruction set, threads."""
     from . import __version__
 
     backends = {}

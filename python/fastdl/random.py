@@ -82,9 +82,7 @@ class Generator:
         self.seed, self.counter = int(state["seed"]), int(state["counter"])
 
     def next(self) -> tuple:
-        """(seed, counter) of the next stream; the counter advances by one. For kernels that draw by
-        themselves.
-        """
+        """(seed, counter) of the next stream; the counter advances by one. For kernels that draw by themselves."""
         counter = self.counter
         self.counter = (counter + 1) % 2**64
         return self.seed, counter

@@ -151,9 +151,7 @@ class Tensor:
         return self._counter[0]
 
     def detach(self) -> Tensor:
-        """The same memory as a tensor that autograd does not follow. In-place changes to it are still
-        noticed.
-        """
+        """The same memory as a tensor that autograd does not follow. In-place changes to it are still noticed."""
         out = wrap(self.data)
         out._counter = self._counter
         return out

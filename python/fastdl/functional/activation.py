@@ -151,9 +151,7 @@ def tanh(input) -> Tensor:
 
 
 def softplus(input, beta: float = 1.0, threshold: float = 20.0) -> Tensor:
-    """y = log(1 + exp(beta * input)) / beta, and input itself where beta * input > threshold; beta is
-    positive.
-    """
+    """y = log(1 + exp(beta * input)) / beta, and input itself where beta * input > threshold; beta is positive."""
     return apply(Softplus(number("softplus", "beta", beta), number("softplus", "threshold", threshold)), input)
 
 

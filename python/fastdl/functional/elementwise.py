@@ -148,9 +148,7 @@ class Div(Operation):
 
 
 class Pow(Operation):
-    """y = a ** b;  da = dy b a ** (b - 1), 0 where b is 0;  db = dy y log(a), 0 where a is 0 and b is not
-    below 0.
-    """
+    """y = a ** b;  da = dy b a ** (b - 1), 0 where b is 0;  db = dy y log(a), 0 where a is 0 and b is not below 0."""
 
     __slots__ = ("shapes",)
     fresh = True
@@ -257,9 +255,7 @@ def div(input, other) -> Tensor:
 
 
 def floor_divide(input, other) -> Tensor:
-    """y = floor(input / other), without a gradient; NumPy's rules, except that integers must not be divided
-    by 0.
-    """
+    """y = floor(input / other), without a gradient; NumPy's rules, except that integers must not be divided by 0."""
     return _ungraded("floor_divide", np.floor_divide, input, other)
 
 

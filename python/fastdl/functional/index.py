@@ -32,9 +32,7 @@ class Slice(Operation):
 
 
 class Rows(Operation):
-    """Rows of the first `lead` axes (joined) picked by number; the gradient adds up where a row was picked
-    twice.
-    """
+    """Rows of the first `lead` axes (joined) picked by number; the gradient adds up where a row was picked twice."""
 
     __slots__ = ("lead", "shape")
     fresh = True
@@ -93,9 +91,7 @@ class SetItem(Operation):
 
 
 def normalise(index) -> tuple:
-    """An index as a tuple of ints, slices, None, Ellipsis and integer or bool arrays; and whether it is
-    basic.
-    """
+    """An index as a tuple of ints, slices, None, Ellipsis and integer or bool arrays; and whether it is basic."""
     items, basic = [], True
     for item in index if isinstance(index, tuple) else (index,):
         if isinstance(item, Tensor):

@@ -21,9 +21,7 @@ from .index import SetItem, _basic, normalise, value_like
 
 
 def guard(name: str, t: Tensor, tracked: bool = False) -> None:
-    """Raise RuntimeError where a change to t in place would lose a gradient. tracked: the new values need
-    one.
-    """
+    """Raise RuntimeError where a change to t in place would lose a gradient. tracked: the new values need one."""
     if not is_grad_enabled():
         return
     if t._requires and t._node is None:

@@ -127,9 +127,7 @@ class Where(Operation):
 
 
 def floating(function: str, input) -> Tensor:
-    """input as a float Tensor: integers and bools become float32, as torch does for exp, log, sqrt and their
-    like.
-    """
+    """input as a float Tensor: integers and bools become float32, as torch does for exp, log, sqrt and their like."""
     check_tensor(function, "input", input)
     return input if input.data.dtype in FLOATS else wrap(input.data.astype(np.float32))
 

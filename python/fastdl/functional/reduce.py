@@ -157,9 +157,7 @@ def mean(input, dim=None, keepdim: bool = False) -> Tensor:
 
 
 def var(input, dim=None, keepdim: bool = False, correction: float = 1) -> Tensor:
-    """y = sum of (x - mean)**2 over dim / (n - correction); correction 1 is the unbiased variance, as in
-    torch.
-    """
+    """y = sum of (x - mean)**2 over dim / (n - correction); correction 1 is the unbiased variance, as in torch."""
     check_tensor("var", "input", input)
     centred = input - mean(input, dim, True)
     axes = axes_of("var", dim, input.data.ndim)
