@@ -65,6 +65,7 @@ def run(
     """Verify and time every selected case; returns what --json writes.
 
     rivals: which of "numpy" and "torch" to time beside fastdl; one that is not installed is named and left out.
+    Columns: median time, its spread (quartiles), rate, and fastdl's time over each rival's (below 1: fastdl is faster).
     """
     unknown = set(rivals) - {"numpy", "torch"}
     if unknown:
@@ -82,13 +83,14 @@ def run(
     if "torch" in rivals and not torch:
         print("torch is not installed and left out", file=out)
     print(
-        f"{'case':<46}{'fastdl':>10}{'spread':>8}{'rate':>11}" + "".join(f"{'/ ' + r:>9}" for r in rivals),
+        f"{'case':<38}{'fastdl':>8}{'+-':>6}{'rate':>12}" + "".join(f"{'/' + r:>8}" for r in rivals),
         file=out,
     )
     rows = []
     for case in collect(pattern):
         timer.verify(case)
-        case.runs = {name: f for name, f in case.runs.items() if name == "fastdl" or name in rivals}
+        wanted = ("fastdl", *rivals)
+        case.runs = {name: f for name, f in (case.runs | case.others).items() if name in wanted}
         timings = timer.measure(case, rounds)
         rows.append(_row(case, timings))
         print(_line(case, timings, rivals), file=out, flush=True)
@@ -104,9 +106,7 @@ def _row(case: Case, timings) -> dict:
         "case": case.name,
         "flops": case.flops,
         "bytes": case.bytes,
-        "seconds": {
-            rival: {"median": t.median, "low": t.low, "high": t.high} for rival, t in timings.items()
-        },
+        "seconds": {rival: {"median": t.median, "low": t.low, "high": t.high} for rival, t in timings.items()},
         "ratio": {rival: t.ratio for rival, t in timings.items() if rival != "fastdl"},
     }
 
@@ -114,13 +114,11 @@ def _row(case: Case, timings) -> dict:
 def _line(case: Case, timings, rivals) -> str:
     ours = timings["fastdl"]
     rate = (
-        f"{case.flops / ours.median / 1e9:.0f} GFLOP/s"
-        if case.flops
-        else f"{case.bytes / ours.median / 1e9:.1f} GB/s"
+        f"{case.flops / ours.median / 1e9:.0f} GFLOP/s" if case.flops else f"{case.bytes / ours.median / 1e9:.1f} GB/s"
     )
     spread = f"{100 * (ours.high - ours.low) / ours.median:.0f}%"
-    ratios = "".join(f"{timings[r].ratio:>9.2f}" if r in timings else f"{'-':>9}" for r in rivals)
-    return f"{case.family + ' ' + case.name:<46}{_time(ours.median):>10}{spread:>8}{rate:>11}{ratios}"
+    ratios = "".join(f"{timings[r].ratio:>8.2f}" if r in timings else f"{'-':>8}" for r in rivals)
+    return f"{case.family + ' ' + case.name:<38}{_time(ours.median):>8}{spread:>6}{rate:>12}{ratios}"
 
 
 def _time(seconds: float) -> str:

@@ -1,7 +1,7 @@
 """The one timer: verify, warm up, time the rivals in interleaved rounds, report medians with their spread.
 
-Shared machines drift: a rival timed a second later may meet another machine. So the rivals take turns, A B C A B C, each
-turn long enough to time (MIN_TURN seconds, several calls for a quick kernel), and ratios are taken turn by turn.
+Shared machines drift: a rival timed a second later may meet another machine. So the rivals take turns, A B C A B C,
+each turn long enough to time (MIN_TURN seconds, several calls for a quick kernel), and ratios are taken turn by turn.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ ROUNDS = 11
 
 @dataclass
 class Timing:
-    """Seconds per call: median, and the quartiles as its spread; ratio: fastdl's time over this rival's, median of rounds."""
+    """Seconds per call: median and quartiles; ratio: fastdl's time over this rival's, the median over rounds."""
 
     median: float
     low: float
@@ -29,7 +29,7 @@ class Timing:
 
 
 def verify(case: Case) -> None:
-    """Every rival's result equals numpy's within the case's relative tolerance; RuntimeError names the one that doesn't."""
+    """Every rival's result equals numpy's within the case's tolerance; RuntimeError names the one that doesn't."""
     if not case.check:
         return
     want = _arrays(case.runs["numpy"]())
@@ -39,7 +39,8 @@ def verify(case: Case) -> None:
             worst = float(np.abs(got - reference).max()) if reference.size else 0.0
             if got.shape != reference.shape or not worst <= case.tolerance * (scale + 1e-30):
                 raise RuntimeError(
-                    f"{case.family} {case.name}: result {position} of {rival} is off by {worst:.2g} (largest entry {scale:.2g})"
+                    f"{case.family} {case.name}: result {position} of {rival} is off by {worst:.2g} "
+                    f"(largest entry {scale:.2g})"
                 )
 
 
@@ -79,6 +80,4 @@ def _quartiles(times: list[float]) -> tuple[float, float, float]:
 
 def _arrays(result) -> list[np.ndarray]:
     items = result if isinstance(result, (tuple, list)) else (result,)
-    return [
-        np.asarray(item.detach() if hasattr(item, "detach") else item) for item in items if item is not None
-    ]
+    return [np.asarray(item.detach() if hasattr(item, "detach") else item) for item in items if item is not None]

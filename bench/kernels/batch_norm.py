@@ -5,7 +5,7 @@ import numpy as np
 from fastdl import kernels
 from fastdl.kernels import numpy as reference
 
-from ..case import Case, torch_or_none
+from ..case import Case, random_images, torch_or_none
 
 SHAPES = [(64, 64, 32), (64, 32, 32), (64, 128, 8), (128, 512, 1)]
 
@@ -14,9 +14,7 @@ def cases():
     rng = np.random.default_rng(0)
     torch = torch_or_none()
     for n, c, size in SHAPES:
-        x, dy = (
-            np.moveaxis(rng.standard_normal((n, size, size, c), dtype=np.float32), 3, 1) for _ in range(2)
-        )
+        x, dy = (random_images(rng, n, c, size, size) for _ in range(2))
         weight, bias = rng.standard_normal((2, c), dtype=np.float32)
 
         def both(K, x=x, dy=dy, weight=weight, bias=bias):

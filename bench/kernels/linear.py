@@ -2,11 +2,9 @@
 
 import numpy as np
 
-from fastdl import kernels
-from fastdl.kernels import numpy as reference
+from ..case import Case, calls, torch_or_none
 
-from ..case import Case, torch_or_none
-
+# rows, inputs, outputs
 SHAPES = [
     (8, 2, 3),
     (128, 10, 45),
@@ -20,22 +18,13 @@ SHAPES = [
 
 def cases():
     rng = np.random.default_rng(0)
-    torch, K = torch_or_none(), kernels.host()
+    torch = torch_or_none()
     for rows, inputs, outputs in SHAPES:
-        x, weight, bias, dy = (
-            rng.standard_normal(s, dtype=np.float32)
-            for s in ((rows, inputs), (outputs, inputs), outputs, (rows, outputs))
-        )
-        weight /= np.float32(np.sqrt(inputs))
-        forward = {
-            "fastdl": lambda a=(x, weight, bias): K.linear_forward(*a),
-            "numpy": lambda a=(x, weight, bias): reference.linear_forward(*a),
-        }
-        need = (True, True, True)
-        backward = {
-            "fastdl": lambda a=(dy, x, weight, need): K.linear_backward(*a),
-            "numpy": lambda a=(dy, x, weight, need): reference.linear_backward(*a),
-        }
+        x, dy = rng.standard_normal((rows, inputs), np.float32), rng.standard_normal((rows, outputs), np.float32)
+        weight = rng.standard_normal((outputs, inputs), np.float32) / np.float32(np.sqrt(inputs))
+        bias = rng.standard_normal(outputs, np.float32)
+        forward = calls("linear_forward", x, weight, bias)
+        backward = calls("linear_backward", dy, x, weight, (True, True, True))
         if torch:
             tx, tw, tb, tdy = (torch.from_numpy(a) for a in (x, weight, bias, dy))
             forward["torch"] = lambda a=(tx, tw, tb): torch.nn.functional.linear(*a)

@@ -5,7 +5,7 @@ import numpy as np
 from fastdl import kernels
 from fastdl.kernels import numpy as reference
 
-from ..case import Case, torch_or_none
+from ..case import Case, random_images, torch_or_none
 
 SHAPES = [(100, 32, 28), (100, 64, 14), (64, 32, 32)]
 
@@ -14,8 +14,8 @@ def cases():
     rng = np.random.default_rng(0)
     torch = torch_or_none()
     for n, c, size in SHAPES:
-        x = np.moveaxis(rng.standard_normal((n, size, size, c), dtype=np.float32), 3, 1)
-        dy = np.moveaxis(rng.standard_normal((n, size // 2, size // 2, c), dtype=np.float32), 3, 1)
+        x = random_images(rng, n, c, size, size)
+        dy = random_images(rng, n, c, size // 2, size // 2)
         attrs = ((2, 2), (2, 2), (0, 0), (1, 1))
 
         def both(K, x=x, dy=dy, attrs=attrs, size=size):
@@ -35,6 +35,4 @@ def cases():
             runs["torch"] = both_torch
         # Fewest bytes: x read, y and one byte an output written; dy and the bytes read, dx written.
         size_y = n * c * (size // 2) ** 2
-        yield Case(
-            "pool2d", f"max 2x2 {n}x{c}x{size}x{size}", runs, bytes=4.0 * 2 * x.size + (4 + 1) * 2 * size_y
-        )
+        yield Case("pool2d", f"max 2x2 {n}x{c}x{size}x{size}", runs, bytes=4.0 * 2 * x.size + (4 + 1) * 2 * size_y)

@@ -1,4 +1,4 @@
-"""Optimizer updates over one flat buffer. In place, so checked in tests/kernels instead of here."""
+"""Adam, RMSProp and SGD with momentum over one flat buffer. In place, so checked in tests/kernels instead of here."""
 
 import numpy as np
 

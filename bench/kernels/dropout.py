@@ -1,0 +1,17 @@
+"""Dropout; backward is the same call."""
+
+import numpy as np
+
+from ..case import Case, calls, torch_or_none
+
+
+def cases():
+    rng = np.random.default_rng(0)
+    torch = torch_or_none()
+    for shape in [(100, 512), (100, 3136)]:
+        x = rng.standard_normal(shape, np.float32)
+        runs = calls("dropout", x, 0.5, 1, 2)
+        case = Case("dropout", f"{shape[0]}x{shape[1]}", runs, bytes=8.0 * x.size)
+        if torch:
+            case.others["torch"] = lambda x=torch.from_numpy(x): torch.nn.functional.dropout(x, 0.5)
+        yield case

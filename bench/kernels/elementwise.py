@@ -1,0 +1,30 @@
+"""Arithmetic with and without broadcasting, and the reductions of its gradients."""
+
+import numpy as np
+
+from ..case import Case, calls, torch_or_none
+
+
+def cases():
+    rng = np.random.default_rng(0)
+    torch = torch_or_none()
+    for rows, columns in [(8, 3), (100, 512), (1000, 1000)]:
+        x, y = (rng.standard_normal((rows, columns), np.float32) for _ in range(2))
+        row = rng.standard_normal(columns, np.float32)
+        shape = f"{rows}x{columns}"
+        for name, other, moved in (("add", y, 12.0), ("multiply", y, 12.0), ("add", row, 8.0)):
+            runs = calls(name, x, other)
+            if torch:
+                tx, to = torch.from_numpy(x), torch.from_numpy(other)
+                runs["torch"] = lambda f=getattr(torch, name), x=tx, o=to: f(x, o)
+            what = f"{name} {shape}" + (" row" if other is row else "")
+            yield Case("elementwise", what, runs, bytes=moved * x.size)
+        runs = calls("exp", x)
+        if torch:
+            runs["torch"] = lambda x=torch.from_numpy(x): torch.exp(x)
+        yield Case("elementwise", f"exp {shape}", runs, bytes=8.0 * x.size)
+        for name, axes in (("sum", None), ("sum", (0,)), ("mean", (1,))):
+            runs = calls(name, x, axes, False)
+            if torch:
+                runs["torch"] = lambda f=getattr(torch, name), x=torch.from_numpy(x), d=axes: f(x, dim=d)
+            yield Case("reduce", f"{name} {shape} {'all' if axes is None else axes}", runs, bytes=4.0 * x.size)
