@@ -243,6 +243,15 @@ Input dense(const char* kernel, const char* name, const py::handle& x) {
   return strides_are_whole(a) ? copy_ordered(make_view(a, dtype), kCOrder) : take_contiguous(copy_contiguous(a), dtype);
 }
 
+Input reordered(const Input& x, const View& like) {
+  bool same = true;
+  for (int d = 0; d < like.ndim; ++d) same = same && (like.shape[d] < 2 || x.view.strides[d] == like.strides[d]);
+  if (same) return x;
+  Output copy = empty_like(like, x.view.dtype);
+  if (npy_api::get().PyArray_CopyInto_(copy.array.ptr(), x.owner.ptr()) < 0) throw py::error_already_set();
+  return {copy.array, copy.view};
+}
+
 Input integers(const char* kernel, const char* name, const py::handle& x) {
   const py::array a = expect_array(kernel, name, x);
   DType dtype;

@@ -36,6 +36,8 @@ Input activation(const char* kernel, const char* name, const py::handle& x);
 // float32 or float64, dense in some order of dimensions (C, channels-last, transposed ...); copied to C order
 // otherwise.
 Input dense(const char* kernel, const char* name, const py::handle& x);
+// x in the memory order of `like` (same shape, dense), copied if it isn't; for a second operand beside a dense one.
+Input reordered(const Input& x, const View& like);
 // int32 or int64, C-contiguous.
 Input integers(const char* kernel, const char* name, const py::handle& x);
 // An array that the kernel changes: float, C-contiguous and writeable, never copied.

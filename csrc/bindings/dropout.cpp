@@ -1,8 +1,27 @@
+#include "core/dropout.h"
+
 #include "bindings/array.h"
 #include "bindings/families.h"
+#include "bindings/numbers.h"
 
 namespace fastdl::bind {
 
-void add_dropout(py::module_&) {}
+namespace {
+
+py::array dropout(const py::handle& x_, double p, const py::handle& seed, const py::handle& counter) {
+  const char* kernel = "dropout";
+  const Input x = activation(kernel, "x", x_);
+  check::number(kernel, "p", p, 0, 1);
+  const PhiloxStream stream = {word64(kernel, "seed", seed), word64(kernel, "counter", counter)};
+  Output y = empty_activation(x.view.dtype, x.view.shape, x.view.ndim);
+  run(x.view.size(), [&] { cpu::dropout(x, p, stream, y.view); });
+  return y.array;
+}
+
+}  // namespace
+
+void add_dropout(py::module_& m) {
+  m.def("dropout", &dropout, py::arg("x"), py::arg("p"), py::arg("seed"), py::arg("counter"));
+}
 
 }  // namespace fastdl::bind

@@ -143,7 +143,7 @@ def test_memory_order_of_the_result(cpu):
 @pytest.mark.parametrize("dtype", FLOATS)
 @pytest.mark.parametrize("case", CASES)
 def test_backward_at_extremes(backend, reference, case, dtype):
-    x = np.array([0, nan, inf, -inf, 1e4, -1e4, 88, -88, 30, -30, 1e-30, -1e-30, 1e-42, -1e-42], dtype)
+    x = np.array([0, nan, inf, -inf, 1e4, -1e4, 88, -88, 30, -30, 1e-30, -1e-30], dtype)
     dy = np.full_like(x, 1.5)
     y = forward(reference, case, x)
     for i in (0, 1):

@@ -179,19 +179,23 @@ def gelu_backward(dy, x, approximate):
     _check_pair("gelu_backward", dy, "x", x)
     _check.choice("gelu_backward", "approximate", approximate, ("none", "tanh"))
     with np.errstate(all="ignore"):
+        cdf = _normal_cdf(x, approximate)
         if approximate == "none":
             slope = np.exp(x * x * -0.5) * (SQRT_HALF / math.sqrt(math.pi))
         else:
-            inner = np.tanh(SQRT_2_OVER_PI * (x + GELU_CUBIC * x * x * x))
-            slope = (1 - inner * inner) * (0.5 * SQRT_2_OVER_PI * (1 + 3 * GELU_CUBIC * x * x))
-        return _like(x, dy * (_normal_cdf(x, approximate) + x * slope))
+            slope = cdf * _sigmoid(-_gelu_inner(x)) * (2 * SQRT_2_OVER_PI * (1 + 3 * GELU_CUBIC * x * x))
+        return _like(x, dy * (cdf + x * slope))
 
 
 def _normal_cdf(x, approximate):
-    if approximate == "tanh":
-        return 0.5 * (1 + np.tanh(SQRT_2_OVER_PI * (x + GELU_CUBIC * x * x * x)))
+    if approximate == "tanh":  # (1 + tanh(z)) / 2 = sigmoid(2 z), which keeps its digits where tanh nears -1
+        return _sigmoid(_gelu_inner(x))
     erfc = np.frompyfunc(math.erfc, 1, 1)
     return np.asarray(0.5 * np.asarray(erfc(x * -SQRT_HALF), np.float64), x.dtype)
+
+
+def _gelu_inner(x):
+    return 2 * SQRT_2_OVER_PI * (x + GELU_CUBIC * x * x * x)
 
 
 def _sigmoid(x):

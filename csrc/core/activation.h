@@ -1,0 +1,29 @@
+// Activations, element by element; the formulas stand in core/activation_math.h.  Overwrite y or dx, which may be one
+// of the inputs.  Save nothing: backward takes x or y as its name says.  No scratch. All views of one call have the
+// same shape and strides, dense in some order of dimensions.
+#pragma once
+#include <string>
+
+#include "core/check.h"
+#include "core/kernel.h"
+
+namespace fastdl {
+
+void check_activation_backward(const char* kernel, const View& dy, const char* name, const View& x);
+void check_softplus(const char* kernel, double beta, double threshold);
+bool check_gelu(const char* kernel, const std::string& approximate);  // is it the tanh form?
+
+namespace cpu {
+inline Kernel<void(View x, View y)> relu_forward, sigmoid_forward, tanh_forward;
+inline Kernel<void(View dy, View y, View dx)> relu_backward, sigmoid_backward, tanh_backward;
+inline Kernel<void(View x, double negative_slope, View y)> leaky_relu_forward;
+inline Kernel<void(View dy, View x, double negative_slope, View dx)> leaky_relu_backward;
+inline Kernel<void(View x, double beta, double threshold, View y)> softplus_forward;
+inline Kernel<void(View dy, View x, double beta, double threshold, View dx)> softplus_backward;
+inline Kernel<void(View x, double alpha, View y)> elu_forward;
+inline Kernel<void(View dy, View x, double alpha, View dx)> elu_backward;
+inline Kernel<void(View x, bool tanh_form, View y)> gelu_forward;
+inline Kernel<void(View dy, View x, bool tanh_form, View dx)> gelu_backward;
+}  // namespace cpu
+
+}  // namespace fastdl

@@ -1,0 +1,15 @@
+// y[e] = x[e] * (1 / (1 - p) if word e of the Philox stream is below floor((1 - p) 2^32), else 0).  Overwrites y, which
+// may be x.  Saves nothing: backward is the same call on dy.  No scratch.
+// x, y: n elements numbered in memory order (C order; channels-last for 4-D arrays).
+#pragma once
+#include "core/check.h"
+#include "core/kernel.h"
+#include "core/philox.h"
+
+namespace fastdl {
+
+namespace cpu {
+inline Kernel<void(View x, double p, PhiloxStream stream, View y)> dropout;
+}
+
+}  // namespace fastdl

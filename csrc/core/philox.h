@@ -1,0 +1,17 @@
+// Philox 4x32-10 (Salmon et al., SC 2011): word e of stream (seed, counter) is word e % 4 of the block with key (seed
+// low, seed high) and counter (e / 4 low, e / 4 high, counter low, counter high).
+#pragma once
+#include "core/check.h"
+#include "core/kernel.h"
+
+namespace fastdl {
+
+struct PhiloxStream {
+  std::uint64_t seed, counter;
+};
+
+namespace cpu {
+inline Kernel<void(PhiloxStream stream, std::int64_t n, std::uint32_t* words)> random_words;  // overwrites words [n]
+}
+
+}  // namespace fastdl

@@ -1,0 +1,54 @@
+// Dropout: the words of 64 elements at a time in registers and L1, compared as integers; no mask is stored.
+#include "core/dropout.h"
+
+#include "core/philox_math.h"
+#include "cpu/simd.h"
+
+namespace fastdl::cpu::FASTDL_ISA {
+
+namespace {
+
+constexpr int kGroup = 16, kWords = 4 * kGroup;
+constexpr int64_t kTaskWords = 1 << 14;
+
+template <class T>
+FASTDL_INLINE void apply(const T* x, const std::uint32_t* words, std::uint32_t bound, T scale, int64_t count, T* y) {
+  for (int64_t i = 0; i < count; ++i) y[i] = x[i] * (words[i] < bound ? scale : T{0});
+}
+
+}  // namespace
+
+void dropout(View x_, double p, PhiloxStream stream, View y_) {
+  const int64_t n = x_.size();
+  const double bound_exact = __builtin_floor((1 - p) * 4294967296.0);
+  with_float(x_.dtype, [&](auto type) {
+    using T = decltype(type);
+    const T* x = x_.as<T>();
+    T* y = y_.as<T>();
+    if (p == 1) {
+      for (int64_t i = 0; i < n; ++i) y[i] = 0;
+      return;
+    }
+    if (bound_exact >= 4294967296.0) {  // p so small that 1 - p is 1: every word is below
+      if (n > 0 && x != y) __builtin_memcpy(y, x, static_cast<std::size_t>(n) * sizeof(T));
+      return;
+    }
+    const std::uint32_t bound = static_cast<std::uint32_t>(bound_exact);
+    const T scale = static_cast<T>(1 / (1 - p));
+    parallel_for(ceil_div(n, kTaskWords), static_cast<double>(min_of(n, kTaskWords)), [&](int64_t task) {
+      const int64_t end = min_of(n, (task + 1) * kTaskWords);
+      for (int64_t e = task * kTaskWords; e < end; e += kWords) {
+        std::uint32_t words[kWords];
+        philox::blocks<kGroup>(stream.seed, stream.counter, static_cast<std::uint64_t>(e / 4), words);
+        if (e + kWords <= end)
+          apply<T>(x + e, words, bound, scale, kWords, y + e);
+        else
+          apply<T>(x + e, words, bound, scale, end - e, y + e);
+      }
+    });
+  });
+}
+
+FASTDL_REGISTER(dropout)
+
+}  // namespace fastdl::cpu::FASTDL_ISA
