@@ -15,7 +15,7 @@ py::array random_words(const py::handle& seed, const py::handle& counter, const 
   py::array_t<std::uint32_t> words(n);
   std::uint32_t* data = words.mutable_data();
   run(n, [&] { cpu::random_words(stream, n, data); });
-  return std::move(words);
+  return words;
 }
 
 }  // namespace

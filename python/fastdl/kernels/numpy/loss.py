@@ -101,7 +101,9 @@ def bce_with_logits_backward(dloss, x, target, weight, pos_weight, reduction):
 
 def _positive(target, pos_weight):
     """The factor of softplus(-x): 1 for negatives, pos_weight for positives."""
-    return np.ones_like(target) if pos_weight is None else 1 + (pos_weight - 1) * target
+    if pos_weight is None:
+        return np.ones_like(target)
+    return 1 + (np.broadcast_to(pos_weight, target.shape or (1,)).reshape(target.shape) - 1) * target
 
 
 def _reduce(terms, x, reduction):

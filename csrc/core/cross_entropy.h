@@ -1,0 +1,29 @@
+// Cross-entropy of logits with class numbers.  Overwrite their outputs, which may not alias inputs; forward saves lse.
+// logits [n, c]   target [n]   weight [c] or absent   lse [n]   loss, dloss [] or, for Reduction::none, [n]
+// dlogits [n, c]   all contiguous.   Scratch: n doubles.
+#pragma once
+#include "core/check.h"
+#include "core/kernel.h"
+#include "core/reduction.h"
+
+namespace fastdl {
+
+struct CrossEntropyAttrs {
+  std::int64_t ignore_index;
+  double label_smoothing;
+  Reduction reduction;
+};
+
+void check_cross_entropy(const char* kernel, const View& logits, const View& target, const View& weight,
+                         const CrossEntropyAttrs& attrs);
+void check_cross_entropy_backward(const char* kernel, const View& dloss, const View& logits, const View& lse,
+                                  Reduction reduction);
+
+namespace cpu {
+inline Kernel<void(View logits, View target, View weight, CrossEntropyAttrs attrs, View loss, View lse)>
+    cross_entropy_forward;
+inline Kernel<void(View dloss, View logits, View target, View lse, View weight, CrossEntropyAttrs attrs, View dlogits)>
+    cross_entropy_backward;
+}  // namespace cpu
+
+}  // namespace fastdl
