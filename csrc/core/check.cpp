@@ -119,23 +119,6 @@ void choice(const char* kernel, const char* name, const std::string& value,
   fail_value(kernel, std::string(name) + " must be one of " + words + ", got '" + value + "'");
 }
 
-namespace {
-
-std::int64_t item_size(DType dtype) {
-  switch (dtype) {
-    case DType::f64:
-    case DType::i64:
-      return 8;
-    case DType::f32:
-    case DType::i32:
-      return 4;
-    default:
-      return 1;
-  }
-}
-
-}  // namespace
-
 Extent extent(const View& x) {
   const std::int64_t item = item_size(x.dtype);
   std::int64_t low = 0, high = item;
