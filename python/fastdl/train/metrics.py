@@ -1,0 +1,77 @@
+"""Metrics: functions of a batch of outputs and targets, averaged over an epoch."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..serialization import to_numpy
+
+
+def accuracy(output, target) -> np.ndarray:
+    """Which samples are classified right: a bool for each.
+
+    output: logits (N, C), the class is the largest; or (N,) or (N, 1), the class is 1 where the logit is above 0.
+    target: class numbers (N,), or for one logit numbers of output's shape, class 1 above 0.5.
+    Raises ValueError when the shapes don't fit.
+
+    >>> accuracy(np.array([[0.1, 0.9], [0.8, 0.2]]), np.array([1, 1]))
+    array([ True, False])
+    """
+    output, target = to_numpy(output), to_numpy(target)
+    if output.ndim == 2 and output.shape[1] > 1 and target.shape == output.shape[:1]:
+        return output.argmax(axis=1) == target
+    if output.ndim in (1, 2) and output.size == len(output) and target.size == output.size:
+        return (output.reshape(-1) > 0) == (target.reshape(-1) > 0.5)
+    raise ValueError(
+        f"accuracy: output must be (N, C) with target (N,), or (N,) or (N, 1) like target, "
+        f"got output {output.shape}, target {target.shape}"
+    )
+
+
+METRICS = {"accuracy": accuracy}
+
+
+def resolve(metrics) -> dict:
+    """Metrics by name from what `Trainer` accepts: names, functions, or a dict of functions."""
+    if metrics is None:
+        return {}
+    if isinstance(metrics, dict):
+        found = dict(metrics)
+    elif isinstance(metrics, str) or not hasattr(metrics, "__iter__"):
+        raise TypeError(f"Trainer: metrics must be a list or dict, got {type(metrics).__name__}")
+    else:
+        found = {}
+        for metric in metrics:
+            if isinstance(metric, str) and metric not in METRICS:
+                raise ValueError(f"Trainer: metrics must be among {', '.join(METRICS)}, got {metric!r}")
+            function = METRICS[metric] if isinstance(metric, str) else metric
+            found[metric if isinstance(metric, str) else getattr(metric, "__name__", "metric")] = function
+    for name, function in found.items():
+        if not callable(function):
+            raise TypeError(f"Trainer: metric {name!r} must be a function, got {type(function).__name__}")
+    return found
+
+
+class Average:
+    """Sums of metrics over samples; `means()` divides. Sums are exact for counts, so accuracies are exact too."""
+
+    def __init__(self, sums: dict | None = None, count: int = 0):
+        self.sums = dict(sums or {})
+        self.count = count
+
+    def add(self, name: str, value, n: int) -> None:
+        """Add a metric's value for n samples: a mean (a number), or one value per sample."""
+        value = to_numpy(value)
+        if np.ndim(value) == 0:
+            total = float(value) * n
+        else:
+            total = float(np.sum(value, dtype=np.float64))
+        self.sums[name] = self.sums.get(name, 0.0) + total
+
+    def means(self, prefix: str = "") -> dict:
+        """The mean of each metric over all samples added, in the order they were added first."""
+        return {prefix + name: total / self.count for name, total in self.sums.items()} if self.count else {}
+
+    def state_dict(self) -> dict:
+        """Sums and count, exactly."""
+        return {"sums": dict(self.sums), "count": self.count}

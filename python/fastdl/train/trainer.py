@@ -1,0 +1,366 @@
+"""The training loop: fit, evaluate, predict."""
+
+from __future__ import annotations
+
+import math
+import time
+
+import numpy as np
+
+from .. import random
+from ..serialization import to_numpy
+from ..tensor import Tensor
+from . import metrics as metric_functions
+from .callbacks import Callback, LRSchedule
+from .interrupt import CatchInterrupt
+
+
+class Trainer:
+    """Train a model: batches, validation, history, callbacks, checkpoints.
+
+    model: an `nn.Module`.
+    optimizer: one of `fastdl.optim`; only `fit` needs it.
+    loss: function or module, loss(output, target) -> 0-d tensor, the mean over the batch; only `predict` can do
+        without.
+    metrics: names ("accuracy"), functions f(output, target) -> number or one value per sample, or a dict of them.
+    callbacks: `Callback`s, called in this order; those with another `priority` earlier or later.
+    scheduler: one of `optim.lr_scheduler`, advanced after every "epoch" or "step" (scheduler_every).
+    max_grad_norm: the gradient's norm is clipped to this; None (default) leaves it.
+
+    After `fit`, `history` is a list of dicts, one per epoch: epoch, step, lr, loss, each metric, and the same with
+    "val_". `epoch` and `step` count what is done, `stop_reason` tells why `fit` ended early (None: it did not).
+    A loss that is not finite raises FloatingPointError: training cannot recover from it.
+
+    >>> trainer = Trainer(model, optim.Adam(model.parameters()), nn.functional.cross_entropy, ["accuracy"])
+    >>> trainer.fit(loader, validation, epochs=3)
+    """
+
+    def __init__(
+        self,
+        model,
+        optimizer=None,
+        loss=None,
+        metrics=(),
+        callbacks=(),
+        scheduler=None,
+        *,
+        scheduler_every: str = "epoch",
+        max_grad_norm: float | None = None,
+    ):
+        if not callable(model):
+            raise TypeError(f"Trainer: model must be an nn.Module, got {type(model).__name__}")
+        if loss is not None and not callable(loss):
+            raise TypeError(f"Trainer: loss must be a function or module, got {type(loss).__name__}")
+        if max_grad_norm is not None and not max_grad_norm > 0:
+            raise ValueError(f"Trainer: max_grad_norm must be positive, got {max_grad_norm}")
+        for callback in callbacks:
+            if not isinstance(callback, Callback):
+                raise TypeError(f"Trainer: callbacks must be Callbacks, got {type(callback).__name__}")
+        self.model, self.optimizer, self.loss = model, optimizer, loss
+        self.metrics = metric_functions.resolve(metrics)
+        self.max_grad_norm = max_grad_norm
+        schedule = [LRSchedule(scheduler, scheduler_every)] if scheduler is not None else []
+        self.callbacks = sorted([*schedule, *callbacks], key=lambda callback: callback.priority)
+
+        self.history: list[dict] = []
+        self.epoch = 0  # epochs completed
+        self.step = 0  # steps completed
+        self.batch = 0  # steps completed in the running epoch
+        self.stop_reason: str | None = None
+        self.interrupted = False
+        self.target_epochs: int | None = None
+        self.target_steps: int | None = None
+        self.steps_per_epoch: int | None = None
+        self.samples = 0  # training samples seen and seconds spent on them by this process
+        self.seconds = 0.0
+        self._sums = metric_functions.Average()
+        self._validating = False  # all batches of the running epoch are done, its row is not written yet
+        self._loader = None
+        self._pending_loader = None
+        self._pending_random = None
+        self._interrupt = CatchInterrupt()
+
+    # ---- fit ---------------------------------------------------------------------------------------------------
+
+    def fit(self, train, validation=None, epochs: int | None = None, steps: int | None = None) -> list[dict]:
+        """Train until `epochs` epochs or `steps` steps are done in all, whichever comes first; returns the history.
+
+        train, validation: loaders (or lists) of (input, target) batches. Validation runs after every epoch, and
+            after the last step; give it in a fixed order.
+        epochs, steps: totals since the beginning: calling `fit` again, or after `load_checkpoint`, does what is
+            left, and a run that was stopped within an epoch goes on within it. At least one must be given.
+
+        The first Ctrl-C ends `fit` cleanly after the running step (`interrupted` is then True and `Checkpoint`
+        saves), the second raises KeyboardInterrupt. Raises ValueError for epochs or steps that are not positive
+        integers and for a loader without batches.
+        """
+        self._prepare(train, epochs, steps)
+        self._notify("on_fit_start")
+        try:
+            with CatchInterrupt() as self._interrupt:
+                while not self._done():
+                    self._run_epoch(train, validation)
+                self.interrupted = self._interrupt.requested
+                if self.batch and not self.interrupted:
+                    self._end_epoch(validation, complete=False)
+                self._pending_loader = self._loader_state() if self.batch else None
+                self._notify("on_fit_end")
+        finally:
+            self._notify("on_exit")
+        return self.history
+
+    def stop(self, reason: str) -> None:
+        """Ask `fit` to end after the running step or epoch; for callbacks. The reason is kept in checkpoints: a
+        stopped run that is resumed stays stopped."""
+        self.stop_reason = reason
+
+    @property
+    def samples_per_second(self) -> float:
+        """Training samples per second of this process, without validation; 0 before the first step."""
+        return self.samples / self.seconds if self.seconds else 0.0
+
+    @property
+    def running(self) -> dict:
+        """Loss and metrics of the running epoch so far."""
+        return self._sums.means()
+
+    @property
+    def lr(self) -> float:
+        """The learning rate of the optimizer's first group."""
+        return float(self.optimizer.param_groups[0]["lr"])
+
+    def train_step(self, inputs, target):
+        """One step of training; returns (loss, output). Override it for another way to train."""
+        self.optimizer.zero_grad()
+        output = self.model(inputs)
+        loss = self.loss(output, target)
+        loss.backward()
+        if self.max_grad_norm is not None:
+            from ..nn.utils import clip_grad_norm_
+
+            clip_grad_norm_(self.model.parameters(), self.max_grad_norm)
+        self.optimizer.step()
+        return loss, output
+
+    def _prepare(self, train, epochs, steps) -> None:
+        if self.optimizer is None or self.loss is None:
+            raise ValueError("fit: the Trainer needs an optimizer and a loss")
+        if epochs is None and steps is None:
+            raise ValueError("fit: epochs or steps must be given")
+        for name, value in (("epochs", epochs), ("steps", steps)):
+            if value is not None and (not isinstance(value, (int, np.integer)) or isinstance(value, bool) or value < 1):
+                raise ValueError(f"fit: {name} must be a positive integer, got {value!r}")
+        if not hasattr(train, "__iter__"):
+            raise TypeError(f"fit: train must be a loader of batches, got {type(train).__name__}")
+        self.steps_per_epoch = len(train) if hasattr(train, "__len__") else None
+        if self.steps_per_epoch == 0:
+            raise ValueError("fit: the training loader has no batches")
+        self.target_epochs, self.target_steps = epochs, steps
+        self.interrupted = False
+        self._loader = train
+        if self._pending_random is not None:
+            random.default_generator.load_state_dict(self._pending_random)
+            self._pending_random = None
+        if self._pending_loader is not None and hasattr(train, "load_state_dict"):
+            train.load_state_dict(self._pending_loader)
+        self._pending_loader = None
+        if not self._done() and self.history and self.history[-1]["epoch"] > self.epoch:
+            self.history.pop()  # the row of an epoch that was left early and now goes on
+
+    def _done(self) -> bool:
+        return (
+            self._interrupt.requested
+            or self.stop_reason is not None
+            or (self.target_steps is not None and self.step >= self.target_steps)
+            or (self.target_epochs is not None and self.epoch >= self.target_epochs)
+        )
+
+    def _run_epoch(self, train, validation) -> None:
+        if not self._validating:
+            self._train_epoch(train)
+        if self._validating:
+            self._end_epoch(validation, complete=True)
+
+    def _train_epoch(self, train) -> None:
+        """Steps until the loader runs out (then `_validating` is set) or `fit` should end."""
+        self.model.train()
+        if self.batch == 0:
+            self._sums = metric_functions.Average()
+        batches = iter(train)
+        if self.batch and not hasattr(train, "load_state_dict"):  # a plain list: skip what was done
+            for _ in range(self.batch):
+                next(batches, None)
+        self._notify("on_epoch_start")
+        while not self._done():
+            start = time.perf_counter()
+            batch = next(batches, None)
+            if batch is None:
+                if self.batch == 0:
+                    raise ValueError("fit: the training loader has no batches")
+                self._validating = True
+                return
+            inputs, target = _split(batch, "fit")
+            loss, output = self.train_step(inputs, target)
+            n = len(inputs)
+            self._measure(loss.item(), output, target, n)
+            self.step += 1
+            self.batch += 1
+            self.samples += n
+            self.seconds += time.perf_counter() - start
+            self._notify("on_step_end")
+
+    def _measure(self, loss: float, output, target, n: int) -> None:
+        if not math.isfinite(loss):
+            raise FloatingPointError(
+                f"the loss became {loss} at step {self.step + 1} (epoch {self.epoch + 1}); "
+                "try a smaller learning rate or max_grad_norm"
+            )
+        self._sums.add("loss", loss, n)
+        for name, metric in self.metrics.items():
+            self._sums.add(name, metric(output, target), n)
+        self._sums.count += n
+
+    def _end_epoch(self, validation, complete: bool) -> None:
+        """Validate, write the row of the epoch, tell the callbacks. Ctrl-C during validation leaves the epoch open."""
+        row = {"epoch": self.epoch + 1, "step": self.step, "lr": self.lr, **self._sums.means()}
+        if validation is not None:
+            measured = self._average(validation, "fit", lambda: self._interrupt.requested)
+            if measured is None:
+                self.interrupted = True
+                return
+            row.update(measured.means("val_"))
+        self.history.append(row)
+        if complete:
+            self.epoch += 1
+            self.batch = 0
+            self._validating = False
+        self._notify("on_epoch_end", row)
+
+    # ---- evaluate, predict -------------------------------------------------------------------------------------
+
+    def evaluate(self, loader) -> dict:
+        """Loss and metrics over a loader, with the model in evaluation mode: {"loss": ..., "accuracy": ...}.
+
+        Means over samples, not over batches. Raises ValueError for a loader without batches.
+        """
+        if self.loss is None:
+            raise ValueError("evaluate: the Trainer needs a loss")
+        return self._average(loader, "evaluate").means()
+
+    def predict(self, data, batch_size: int = 256) -> np.ndarray:
+        """The model's outputs for all samples, (N, ...), with the model in evaluation mode.
+
+        data: a loader whose batches are inputs or (input, target), or an array or Tensor of N inputs, which is cut
+            into batches of batch_size.
+        """
+        if isinstance(data, (Tensor, np.ndarray)):
+            if not isinstance(batch_size, (int, np.integer)) or batch_size < 1:
+                raise ValueError(f"predict: batch_size must be a positive integer, got {batch_size!r}")
+            array = to_numpy(data)
+            if len(array) == 0:
+                raise ValueError(f"predict: data must hold at least one sample, got shape {array.shape}")
+            data = [Tensor(array[i : i + batch_size]) for i in range(0, len(array), batch_size)]
+        outputs = []
+        with _Evaluation(self.model):
+            for batch in data:
+                inputs = batch[0] if isinstance(batch, (tuple, list)) else batch
+                outputs.append(np.array(to_numpy(self.model(inputs))))
+        if not outputs:
+            raise ValueError("predict: the loader has no batches")
+        return np.concatenate(outputs)
+
+    def _average(self, loader, caller: str, stop=lambda: False):
+        """Averages over a loader in evaluation mode, or None when `stop()` came true on the way."""
+        sums = metric_functions.Average()
+        with _Evaluation(self.model):
+            for batch in loader:
+                if stop():
+                    return None
+                inputs, target = _split(batch, caller)
+                output = self.model(inputs)
+                n = len(inputs)
+                sums.add("loss", self.loss(output, target).item(), n)
+                for name, metric in self.metrics.items():
+                    sums.add(name, metric(output, target), n)
+                sums.count += n
+        if sums.count == 0:
+            raise ValueError(f"{caller}: the {'validation ' if caller == 'fit' else ''}loader has no batches")
+        return sums
+
+    # ---- state -------------------------------------------------------------------------------------------------
+
+    def state_dict(self) -> dict:
+        """Everything that decides how training goes on; what a checkpoint holds."""
+        progress = {"epoch": self.epoch, "step": self.step, "batch": self.batch, "validating": self._validating}
+        return {
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict() if self.optimizer is not None else None,
+            "callbacks": {name: callback.state_dict() for name, callback in self._named_callbacks()},
+            "loader": self._loader_state(),
+            "random": random.default_generator.state_dict(),
+            "progress": {**progress, "stop_reason": self.stop_reason, "average": self._sums.state_dict()},
+            "history": [dict(row) for row in self.history],
+        }
+
+    def load_state_dict(self, state: dict) -> None:
+        """Restore `state_dict()`. The loader's position and the random state take effect when `fit` starts.
+
+        The model must fit; the state of callbacks that this Trainer does not have is left out.
+        """
+        self.model.load_state_dict(state["model"])
+        if self.optimizer is not None and state["optimizer"] is not None:
+            self.optimizer.load_state_dict(state["optimizer"])
+        for name, callback in self._named_callbacks():
+            if name in state["callbacks"]:
+                callback.load_state_dict(state["callbacks"][name])
+        progress = state["progress"]
+        self.epoch, self.step, self.batch = progress["epoch"], progress["step"], progress["batch"]
+        self._validating, self.stop_reason = progress["validating"], progress["stop_reason"]
+        self._sums = metric_functions.Average(**progress["average"])
+        self.history = [dict(row) for row in state["history"]]
+        self._pending_loader, self._pending_random = state["loader"], state["random"]
+
+    def _loader_state(self):
+        if self._pending_loader is not None:  # loaded, and not yet handed to a loader
+            return self._pending_loader
+        return self._loader.state_dict() if hasattr(self._loader, "state_dict") else None
+
+    def _named_callbacks(self):
+        """(name, callback) for checkpoints: the class's name, numbered from the second of its kind."""
+        seen: dict = {}
+        for callback in self.callbacks:
+            kind = type(callback).__name__
+            seen[kind] = seen.get(kind, 0) + 1
+            yield kind if seen[kind] == 1 else f"{kind}.{seen[kind]}", callback
+
+    def _notify(self, hook: str, *args) -> None:
+        for callback in self.callbacks:
+            getattr(callback, hook)(self, *args)
+
+
+class _Evaluation:
+    """Evaluation mode without gradients; the mode of every module is put back afterwards."""
+
+    def __init__(self, model):
+        self._model = model
+
+    def __enter__(self):
+        from ..autograd import no_grad
+
+        self._modes = [(module, module.training) for module in self._model.modules()]
+        self._model.eval()
+        self._no_grad = no_grad()
+        self._no_grad.__enter__()
+
+    def __exit__(self, *error):
+        self._no_grad.__exit__(*error)
+        for module, training in self._modes:
+            module.training = training
+
+
+def _split(batch, caller: str):
+    """(input, target) of a batch."""
+    if not isinstance(batch, (tuple, list)) or len(batch) != 2:
+        kind = f"{len(batch)} items" if isinstance(batch, (tuple, list)) else type(batch).__name__
+        raise TypeError(f"{caller}: a batch must be a pair (input, target), got {kind}")
+    return batch
