@@ -114,7 +114,7 @@ def unpack(text: str, arrays: Mapping, path):
 
 def write_file(path, arrays: dict, metadata: dict) -> None:
     """Write arrays and string metadata to a safetensors file with a checksum over both, atomically."""
-    write = _safetensors().numpy.save
+    write = require_safetensors().numpy.save
     arrays = {name: np.asarray(array, order="C") for name, array in arrays.items()}
     metadata = {**metadata, _CHECKSUM: f"{_checksum(arrays, metadata):08x}"}
     with replacing(path) as temporary, open(temporary, "wb") as file:
@@ -123,7 +123,7 @@ def write_file(path, arrays: dict, metadata: dict) -> None:
 
 def read_file(path) -> tuple[dict, dict]:
     """(arrays, metadata) of a safetensors file; ValueError naming the file and what is wrong with it."""
-    library = _safetensors()
+    library = require_safetensors()
     path = os.fspath(path)
     with open(path, "rb"):  # FileNotFoundError, IsADirectoryError and PermissionError with Python's own words
         pass
@@ -205,7 +205,7 @@ def _checksum(arrays: dict, metadata: dict) -> int:
     return total
 
 
-def _safetensors():
+def require_safetensors():
     """The package safetensors with its NumPy part; ImportError saying what to install."""
     try:
         import safetensors.numpy

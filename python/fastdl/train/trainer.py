@@ -95,14 +95,14 @@ class Trainer:
         integers and for a loader without batches.
         """
         self._prepare(train, epochs, steps)
-        self._notify("on_fit_start")
         try:
             with CatchInterrupt() as self._interrupt:
+                self._notify("on_fit_start")
                 while not self._done():
                     self._run_epoch(train, validation)
-                self.interrupted = self._interrupt.requested
-                if self.batch and not self.interrupted:
+                if self._row_missing() and not self._interrupt.requested:
                     self._end_epoch(validation, complete=False)
+                self.interrupted = self._interrupt.requested and (not self._reached() or self._row_missing())
                 self._pending_loader = self._loader_state() if self.batch else None
                 self._notify("on_fit_end")
         finally:
@@ -164,13 +164,21 @@ class Trainer:
         if self._pending_loader is not None and hasattr(train, "load_state_dict"):
             train.load_state_dict(self._pending_loader)
         self._pending_loader = None
-        if not self._done() and self.history and self.history[-1]["epoch"] > self.epoch:
+        self._interrupt = CatchInterrupt()
+        if not self._reached() and self.history and self.history[-1]["epoch"] > self.epoch:
             self.history.pop()  # the row of an epoch that was left early and now goes on
 
+    def _row_missing(self) -> bool:
+        """Whether an epoch has begun that has no row in the history."""
+        return self.batch > 0 and (not self.history or self.history[-1]["epoch"] <= self.epoch)
+
     def _done(self) -> bool:
+        return self._interrupt.requested or self._reached()
+
+    def _reached(self) -> bool:
+        """Whether all epochs or steps are done, or a callback asked to stop."""
         return (
-            self._interrupt.requested
-            or self.stop_reason is not None
+            self.stop_reason is not None
             or (self.target_steps is not None and self.step >= self.target_steps)
             or (self.target_epochs is not None and self.epoch >= self.target_epochs)
         )
@@ -191,7 +199,8 @@ class Trainer:
             for _ in range(self.batch):
                 next(batches, None)
         self._notify("on_epoch_start")
-        while not self._done():
+        # After its last batch an epoch is always brought to its end, whatever stops the run then.
+        while not self._done() or self.batch == self.steps_per_epoch:
             start = time.perf_counter()
             batch = next(batches, None)
             if batch is None:
@@ -226,7 +235,6 @@ class Trainer:
         if validation is not None:
             measured = self._average(validation, "fit", lambda: self._interrupt.requested)
             if measured is None:
-                self.interrupted = True
                 return
             row.update(measured.means("val_"))
         self.history.append(row)
@@ -297,7 +305,7 @@ class Trainer:
             "optimizer": self.optimizer.state_dict() if self.optimizer is not None else None,
             "callbacks": {name: callback.state_dict() for name, callback in self._named_callbacks()},
             "loader": self._loader_state(),
-            "random": random.default_generator.state_dict(),
+            "random": self._pending_random or random.default_generator.state_dict(),
             "progress": {**progress, "stop_reason": self.stop_reason, "average": self._sums.state_dict()},
             "history": [dict(row) for row in self.history],
         }
