@@ -5,6 +5,7 @@ progress bar (rich), plots (matplotlib), TensorBoard logs (tensorboardX) and che
 they are used: `pip install "fastdl[train]"`.
 """
 
+from . import plots
 from .callbacks import (
     BestCheckpoint,
     Callback,
@@ -33,5 +34,6 @@ __all__ = [
     "Trainer",
     "accuracy",
     "load_checkpoint",
+    "plots",
     "save_checkpoint",
 ]

@@ -17,7 +17,8 @@ class Callback:
 
     on_fit_start, on_epoch_start, on_step_end(trainer); on_epoch_end(trainer, row) with the history's new row, after
     validation, where `row["epoch"] > trainer.epoch` marks an epoch that was cut off by the number of steps;
-    on_fit_end(trainer) when `fit` ends without error; on_exit(trainer) in any case, to release what was taken.
+    on_fit_end(trainer) when `fit` ends without error; on_exit(trainer) in any case, to release what was taken. These
+    two are called in the reverse order.
     """
 
     priority = 50  # lower is called earlier: the schedule is 0, checkpoints come last at 100
@@ -204,6 +205,7 @@ class Checkpoint(Callback):
             if value is not None and (not isinstance(value, (int, np.integer)) or isinstance(value, bool) or value < 1):
                 raise ValueError(f"Checkpoint: {name} must be a positive integer or None, got {value!r}")
         self.path, self.every_epochs, self.every_steps = path, every_epochs, every_steps
+        self._saved: tuple | None = None  # where training was when it was saved last
 
     def on_fit_start(self, trainer) -> None:
         """Fail now, not after an hour, where safetensors or the folder is missing; tidy up after killed writers."""
@@ -212,6 +214,7 @@ class Checkpoint(Callback):
         if not os.path.isdir(directory):
             raise FileNotFoundError(f"Checkpoint: path must lie in an existing folder, got {os.fspath(self.path)!r}")
         serialization.remove_stale(self.path)
+        self._saved = None
 
     def on_step_end(self, trainer) -> None:
         """Save every so many steps."""
@@ -228,7 +231,10 @@ class Checkpoint(Callback):
         self._save(trainer)
 
     def _save(self, trainer) -> None:
-        save_checkpoint(self.path, trainer)
+        where = (trainer.step, trainer.epoch, trainer.batch, len(trainer.history), trainer.stop_reason)
+        if where != self._saved:
+            save_checkpoint(self.path, trainer)
+            self._saved = where
 
 
 class CSVLogger(Callback):

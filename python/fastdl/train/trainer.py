@@ -342,7 +342,10 @@ class Trainer:
             yield kind if seen[kind] == 1 else f"{kind}.{seen[kind]}", callback
 
     def _notify(self, hook: str, *args) -> None:
-        for callback in self.callbacks:
+        # The last to be called at the start is the first at the end: a checkpoint is saved before early stopping puts
+        # back the best weights, and holds those that training would go on with.
+        order = reversed(self.callbacks) if hook in ("on_fit_end", "on_exit") else self.callbacks
+        for callback in order:
             getattr(callback, hook)(self, *args)
 
 

@@ -1,0 +1,74 @@
+"""What a recipe builds, and the parts that all of them share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from .. import optim
+from ..data import ArrayDataset, DataLoader, load_mnist, mnist, random_split
+from .settings import Settings
+
+
+@dataclass
+class Task:
+    """A model, its loss and its data. `train` gives shuffled batches, `validation` and `test` ordered ones."""
+
+    model: Any
+    loss: Any
+    train: Any
+    validation: Any
+    test: Any
+    metrics: tuple = ("accuracy",)
+    unit: str = "images"
+    image_shape: tuple | None = None  # (C, H, W) of an input, to draw a dense first layer as images
+
+
+def make_optimizer(settings: Settings, parameters):
+    """The optimizer that the settings name."""
+    common = {"lr": settings.lr, "weight_decay": settings.weight_decay}
+    if settings.optimizer == "sgd":
+        return optim.SGD(parameters, momentum=settings.momentum, **common)
+    if settings.optimizer == "rmsprop":
+        return optim.RMSprop(parameters, momentum=settings.momentum, **common)
+    return {"adam": optim.Adam, "adamw": optim.AdamW}[settings.optimizer](parameters, **common)
+
+
+def make_scheduler(settings: Settings, optimizer, total_steps: int):
+    """The schedule that the settings name, advanced every step, or None for a constant rate.
+
+    cosine: from lr to 0 over the run. step: a tenth of the rate after half of the run, a hundredth after three quarters.
+    """
+    if settings.schedule == "cosine":
+        return optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=total_steps)
+    if settings.schedule == "step":
+        milestones = [max(1, total_steps // 2), max(2, total_steps * 3 // 4)]
+        return optim.lr_scheduler.MultiStepLR(optimizer, milestones=milestones, gamma=0.1)
+    return None
+
+
+def mnist_loaders(data_dir: str | None, batch_size: int, validation: int) -> tuple:
+    """(train, validation, test) loaders of MNIST, normalised; `validation` images are split off the training set.
+
+    The split is stratified by class and fixed: it does not depend on the recipe's seed.
+    """
+    data = load_mnist(data_dir)
+    whole = ArrayDataset(data.train_images, data.train_labels)
+    if validation >= len(whole):
+        raise ValueError(f"setting 'validation' must be below the {len(whole)} training images, got {validation}")
+    train, held_out = random_split(whole, [len(whole) - validation, validation], seed=0, stratify=1)
+    test = ArrayDataset(data.test_images, data.test_labels)
+    return loaders(train, held_out, test, batch_size, scale=1 / 255, mean=mnist.MEAN, std=mnist.STD)
+
+
+def loaders(train, validation, test, batch_size: int, **conversion) -> tuple:
+    """(train, validation, test) loaders: shuffled batches to train on, larger ordered ones to measure with."""
+    ordered = [DataLoader(part, batch_size=max(batch_size, 500), **conversion) for part in (validation, test)]
+    return DataLoader(train, batch_size=batch_size, shuffle=True, **conversion), *ordered
+
+
+def floats(array) -> np.ndarray:
+    """The array as float32."""
+    return np.asarray(array, dtype=np.float32)

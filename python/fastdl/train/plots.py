@@ -1,0 +1,157 @@
+"""Pictures of a training: curves of loss and accuracy, and the weights of the first layer (needs matplotlib)."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from ..serialization import replacing, to_numpy
+
+_TRAIN, _VALIDATION = "#4C78A8", "#E4572E"
+_INK, _GRID = "#333333", "#E6E6E6"
+
+
+def curves(history: list[dict], path, title: str = "") -> None:
+    """Draw loss and accuracy over epochs, for training and validation, into a PNG file.
+
+    history: `Trainer.history`. Metrics other than accuracy are left out. Raises ValueError for an empty history,
+    ImportError when matplotlib is missing.
+    """
+    if not history:
+        raise ValueError("curves: history must hold at least one row, got none")
+    names = [name for name in ("loss", "accuracy") if name in history[0]]
+    figure, axes = _figure(5.2 * len(names), 3.9, len(names))
+    for axis, name in zip(axes, names):
+        _curve(axis, history, name)
+    if title:
+        figure.suptitle(title, fontsize=11, color=_INK, x=0.01, ha="left")
+    _save(figure, path)
+
+
+def _curve(axis, history: list[dict], name: str) -> None:
+    percent = 100.0 if name == "accuracy" else 1.0
+    epochs = [row["epoch"] for row in history]
+    mark = "o" if len(epochs) <= 30 else None
+    lines = {"train": (name, _TRAIN), "validation": (f"val_{name}", _VALIDATION)}
+    drawn = []
+    for label, (key, color) in lines.items():
+        if key not in history[0]:
+            continue
+        values = [percent * row[key] for row in history]
+        drawn.append(values)
+        axis.plot(epochs, values, color=color, linewidth=1.8, marker=mark, markersize=3.2, label=label)
+    best = max if name == "accuracy" else min
+    values = drawn[-1]
+    where = values.index(best(values))
+    text = f"{values[where]:.2f} %" if name == "accuracy" else f"{values[where]:.4g}"
+    axis.set_title(f"{name} (best {text} in epoch {epochs[where]})", fontsize=10, color=_INK, loc="left")
+    axis.set_xlabel("epoch")
+    axis.set_ylabel("%" if name == "accuracy" else "")
+    _limits(axis, drawn, name)
+    axis.xaxis.get_major_locator().set_params(integer=True)
+    axis.legend(frameon=False, fontsize=9, loc="lower right" if name == "accuracy" else "upper right")
+
+
+def _limits(axis, drawn: list, name: str) -> None:
+    """Logarithmic where a loss falls a long way; else from what matters: the first epochs may leave the picture."""
+    values = np.concatenate(drawn)
+    if name == "loss":
+        if values.min() > 0 and values.max() > 8 * values.min():
+            axis.set_yscale("log")
+            _plain_log(axis)
+        return
+    low = min(np.quantile(series, 0.08) for series in drawn)
+    margin = max(0.06 * (100 - low), 0.2)
+    axis.set_ylim(max(low - margin, 0), min(100 + margin, 100 + 0.5 * margin))
+
+
+def _plain_log(axis) -> None:
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    low, high = axis.get_ylim()
+    wide = high / low > 100
+    axis.yaxis.set_major_locator(LogLocator(subs=(1,) if wide else (1, 2, 5)))
+    axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.yaxis.set_minor_formatter(NullFormatter())
+
+
+def first_layer(model, path, image_shape: tuple | None = None, most: int = 100) -> None:
+    """Draw the weights of the first layer, one image per output unit, into a PNG file.
+
+    model: the first parameter with 2 or 4 dimensions is drawn: (O, C, kh, kw) of a convolution, or (O, I) of a dense
+        layer, whose rows are shown as images of image_shape (C, H, W) if that has I numbers, else as strips.
+    most: at most so many units are shown, the first ones.
+    Three channels are shown as colours, other numbers side by side. Red is positive, blue negative, white zero; all
+    images share one scale. Raises ValueError for a model without such a parameter.
+    """
+    found = ((n, to_numpy(p)) for n, p in model.named_parameters() if len(p.shape) in (2, 4))
+    name, weight = next(found, (None, None))
+    if weight is None:
+        raise ValueError("first_layer: model must have a parameter with 2 or 4 dimensions, got none")
+    images = _as_images(weight, image_shape)
+    shown = images[:most]
+    count, height, width = shown.shape[:3]
+    columns = _columns(count, height, width)
+    rows = -(-count // columns)
+    cell = min(max(9.0 / columns, 0.55), 1.6)
+    tall = cell * height / width
+    figure, axes = _figure(max(cell * columns, 3.6), tall * rows + 0.75, columns, rows)
+    scale = float(np.abs(shown).max()) or 1.0
+    for axis, image in zip(axes, shown):
+        if image.ndim == 3:
+            axis.imshow(0.5 + 0.5 * image / scale, interpolation="nearest")
+        else:
+            picture = axis.imshow(image, cmap="RdBu_r", vmin=-scale, vmax=scale, interpolation="nearest")
+        axis.set(xticks=[], yticks=[])
+        for spine in axis.spines.values():
+            spine.set(visible=True, color="#BBBBBB", linewidth=0.6)
+    for axis in axes[count:]:
+        axis.set_axis_off()
+    units = f"{count} of {len(images)} units" if count < len(images) else f"{count} units"
+    figure.suptitle(f"{name}: {units}", fontsize=10, color=_INK)
+    if shown.ndim == 3:
+        bar = figure.colorbar(picture, ax=list(axes), fraction=0.03, pad=0.02, aspect=30)
+        bar.ax.tick_params(labelsize=8)
+        bar.outline.set_visible(False)
+    _save(figure, path)
+
+
+def _as_images(weight: np.ndarray, image_shape: tuple | None) -> np.ndarray:
+    """(O, H, W), or (O, H, W, 3) for three channels."""
+    if weight.ndim == 2:
+        outputs, inputs = weight.shape
+        fits = image_shape is not None and math.prod(image_shape) == inputs
+        weight = weight.reshape(outputs, *(image_shape if fits else (1, 1, inputs)))
+    if weight.shape[1] == 3:
+        return weight.transpose(0, 2, 3, 1)
+    return np.concatenate(list(weight.transpose(1, 0, 2, 3)), axis=2)
+
+
+def _columns(count: int, height: int, width: int) -> int:
+    """How many images in a row give a picture about as wide as 1.6 times its height."""
+    return max(1, min(count, round(math.sqrt(1.6 * count * height / width))))
+
+
+def _figure(width: float, height: float, columns: int, rows: int = 1):
+    """(figure, flat array of axes), drawn without a display."""
+    try:
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise ImportError('plots need matplotlib: pip install "fastdl[train]"') from error
+    figure = Figure(figsize=(width, height), dpi=150, layout="constrained", facecolor="white")
+    FigureCanvasAgg(figure)
+    axes = np.atleast_1d(figure.subplots(rows, columns, squeeze=False)).reshape(-1)
+    for axis in axes:
+        axis.grid(axis="y", color=_GRID, linewidth=0.8)
+        axis.set_axisbelow(True)
+        axis.tick_params(colors=_INK, labelsize=9, length=0)
+        for side, spine in axis.spines.items():
+            spine.set(visible=side == "bottom", color="#BBBBBB")
+    return figure, axes
+
+
+def _save(figure, path) -> None:
+    with replacing(path) as temporary:
+        figure.savefig(temporary, format="png")
