@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from .settings import Settings as Base
 from .settings import SCHEDULES, setting
+from .settings import Settings as Base
 
 
 @dataclass(kw_only=True)

@@ -19,13 +19,23 @@ CONFIG, CHECKPOINT, HISTORY = "config.json", "checkpoint.safetensors", "history.
 MODEL, CURVES, FIRST_LAYER = "model.safetensors", "curves.png", "first_layer.png"
 
 
-def run(name: str, settings: Settings, *, out=None, device: str | None = None, resume: bool = False, callbacks=()):
+def run(
+    name: str,
+    settings: Settings,
+    *,
+    out=None,
+    device: str | None = None,
+    resume: bool = False,
+    callbacks=(),
+    started=None,
+) -> dict:
     """Train the recipe `name` and return the result, a dict ready for JSON.
 
     out: the run folder; default runs/<recipe>-<timestamp>. It must not hold a run already, except to resume it.
     device: "numpy", "cpu" or "cuda"; default: the one in use.
     resume: go on from the checkpoint in `out`, with these settings (of which only epochs and steps may have changed).
     callbacks: more callbacks; a ProgressBar among them replaces the usual one.
+    started: called with (task, settings, number of parameters, folder, device) before training begins.
 
     The result has recipe, settings, device, version, folder, parameters, epochs, steps, seconds, samples_per_second,
     interrupted, stopped, and train, validation and test with loss and metrics. `train` is the running average of the
@@ -48,6 +58,8 @@ def run(name: str, settings: Settings, *, out=None, device: str | None = None, r
     checkpoint = os.path.join(folder, CHECKPOINT)
     if resume and os.path.exists(checkpoint):
         training.load_checkpoint(checkpoint, trainer)
+    if started is not None:
+        started(task, settings, _count(task.model), folder, get_device())
     start = time.perf_counter()
     epochs = None if settings.steps is not None else settings.epochs
     trainer.fit(task.train, task.validation, epochs=epochs, steps=settings.steps)
@@ -151,6 +163,10 @@ def _callbacks(folder: str, settings: Settings, task: Task, more) -> list:
     return found
 
 
+def _count(model) -> int:
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
 def _priority(callback) -> int:
     return callback.priority
 
@@ -163,11 +179,12 @@ def _result(name: str, settings: Settings, folder: str, task: Task, trainer, sec
         "device": get_device(),
         "version": __version__,
         "folder": folder,
-        "parameters": sum(parameter.numel() for parameter in task.model.parameters()),
+        "parameters": _count(task.model),
         "epochs": trainer.epoch,
         "steps": trainer.step,
         "seconds": seconds,
         "samples_per_second": trainer.samples_per_second,
+        "unit": task.unit,
         "interrupted": trainer.interrupted,
         "stopped": trainer.stop_reason,
         "train": {key: row[key] for key in ("loss", *trainer.metrics) if key in row},

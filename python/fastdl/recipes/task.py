@@ -39,7 +39,7 @@ def make_optimizer(settings: Settings, parameters):
 def make_scheduler(settings: Settings, optimizer, total_steps: int):
     """The schedule that the settings name, advanced every step, or None for a constant rate.
 
-    cosine: from lr to 0 over the run. step: a tenth of the rate after half of the run, a hundredth after three quarters.
+    cosine: from lr to 0 over the run. step: a tenth of it after half of the run, a hundredth after 3/4.
     """
     if settings.schedule == "cosine":
         return optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=total_steps)

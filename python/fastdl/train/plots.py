@@ -91,30 +91,47 @@ def first_layer(model, path, image_shape: tuple | None = None, most: int = 100) 
         raise ValueError("first_layer: model must have a parameter with 2 or 4 dimensions, got none")
     images = _as_images(weight, image_shape)
     shown = images[:most]
-    count, height, width = shown.shape[:3]
-    columns = _columns(count, height, width)
-    rows = -(-count // columns)
-    cell = min(max(9.0 / columns, 0.55), 1.6)
-    tall = cell * height / width
-    figure, axes = _figure(max(cell * columns, 3.6), tall * rows + 0.75, columns, rows)
     scale = float(np.abs(shown).max()) or 1.0
-    for axis, image in zip(axes, shown):
-        if image.ndim == 3:
-            axis.imshow(0.5 + 0.5 * image / scale, interpolation="nearest")
-        else:
-            picture = axis.imshow(image, cmap="RdBu_r", vmin=-scale, vmax=scale, interpolation="nearest")
-        axis.set(xticks=[], yticks=[])
-        for spine in axis.spines.values():
-            spine.set(visible=True, color="#BBBBBB", linewidth=0.6)
-    for axis in axes[count:]:
-        axis.set_axis_off()
-    units = f"{count} of {len(images)} units" if count < len(images) else f"{count} units"
-    figure.suptitle(f"{name}: {units}", fontsize=10, color=_INK)
-    if shown.ndim == 3:
-        bar = figure.colorbar(picture, ax=list(axes), fraction=0.03, pad=0.02, aspect=30)
-        bar.ax.tick_params(labelsize=8)
+    picture = _mosaic(shown)
+    height, width = picture.shape[:2]
+    long = 7.0 / max(height, width)
+    figure, (axis,) = _figure(max(long * width, 2.6) + 0.9, max(long * height, 0.8) + 0.5, 1)
+    axis.grid(False)
+    axis.set(xticks=[], yticks=[])
+    axis.spines["bottom"].set_visible(False)
+    units = f"{len(shown)} of {len(images)} units" if len(shown) < len(images) else f"{len(shown)} units"
+    axis.set_title(f"{name}, {units}", fontsize=10, color=_INK, loc="left")
+    if picture.ndim == 3:
+        axis.imshow(np.nan_to_num(0.5 + 0.5 * picture / scale, nan=1.0), interpolation="nearest")
+    else:
+        drawn = axis.imshow(picture, cmap=_colours(), vmin=-scale, vmax=scale, interpolation="nearest")
+        bar = figure.colorbar(drawn, ax=axis, fraction=0.035, pad=0.02, aspect=30)
+        bar.ax.tick_params(labelsize=8, length=0, colors=_INK)
         bar.outline.set_visible(False)
     _save(figure, path)
+
+
+def _mosaic(images: np.ndarray) -> np.ndarray:
+    """Images (N, H, W[, 3]) side by side in rows, NaN between them; about 1.4 times as wide as high."""
+    count, height, width = images.shape[:3]
+    columns = max(1, min(count, round(math.sqrt(1.4 * count * (height + 1) / (width + 1)))))
+    columns = min(range(columns, 2 * columns), key=lambda c: (-count % c, c))  # fill the last row, if one can
+    if columns > count:
+        columns = count
+    rows = -(-count // columns)
+    gap = 1 if max(height, width) < 16 else 2
+    out = np.full((rows * (height + gap) - gap, columns * (width + gap) - gap, *images.shape[3:]), np.nan)
+    for number, image in enumerate(images):
+        y, x = (number // columns) * (height + gap), (number % columns) * (width + gap)
+        out[y : y + height, x : x + width] = image
+    return out
+
+
+def _colours():
+    """Blue to red over white, with grey between the images."""
+    import matplotlib
+
+    return matplotlib.colormaps["RdBu_r"].with_extremes(bad="#D0D0D0")
 
 
 def _as_images(weight: np.ndarray, image_shape: tuple | None) -> np.ndarray:
@@ -128,12 +145,7 @@ def _as_images(weight: np.ndarray, image_shape: tuple | None) -> np.ndarray:
     return np.concatenate(list(weight.transpose(1, 0, 2, 3)), axis=2)
 
 
-def _columns(count: int, height: int, width: int) -> int:
-    """How many images in a row give a picture about as wide as 1.6 times its height."""
-    return max(1, min(count, round(math.sqrt(1.6 * count * height / width))))
-
-
-def _figure(width: float, height: float, columns: int, rows: int = 1):
+def _figure(width: float, height: float, columns: int):
     """(figure, flat array of axes), drawn without a display."""
     try:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -142,7 +154,7 @@ def _figure(width: float, height: float, columns: int, rows: int = 1):
         raise ImportError('plots need matplotlib: pip install "fastdl[train]"') from error
     figure = Figure(figsize=(width, height), dpi=150, layout="constrained", facecolor="white")
     FigureCanvasAgg(figure)
-    axes = np.atleast_1d(figure.subplots(rows, columns, squeeze=False)).reshape(-1)
+    axes = np.atleast_1d(figure.subplots(1, columns, squeeze=False)).reshape(-1)
     for axis in axes:
         axis.grid(axis="y", color=_GRID, linewidth=0.8)
         axis.set_axisbelow(True)
