@@ -61,9 +61,9 @@ def _limits(axis, drawn: list, name: str) -> None:
             axis.set_yscale("log")
             _plain_log(axis)
         return
-    low = min(np.quantile(series, 0.08) for series in drawn)
-    margin = max(0.06 * (100 - low), 0.2)
-    axis.set_ylim(max(low - margin, 0), min(100 + margin, 100 + 0.5 * margin))
+    low = values.min() if len(drawn[0]) < 12 else min(np.quantile(series, 0.02) for series in drawn)
+    span = max(values.max() - low, 1.0)
+    axis.set_ylim(max(min(low, values.max() - 1) - 0.06 * span, -3), values.max() + 0.06 * span)
 
 
 def _plain_log(axis) -> None:
@@ -91,18 +91,18 @@ def first_layer(model, path, image_shape: tuple | None = None, most: int = 100) 
         raise ValueError("first_layer: model must have a parameter with 2 or 4 dimensions, got none")
     images = _as_images(weight, image_shape)
     shown = images[:most]
-    scale = float(np.abs(shown).max()) or 1.0
+    scale = float(np.quantile(np.abs(shown), 0.998)) or 1.0  # a few large weights shall not pale the rest
     picture = _mosaic(shown)
     height, width = picture.shape[:2]
-    long = 7.0 / max(height, width)
+    long = min(7.0 / max(height, width), 0.05)  # inches per pixel
     figure, (axis,) = _figure(max(long * width, 2.6) + 0.9, max(long * height, 0.8) + 0.5, 1)
     axis.grid(False)
     axis.set(xticks=[], yticks=[])
     axis.spines["bottom"].set_visible(False)
     units = f"{len(shown)} of {len(images)} units" if len(shown) < len(images) else f"{len(shown)} units"
-    axis.set_title(f"{name}, {units}", fontsize=10, color=_INK, loc="left")
+    axis.set_title(f"first layer: {name}, {units}", fontsize=10, color=_INK, loc="left")
     if picture.ndim == 3:
-        axis.imshow(np.nan_to_num(0.5 + 0.5 * picture / scale, nan=1.0), interpolation="nearest")
+        axis.imshow(np.clip(np.nan_to_num(0.5 + 0.5 * picture / scale, nan=1.0), 0, 1), interpolation="nearest")
     else:
         drawn = axis.imshow(picture, cmap=_colours(), vmin=-scale, vmax=scale, interpolation="nearest")
         bar = figure.colorbar(drawn, ax=axis, fraction=0.035, pad=0.02, aspect=30)
@@ -113,13 +113,14 @@ def first_layer(model, path, image_shape: tuple | None = None, most: int = 100) 
 
 def _mosaic(images: np.ndarray) -> np.ndarray:
     """Images (N, H, W[, 3]) side by side in rows, NaN between them; about 1.4 times as wide as high."""
+    fine = max(1, 12 // max(images.shape[1:3]))  # small images are magnified, so that the gaps look thin
+    images = images.repeat(fine, axis=1).repeat(fine, axis=2)
     count, height, width = images.shape[:3]
-    columns = max(1, min(count, round(math.sqrt(1.4 * count * (height + 1) / (width + 1)))))
-    columns = min(range(columns, 2 * columns), key=lambda c: (-count % c, c))  # fill the last row, if one can
-    if columns > count:
-        columns = count
+    ideal = math.sqrt(1.4 * count * height / width)
+    choices = range(max(1, int(0.7 * ideal)), max(2, min(count, int(1.4 * ideal)) + 1))
+    columns = min(choices, key=lambda c: (-count % c, abs(c - ideal)))  # fill the last row, if one can
     rows = -(-count // columns)
-    gap = 1 if max(height, width) < 16 else 2
+    gap = 2 if fine == 1 else 1
     out = np.full((rows * (height + gap) - gap, columns * (width + gap) - gap, *images.shape[3:]), np.nan)
     for number, image in enumerate(images):
         y, x = (number // columns) * (height + gap), (number % columns) * (width + gap)
@@ -158,7 +159,7 @@ def _figure(width: float, height: float, columns: int):
     for axis in axes:
         axis.grid(axis="y", color=_GRID, linewidth=0.8)
         axis.set_axisbelow(True)
-        axis.tick_params(colors=_INK, labelsize=9, length=0)
+        axis.tick_params(which="both", colors=_INK, labelsize=9, length=0)
         for side, spine in axis.spines.items():
             spine.set(visible=side == "bottom", color="#BBBBBB")
     return figure, axes
