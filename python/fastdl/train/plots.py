@@ -94,13 +94,13 @@ def first_layer(model, path, image_shape: tuple | None = None, most: int = 100) 
     scale = float(np.quantile(np.abs(shown), 0.998)) or 1.0  # a few large weights shall not pale the rest
     picture = _mosaic(shown)
     height, width = picture.shape[:2]
-    long = min(7.0 / max(height, width), 0.05)  # inches per pixel
+    long = min(7.0 / max(height, width), 0.08)  # inches per pixel
     figure, (axis,) = _figure(max(long * width, 2.6) + 0.9, max(long * height, 0.8) + 0.5, 1)
     axis.grid(False)
     axis.set(xticks=[], yticks=[])
     axis.spines["bottom"].set_visible(False)
     units = f"{len(shown)} of {len(images)} units" if len(shown) < len(images) else f"{len(shown)} units"
-    axis.set_title(f"first layer: {name}, {units}", fontsize=10, color=_INK, loc="left")
+    figure.suptitle(f"first layer: {name}, {units}", fontsize=10, color=_INK, x=0.01, ha="left")
     if picture.ndim == 3:
         axis.imshow(np.clip(np.nan_to_num(0.5 + 0.5 * picture / scale, nan=1.0), 0, 1), interpolation="nearest")
     else:
