@@ -402,3 +402,17 @@ def test_filling_a_constant_makes_it_depend_on_the_values():
     x[1] = b * 2.0
     x.sum().backward()
     np.testing.assert_array_equal(b.grad.numpy(), [3.0, 3.0])
+
+
+def test_indices_that_backward_reads_are_safe():
+    x, rows = fd.ones(3, 2, requires_grad=True), np.array([0, 0])
+    y = x[rows]
+    z = x * 1.0
+    z[rows] = 0.0
+    rows[:] = 2
+    (y.sum() + z.sum()).backward()
+    np.testing.assert_array_equal(x.grad.numpy(), [[2, 2], [1, 1], [1, 1]])
+    values, indices = (x * 1.0).max(0)
+    indices.fill_(1)
+    with pytest.raises(RuntimeError, match="in-place operation modified it"):
+        values.sum().backward()

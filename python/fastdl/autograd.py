@@ -268,7 +268,7 @@ def _seed(t: Tensor, gradient) -> np.ndarray:
             raise RuntimeError(
                 f"backward: gradient must be given for a tensor of shape {t.shape}; only a scalar has one"
             )
-        return np.ones(t.data.shape, t.data.dtype)
+        return np.array(1, t.data.dtype).reshape(t.data.shape)
     if not isinstance(gradient, Tensor):
         raise TypeError(f"backward: gradient must be a Tensor, got {type(gradient).__name__}")
     if gradient.data.dtype != t.data.dtype:
@@ -291,4 +291,7 @@ def _accumulate_leaf(leaf: Tensor, grad: np.ndarray, owned: bool) -> None:
     else:
         # An array that the graph may still use elsewhere (x + x sends one dy twice) must not become a leaf's
         # own.
-        leaf._grad = wrap(grad if owned else grad.copy(order="K"))
+        if not owned:
+            shared, grad = grad, np.empty_like(grad, subok=False)
+            kernels.of(shared).assign(grad, shared)
+        leaf._grad = wrap(grad)

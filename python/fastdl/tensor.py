@@ -45,7 +45,7 @@ class Tensor:
         if not isinstance(data, np.ndarray):
             raise TypeError(f"Tensor: data must be a NumPy array, got {type(data).__name__}; see fastdl.tensor")
         check_dtype("Tensor", data.dtype)
-        self.data = data
+        self.data = np.asarray(data)  # a subclass of ndarray would bring operators of its own
         self._counter = [0]
         if requires_grad:
             self.requires_grad_()

@@ -15,7 +15,7 @@ from ..autograd import Operation, apply
 from ..kernels import of
 from ..tensor import FLOATS, Tensor, wrap
 
-NUMBERS = (int, float, np.number, np.bool_)  # bool is an int
+NUMBERS = (int, float, np.integer, np.floating, np.bool_)  # bool is an int
 
 
 def constant(value, dtype) -> np.ndarray:
@@ -277,6 +277,8 @@ def pow(input, exponent) -> Tensor:
     Raises TypeError for other operands or different float dtypes, ValueError for shapes that don't broadcast
     and for integers with a negative exponent.
     """
+    if not isinstance(exponent, NUMBERS):
+        exponent = as_operand("pow", "exponent", exponent)
     a, b = operands("pow", input, exponent)
     if a.data.dtype in FLOATS:
         return apply(Pow(), a, b)

@@ -154,7 +154,7 @@ def _rows(index: tuple, shape: tuple) -> tuple:
         if rows.size and (rows.min() < -size or rows.max() >= size):
             bad = rows[(rows < -size) | (rows >= size)].reshape(-1)[0]
             raise IndexError(f"getitem: index must lie in [{-size}, {size}), got {bad}")
-        rows = rows.astype(np.int64, copy=False)
+        rows = rows.astype(np.int64)  # a copy: backward reads it, and the caller may change theirs
         return (np.where(rows < 0, rows + size, rows) if rows.size and rows.min() < 0 else rows), 1
     # In general: number the elements, or the rows where only whole dims follow the arrays, and let NumPy
     # pick.

@@ -133,6 +133,8 @@ def setitem(self: Tensor, index, value) -> None:
     guard("setitem", self, value._requires)
     if basic:
         _basic(index, self.data.shape)  # raises for a bad index
+    else:  # backward reads the arrays, and the caller may change theirs
+        index = tuple([item.copy() if isinstance(item, np.ndarray) else item for item in index])
     if value.data.size and np.may_share_memory(value.data, self.data):
         value = apply(Clone(), value)
     try:

@@ -217,4 +217,5 @@ def where(condition, input, other) -> Tensor:
 def masked_fill(input, mask, value) -> Tensor:
     """A copy of input with `value` (a number) where the bool Tensor mask holds; mask broadcasts to input."""
     check_tensor("masked_fill", "input", input)
+    check_tensor("masked_fill", "mask", mask)
     return where(mask, value, input)

@@ -181,8 +181,10 @@ def _extremum(name: str, along, of_all, numpy_arg, input, dim, keepdim):
         raise ValueError(f"{name}: input must have at least one element along dim {axis}, got shape {x.shape}")
     if x.dtype in FLOATS:
         op = along(axis, bool(keepdim))
-        values = apply(op, input)
-        return Extremum(values, wrap(op.index))
+        values, indices = apply(op, input), wrap(op.index)
+        if values._requires:  # backward reads the indices, which the caller gets too
+            op.watched.append((indices._counter, 0, -1))
+        return Extremum(values, indices)
     index = np.expand_dims(numpy_arg(x, axis), axis)
     values = np.take_along_axis(x, index, axis)
     kept = (lambda a: a) if keepdim else (lambda a: a.squeeze(axis))
