@@ -9,8 +9,6 @@ import pytest
 
 import fastdl
 
-NAMES = {"fd": fastdl, "np": numpy, "nn": fastdl.nn}  # what examples may use without importing it
-
 
 def _modules():
     names = ["fastdl"] + [m.name for m in pkgutil.walk_packages(fastdl.__path__, "fastdl.")]
@@ -23,4 +21,6 @@ def test_examples(name):
         module = import_module(name)
     except (ImportError, RuntimeError) as error:
         pytest.skip(f"{name} needs what is not installed: {error}")
-    assert doctest.testmod(module, extraglobs=NAMES).failed == 0
+    # What examples may use without importing or making it.
+    names = {"fd": fastdl, "np": numpy, "nn": fastdl.nn, "model": fastdl.nn.Linear(2, 3)}
+    assert doctest.testmod(module, extraglobs=names).failed == 0
