@@ -125,6 +125,11 @@ py::dtype numpy_dtype(DType dtype) {
   }
 }
 
+constexpr int kCOrder[kMaxDims] = {0, 1, 2, 3, 4, 5, 6, 7};
+constexpr int kChannelsLast[kMaxDims] = {0, 2, 3, 1};
+
+}  // namespace
+
 // A new array over reusable memory, its dimensions nested in this order.
 Output empty_ordered(DType dtype, const std::int64_t* shape, int ndim, const int* order) {
   Output output;
@@ -154,8 +159,7 @@ Output empty_ordered(DType dtype, const std::int64_t* shape, int ndim, const int
   return output;
 }
 
-constexpr int kCOrder[kMaxDims] = {0, 1, 2, 3, 4, 5, 6, 7};
-constexpr int kChannelsLast[kMaxDims] = {0, 2, 3, 1};
+namespace {
 
 // A copy of x, its dimensions nested in this order.
 Input copy_ordered(const View& x, const int* order) {

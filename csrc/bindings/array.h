@@ -61,6 +61,8 @@ struct Output {
 };
 
 Output empty(DType dtype, const std::int64_t* shape, int ndim);
+// Dimensions nested in memory in this order, outermost first.
+Output empty_ordered(DType dtype, const std::int64_t* shape, int ndim, const int* order);
 Output empty(DType dtype, std::initializer_list<std::int64_t> shape);
 // 4-D: channels-last in memory; other ranks: C-contiguous.
 Output empty_activation(DType dtype, const std::int64_t* shape, int ndim);
