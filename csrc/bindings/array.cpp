@@ -331,11 +331,10 @@ py::array scalar(DType dtype, double value) {
 Pair pair(const char* kernel, const char* name, const py::handle& value, std::int64_t minimum) {
   Pair result;
   try {
-    const auto both = py::cast<py::tuple>(value);
-    if (!py::isinstance<py::tuple>(value) || both.size() != 2 || !PyIndex_Check(both[0].ptr()) ||
-        !PyIndex_Check(both[1].ptr()))
-      throw py::cast_error();
-    result = {both[0].cast<std::int64_t>(), both[1].cast<std::int64_t>()};
+    if (!py::isinstance<py::tuple>(value) || py::len(value) != 2) throw py::cast_error();
+    const py::object first = value[py::int_(0)], second = value[py::int_(1)];
+    if (!PyIndex_Check(first.ptr()) || !PyIndex_Check(second.ptr())) throw py::cast_error();
+    result = {first.cast<std::int64_t>(), second.cast<std::int64_t>()};
   } catch (const py::cast_error&) {
     check::fail_type(kernel, std::string(name) + " must be a pair of ints, got " + std::string(py::repr(value)));
   }

@@ -32,9 +32,11 @@ BAD = {
          "kernel_size (3, 7) with dilation (1, 1) must fit into the padded input, got (5, 6)"),
         ((IMAGE, TWO, TWO, NIL, (5, 1), False), ValueError,
          "kernel_size (2, 2) with dilation (5, 1) must fit into the padded input, got (5, 6)"),
-        ((IMAGE, (2**31 - 1,) * 2, TWO, NIL, (2**31 - 1,) * 2, False), ValueError,
-         "kernel_size (2147483647, 2147483647) with dilation (2147483647, 2147483647) "
+        ((IMAGE, (2**31 - 1, 1), TWO, NIL, (2**31 - 1,) * 2, False), ValueError,
+         "kernel_size (2147483647, 1) with dilation (2147483647, 2147483647) "
          "must fit into the padded input, got (5, 6)"),
+        ((IMAGE, (2**16, 2**15), TWO, NIL, ONE, False), ValueError,
+         "kernel_size must hold at most 2147483647 taps, got (65536, 32768)"),
     ),
     "max_pool2d_backward": (
         ((OFF, OFF, (5, 6), TWO, TWO, NIL, ONE), TypeError, "dy must be float32 or float64, got uint8"),

@@ -41,6 +41,13 @@ def _check_window(kernel: str, kernel_size, stride, padding, dilation) -> None:
         raise ValueError(f"{kernel}: padding must be {half}, got {tuple(padding)}")
 
 
+def _check_max_window(kernel: str, kernel_size, stride, padding, dilation) -> None:
+    _check_window(kernel, kernel_size, stride, padding, dilation)
+    if kernel_size[0] * kernel_size[1] > _geometry.LARGEST:
+        taps = f"hold at most {_geometry.LARGEST} taps"
+        raise ValueError(f"{kernel}: kernel_size must {taps}, got {tuple(kernel_size)}")
+
+
 def _check_divisor(kernel: str, divisor) -> None:
     if divisor is None:
         return
@@ -57,11 +64,18 @@ def _inside(tap: int, size: int, out: int, stride: int, padding: int, dilation: 
     return window, position[window]
 
 
+def _reach(taps: int, size: int, out: int, stride: int, padding: int, dilation: int) -> range:
+    """The taps of one axis that lie in the input for some window: all of them, but for a huge kernel."""
+    first = -(-(padding - (out - 1) * stride) // dilation)
+    last = (size - 1 + padding) // dilation
+    return range(max(first, 0), min(last + 1, taps))
+
+
 def _taps(input_size, output_size, kernel_size, stride, padding, dilation):
     """Each tap's number i * kw + j and two index tuples that pair windows of the output with pixels of x."""
     rows, columns = zip(input_size, output_size, stride, padding, dilation)
-    for i in range(kernel_size[0]):
-        for j in range(kernel_size[1]):
+    for i in _reach(kernel_size[0], *rows):
+        for j in _reach(kernel_size[1], *columns):
             (oh, h), (ow, w) = _inside(i, *rows), _inside(j, *columns)
             windows = (slice(None), slice(None), oh[:, None], ow)
             pixels = (slice(None), slice(None), h[:, None], w)
@@ -78,7 +92,7 @@ def max_pool2d_forward(x, kernel_size, stride, padding, dilation, ceil_mode):
     """
     kernel = "max_pool2d_forward"
     _check_input(kernel, x)
-    _check_window(kernel, kernel_size, stride, padding, dilation)
+    _check_max_window(kernel, kernel_size, stride, padding, dilation)
     size = x.shape[2:]
     out = _geometry.window_output_size(kernel, size, kernel_size, stride, padding, dilation, ceil_mode)
     y = np.full(x.shape[:2] + out, -np.inf, x.dtype)
@@ -98,7 +112,7 @@ def _offset_dtype(kernel_size):
 def _check_offsets(kernel: str, offsets, input_size, kernel_size, stride, padding, dilation) -> None:
     """offsets could come from `max_pool2d_forward` of this geometry, with or without ceil_mode."""
     _geometry.check_pair(kernel, "input_size", input_size, 1)
-    _check_window(kernel, kernel_size, stride, padding, dilation)
+    _check_max_window(kernel, kernel_size, stride, padding, dilation)
     if not isinstance(offsets, np.ndarray):
         raise TypeError(f"{kernel}: offsets must be a NumPy array, got {type(offsets).__name__}")
     if offsets.dtype != _offset_dtype(kernel_size):
@@ -171,9 +185,7 @@ def avg_pool2d_forward(x, kernel_size, stride, padding, ceil_mode, count_include
     return y.astype(x.dtype)
 
 
-def avg_pool2d_backward(
-    dy, input_size, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override
-):
+def avg_pool2d_backward(dy, input_size, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override):
     """dx (N, C, H, W) of `avg_pool2d_forward`: a pixel gets dy / divisor from each of its windows."""
     kernel = "avg_pool2d_backward"
     _check_image(kernel, "dy", dy)
