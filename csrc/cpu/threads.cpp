@@ -98,7 +98,8 @@ struct Pool {
     state.notify_all();
     work();
     state.fetch_and(~kOpen, std::memory_order_acq_rel);
-    while ((state.load(std::memory_order_acquire) & (kOpen - 1)) != 0) pause();
+    for (int spin = 0; (state.load(std::memory_order_acquire) & (kOpen - 1)) != 0; ++spin)
+      spin < kSpins ? pause() : std::this_thread::yield();  // a worker may have lost its core to another process
     if (failed.load()) {
       std::exception_ptr thrown = std::move(error);
       error = nullptr;
