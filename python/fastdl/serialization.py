@@ -16,7 +16,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from .tensor import Tensor
+from .tensor import Tensor, check_dtype
 
 __all__ = ["save", "load"]
 
@@ -54,6 +54,11 @@ def load(path):
     >>> model.load_state_dict(fastdl.load("model.safetensors"))
     """
     arrays, metadata = read_file(path)
+    for name, array in arrays.items():
+        try:
+            check_dtype(name, array.dtype)
+        except TypeError as error:
+            raise ValueError(f"{os.fspath(path)}: {error}") from error
     tensors = {name: Tensor(array) for name, array in arrays.items()}
     if _STATE not in metadata:
         return tensors
