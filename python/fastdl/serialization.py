@@ -20,9 +20,9 @@ from .tensor import Tensor, check_dtype
 
 __all__ = ["save", "load"]
 
-# Metadata keys in the safetensors header.
-_CHECKSUM = "fastdl.crc32"
-_STATE = "fastdl.state"
+# The one metadata key in the safetensors header; its value is JSON. One, because the library writes several in an
+# order that changes from run to run, and equal states should make equal files.
+_HEADER = "fastdl"
 
 
 def save(state, path) -> None:
@@ -42,7 +42,7 @@ def save(state, path) -> None:
     flat = all(isinstance(name, str) and _is_array(value) for name, value in state.items())
     arrays: dict = {}
     tree = pack(state, arrays, caller="save")
-    write_file(path, arrays, {} if flat else {_STATE: json.dumps(tree)})
+    write_file(path, arrays, {} if flat else {"state": tree})
 
 
 def load(path):
@@ -53,16 +53,14 @@ def load(path):
 
     >>> model.load_state_dict(fastdl.load("model.safetensors"))
     """
-    arrays, metadata = read_file(path)
+    arrays, header = read_file(path)
     for name, array in arrays.items():
         try:
             check_dtype(name, array.dtype)
         except TypeError as error:
             raise ValueError(f"{os.fspath(path)}: {error}") from error
     tensors = {name: Tensor(array) for name, array in arrays.items()}
-    if _STATE not in metadata:
-        return tensors
-    return unpack(metadata[_STATE], tensors, path)
+    return unpack(header["state"], tensors, path) if "state" in header else tensors
 
 
 def pack(value, arrays: dict, caller: str, path: str = ""):
@@ -95,7 +93,7 @@ def pack(value, arrays: dict, caller: str, path: str = ""):
     )
 
 
-def unpack(text: str, arrays: Mapping, path):
+def unpack(tree, arrays: Mapping, path):
     """The nested value whose JSON twin `pack` made; ValueError naming the file where the two don't fit."""
 
     def build(node):
@@ -112,39 +110,45 @@ def unpack(text: str, arrays: Mapping, path):
         return {key: build(item) for key, item in node.items()}
 
     try:
-        return build(json.loads(text))
+        return build(tree)
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{os.fspath(path)}: damaged file: its state is not readable ({error!r})") from error
 
 
-def write_file(path, arrays: dict, metadata: dict) -> None:
-    """Write arrays and string metadata to a safetensors file with a checksum over both, atomically."""
+def write_file(path, arrays: dict, header: dict) -> None:
+    """Write arrays and a header that is ready for JSON to a safetensors file with a checksum over both, atomically."""
     write = require_safetensors().numpy.save
     arrays = {name: np.asarray(array, order="C") for name, array in arrays.items()}
-    metadata = {**metadata, _CHECKSUM: f"{_checksum(arrays, metadata):08x}"}
+    header = {**header, "crc32": _checksum(arrays, header)}
     with replacing(path) as temporary, open(temporary, "wb") as file:
-        file.write(write(arrays, metadata))
+        file.write(write(arrays, {_HEADER: json.dumps(header)}))
 
 
 def read_file(path) -> tuple[dict, dict]:
-    """(arrays, metadata) of a safetensors file; ValueError naming the file and what is wrong with it."""
+    """(arrays, header) of a safetensors file; ValueError naming the file and what is wrong with it."""
     library = require_safetensors()
     path = os.fspath(path)
     with open(path, "rb"):  # FileNotFoundError, IsADirectoryError and PermissionError with Python's own words
         pass
     try:
         with library.safe_open(path, "np") as file:
-            metadata = file.metadata() or {}
+            text = (file.metadata() or {}).get(_HEADER)
             arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
     except library.SafetensorError as error:
         reason = str(error).removeprefix("Error while deserializing header: ")
         raise ValueError(f"{path}: truncated or no safetensors file: {reason}") from error
     except TypeError as error:
         raise ValueError(f"{path}: holds a type that NumPy does not have: {error}") from error
-    stated = metadata.pop(_CHECKSUM, None)
-    if stated is not None and stated != f"{_checksum(arrays, metadata):08x}":
+    if text is None:  # written by another library
+        return arrays, {}
+    try:
+        header = json.loads(text)
+        stated = header.pop("crc32")
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"{path}: damaged file: its header is not readable ({error!r})") from error
+    if stated != _checksum(arrays, header):
         raise ValueError(f"{path}: damaged file: its content does not match its checksum")
-    return arrays, metadata
+    return arrays, header
 
 
 @contextlib.contextmanager
@@ -200,9 +204,9 @@ def _sync(path: str) -> None:
         os.close(descriptor)
 
 
-def _checksum(arrays: dict, metadata: dict) -> int:
-    """CRC-32 over names, types, shapes, bytes and metadata: safetensors itself would not notice a flipped bit."""
-    total = zlib.crc32(json.dumps(metadata, sort_keys=True).encode())
+def _checksum(arrays: dict, header: dict) -> int:
+    """CRC-32 over names, types, shapes, bytes and header: safetensors itself would not notice a flipped bit."""
+    total = zlib.crc32(json.dumps(header, sort_keys=True).encode())
     for name in sorted(arrays):
         array = np.asarray(arrays[name], order="C")
         total = zlib.crc32(f"{name} {array.dtype.name} {array.shape}".encode(), total)

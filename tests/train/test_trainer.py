@@ -129,7 +129,8 @@ def test_callbacks_are_called_in_order(problem):
     def hooks(tag):
         names = ("on_fit_start", "on_epoch_start", "on_step_end", "on_fit_end", "on_exit")
         found = {name: lambda trainer, name=name: seen.append((tag, name, trainer.step)) for name in names}
-        return LambdaCallback(**found, on_epoch_end=lambda trainer, row: seen.append((tag, "on_epoch_end", row["step"])))
+        found["on_epoch_end"] = lambda trainer, row: seen.append((tag, "on_epoch_end", row["step"]))
+        return LambdaCallback(**found)
 
     late, early = hooks("late"), hooks("early")
     late.priority = 70
@@ -216,7 +217,7 @@ def _model():
         (lambda: Trainer(_model(), max_grad_norm=0.0), ValueError, "max_grad_norm must be positive, got 0.0"),
         (lambda: Trainer(_model(), max_grad_norm=math.nan), ValueError, "max_grad_norm must be positive, got nan"),
         (lambda: Trainer(_model(), callbacks=[print]), TypeError, "callbacks must be Callbacks"),
-        (lambda: Trainer(_model(), scheduler=1, scheduler_every="batch"), ValueError, "every must be 'epoch' or 'step'"),
+        (lambda: Trainer(_model(), scheduler=1, scheduler_every="batch"), ValueError, "every must be 'epoch'"),
         (lambda: Trainer(_model()).evaluate([]), ValueError, "evaluate: the Trainer needs a loss"),
         (lambda: Trainer(_model(), loss=print).evaluate([]), ValueError, "evaluate: the loader has no batches"),
         (lambda: Trainer(_model(), loss=print).evaluate([1]), TypeError, r"a batch must be a pair.*got int"),

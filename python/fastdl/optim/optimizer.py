@@ -211,7 +211,7 @@ class Optimizer:
             group.update(new)
         for (flat, i), (step, arrays) in zip(located, states):
             flat.steps[i] = step
-            for name in {*flat.states, *arrays}:
+            for name in dict.fromkeys([*flat.states, *arrays]):
                 flat.segment(flat.state(name), i)[...] = arrays.get(name, 0)
 
     def _parsed(self, state: Mapping, flat: FlatBuffer, i: int) -> tuple[int, dict]:

@@ -7,12 +7,10 @@ carries a checksum. Training resumed from a checkpoint gives the same bits as tr
 
 from __future__ import annotations
 
-import json
 import os
 
 from .. import serialization
 
-_STATE = "fastdl.checkpoint"
 _PARTS = {"model", "optimizer", "callbacks", "loader", "random", "progress", "history"}
 
 
@@ -20,7 +18,7 @@ def save_checkpoint(path, trainer) -> None:
     """Write a Trainer's state to `path`, atomically. Needs safetensors (ImportError says how to get it)."""
     arrays: dict = {}
     tree = serialization.pack(trainer.state_dict(), arrays, caller="save_checkpoint")
-    serialization.write_file(path, arrays, {_STATE: json.dumps(tree)})
+    serialization.write_file(path, arrays, {"checkpoint": tree})
 
 
 def load_checkpoint(path, trainer) -> None:
@@ -40,10 +38,10 @@ def load_checkpoint(path, trainer) -> None:
 
 def read_checkpoint(path) -> dict:
     """The state in a checkpoint file, with NumPy arrays; raises as `load_checkpoint`."""
-    arrays, metadata = serialization.read_file(path)
-    if _STATE not in metadata:
+    arrays, header = serialization.read_file(path)
+    if "checkpoint" not in header:
         raise ValueError(f"{os.fspath(path)}: not a checkpoint of fastdl.train, only tensors")
-    state = serialization.unpack(metadata[_STATE], arrays, path)
+    state = serialization.unpack(header["checkpoint"], arrays, path)
     if not isinstance(state, dict) or not _PARTS <= state.keys():
         raise ValueError(f"{os.fspath(path)}: damaged checkpoint: it must hold {', '.join(sorted(_PARTS))}")
     return state

@@ -136,7 +136,7 @@ class Trainer:
         loss = self.loss(output, target)
         loss.backward()
         if self.max_grad_norm is not None:
-            from ..nn.utils import clip_grad_norm_
+            from ..optim.clip import clip_grad_norm_
 
             clip_grad_norm_(self.model.parameters(), self.max_grad_norm)
         self.optimizer.step()
