@@ -1,8 +1,9 @@
 """The ready-made models: shapes, names, bad arguments."""
 
-import fastdl as fd
 import numpy as np
 import pytest
+
+import fastdl as fd
 from fastdl import models, nn
 
 

@@ -1,6 +1,7 @@
 """Fixtures of the layer tests."""
 
 import pytest
+
 from fastdl import kernels
 
 

@@ -2,9 +2,10 @@
 
 import math
 
-import fastdl as fd
 import numpy as np
 import pytest
+
+import fastdl as fd
 from fastdl import nn
 
 NAN, INF = math.nan, math.inf

@@ -2,9 +2,10 @@
 
 from collections import OrderedDict
 
-import fastdl as fd
 import numpy as np
 import pytest
+
+import fastdl as fd
 from fastdl import nn
 
 

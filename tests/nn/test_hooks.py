@@ -1,8 +1,9 @@
 """Forward pre-hooks, forward hooks and full backward hooks."""
 
-import fastdl as fd
 import numpy as np
 import pytest
+
+import fastdl as fd
 from fastdl import nn
 
 

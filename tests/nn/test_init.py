@@ -6,9 +6,10 @@ with k the kurtosis (3 normal, 1.8 uniform); the limits are five of those, and t
 
 import math
 
-import fastdl as fd
 import numpy as np
 import pytest
+
+import fastdl as fd
 from fastdl.nn import init
 
 SHAPE = (60, 20, 3, 3)

@@ -3,9 +3,10 @@
 A case is the class name, its arguments, and the shape of the input; both libraries take the same arguments.
 """
 
-import fastdl as fd
 import numpy as np
 import pytest
+
+import fastdl as fd
 from tolerances import assert_close
 
 torch = pytest.importorskip("torch")
@@ -21,6 +22,8 @@ LAYERS = [
     ("Conv2d", (4, 8, 3), {"groups": 2, "dilation": 2, "padding": 2}, (1, 4, 8, 8)),
     ("Conv2d", (4, 4, 3), {"groups": 4, "padding": "same"}, (2, 4, 5, 5)),
     ("Conv2d", (2, 3, (3, 1)), {"padding": "same", "dilation": (2, 1)}, (2, 2, 6, 5)),
+    ("Conv2d", (2, 3, (4, 2)), {"padding": "same"}, (2, 2, 6, 5)),
+    ("Conv2d", (2, 3, (3, 2)), {"padding": "same", "dilation": (1, 3)}, (2, 2, 6, 5)),
     ("Conv2d", (2, 3, 5), {"padding": "valid"}, (1, 2, 7, 7)),
     ("Conv2d", (2, 3, 1), {}, (0, 2, 4, 4)),
     ("MaxPool2d", (2,), {}, (2, 3, 6, 8)),
@@ -84,6 +87,7 @@ def _check(got, want, family):
     assert_close(got.detach().numpy(), want, family, scale=_scale(want))
 
 
+@pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel lengths")  # PyTorch makes a copy
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("case", LAYERS, ids=_name)
 def test_layer(device, case, dtype):

@@ -1,8 +1,9 @@
 """state_dict and load_state_dict: names, sharing, in-place loading, what is refused and how."""
 
-import fastdl as fd
 import numpy as np
 import pytest
+
+import fastdl as fd
 from fastdl import nn
 
 

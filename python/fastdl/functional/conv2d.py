@@ -40,7 +40,8 @@ def conv2d(input, weight, bias=None, stride=1, padding=0, dilation=1, groups: in
         weight: (O, C / groups, kh, kw).
         bias: (O,) or None.
         stride, padding, dilation: an int or a pair (height, width); padding also "valid" (none) or "same"
-            (stride 1, as many output pixels as input pixels, for windows that allow it on both sides alike).
+            (stride 1, as many output pixels as input pixels; where the number of zeros is odd, the last
+            side gets one more).
         groups: divides C and O.
 
     Returns (N, O, OH, OW), OH = floor((H + 2 ph - dh (kh - 1) - 1) / sh) + 1.
@@ -50,25 +51,26 @@ def conv2d(input, weight, bias=None, stride=1, padding=0, dilation=1, groups: in
     stride, dilation = pair("conv2d", "stride", stride), pair("conv2d", "dilation", dilation)
     if isinstance(padding, str):
         check_tensor("conv2d", "weight", weight)
-        padding = _named_padding(padding, weight.data.shape[2:], stride, dilation)
+        padding, surplus = _named_padding(padding, weight.data.shape[2:], stride, dilation)
     else:
-        padding = pair("conv2d", "padding", padding)
+        padding, surplus = pair("conv2d", "padding", padding), (0, 0)
     if not isinstance(groups, (int, np.integer)) or isinstance(groups, bool):
         raise TypeError(f"conv2d: groups must be an int, got {type(groups).__name__}")
     op = Conv2d(stride, padding, dilation, groups)
     if input.data.ndim == 3:
-        return squeeze(apply(op, unsqueeze(input, 0), weight, bias), 0)
-    return apply(op, input, weight, bias)
+        y = squeeze(apply(op, unsqueeze(input, 0), weight, bias), 0)
+    else:
+        y = apply(op, input, weight, bias)
+    return y[..., surplus[0] :, surplus[1] :] if any(surplus) else y
 
 
 def _named_padding(name: str, kernel_size, stride, dilation) -> tuple:
+    """Padding, and how many leading rows and columns it makes too many: kernels pad both sides alike."""
     if name == "valid":
-        return (0, 0)
+        return (0, 0), (0, 0)
     if name != "same":
         raise ValueError(f"conv2d: padding must be an int, a pair of ints, 'valid' or 'same', got {name!r}")
     if stride != (1, 1):
         raise ValueError(f"conv2d: padding 'same' needs stride 1, got {stride}")
     total = [d * (k - 1) for k, d in zip(kernel_size, dilation)]
-    if any(n % 2 for n in total):
-        raise ValueError(f"conv2d: padding 'same' needs dilation * (kernel size - 1) to be even, got {tuple(total)}")
-    return tuple([n // 2 for n in total])
+    return tuple([(n + 1) // 2 for n in total]), tuple([n % 2 for n in total])
