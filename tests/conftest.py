@@ -4,8 +4,8 @@ import importlib
 
 import pytest
 
+import fastdl as fd
 from fastdl import kernels
-
 
 try:
     importlib.import_module("fastdl._cpu")
@@ -24,6 +24,14 @@ def _backend(name):
 def backend(request):
     """Each backend module in turn; one that is missing skips with the reason."""
     return _backend(request.param)
+
+
+@pytest.fixture(params=["numpy", "cpu"])
+def host(request):
+    """Compute on each host backend in turn, for tests that go through Tensors."""
+    _backend(request.param)
+    with fd.device(request.param):
+        yield request.param
 
 
 @pytest.fixture

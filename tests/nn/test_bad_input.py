@@ -148,7 +148,7 @@ CALLS = [
 
 
 @pytest.mark.parametrize("call, error", CALLS)
-def test_call(device, call, error):
+def test_call(host, call, error):
     with pytest.raises(error) as caught:
         call()
     assert ": " in str(caught.value)  # names the kernel or layer

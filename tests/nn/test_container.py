@@ -48,9 +48,7 @@ def test_numbered(kind):
     row[1] = a
     assert list(row) == [b, a]
     for index in (2, -3):
-        with pytest.raises(
-            IndexError, match=f"index {index} is out of range for {type(row).__name__} of length 2"
-        ):
+        with pytest.raises(IndexError, match=f"index {index} is out of range for {type(row).__name__} of length 2"):
             row[index]
     with pytest.raises(TypeError, match="int is not a Module subclass"):
         row.append(3)

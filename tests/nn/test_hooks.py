@@ -30,9 +30,7 @@ def test_forward_hooks_in_order():
     handles = [
         module.register_forward_pre_hook(lambda m, args: calls.append("pre 1")),
         module.register_forward_pre_hook(lambda m, args: calls.append("pre 0"), prepend=True),
-        module.register_forward_hook(
-            lambda m, args, out: calls.append(("post", args[0].tolist(), out.tolist()))
-        ),
+        module.register_forward_hook(lambda m, args, out: calls.append(("post", args[0].tolist(), out.tolist()))),
     ]
     module(tensor(1.0), shift=2.0)
     assert calls == ["pre 0", "pre 1", ("post", [1.0], [3.0])]
@@ -68,9 +66,7 @@ def recorded(module):
 
     def hook(m, grad_input, grad_output):
         assert m is module
-        calls.append(
-            tuple(tuple(None if g is None else g.tolist() for g in gs) for gs in (grad_input, grad_output))
-        )
+        calls.append(tuple(tuple(None if g is None else g.tolist() for g in gs) for gs in (grad_input, grad_output)))
 
     module.register_full_backward_hook(hook)
     return calls

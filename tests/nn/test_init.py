@@ -96,11 +96,7 @@ def test_layer_defaults():
         fd.nn.Embedding(50, 40, padding_idx=3),
     )
     check_uniform(linear.weight.detach().numpy(), 1 / 20)
-    assert (
-        np.abs(linear.bias.detach().numpy()).max()
-        <= 1 / 20
-        < 1.5 * np.abs(linear.bias.detach().numpy()).max()
-    )
+    assert np.abs(linear.bias.detach().numpy()).max() <= 1 / 20 < 1.5 * np.abs(linear.bias.detach().numpy()).max()
     check_uniform(conv.weight.detach().numpy(), 1 / 12)
     check_uniform(conv.bias.detach().numpy(), 1 / 12)
     rows = np.delete(table.weight.detach().numpy(), 3, axis=0)

@@ -90,7 +90,7 @@ def _check(got, want, family):
 @pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel lengths")  # PyTorch makes a copy
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("case", LAYERS, ids=_name)
-def test_layer(device, case, dtype):
+def test_layer(host, case, dtype):
     ours, theirs = _pair(case, dtype)
     rng = np.random.default_rng(1)
     for step in range(3):  # training, training, evaluation
@@ -140,7 +140,7 @@ def test_max_pool_indices():
 
 
 @pytest.mark.parametrize("padding_idx", [None, 2, -1])
-def test_embedding(device, padding_idx):
+def test_embedding(host, padding_idx):
     theirs = torch.nn.Embedding(6, 4, padding_idx=padding_idx)
     ours = fd.nn.Embedding(6, 4, padding_idx=padding_idx)
     assert repr(ours) == repr(theirs)
@@ -164,7 +164,7 @@ LOSSES = [
 
 @pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
 @pytest.mark.parametrize("name, options", LOSSES)
-def test_loss(device, name, options, reduction):
+def test_loss(host, name, options, reduction):
     rng = np.random.default_rng(2)
     array = rng.standard_normal((6, 4)).astype(np.float32)
     target = rng.integers(0, 4, 6) if name == "CrossEntropyLoss" else rng.random((6, 4), np.float32)

@@ -20,9 +20,7 @@ class LeNet5(nn.Module):
         in_channels, image_size: 1 and 28 by default; the side must be divisible by 4.
     """
 
-    def __init__(
-        self, num_classes: int = 10, dropout: float = 0.0, in_channels: int = 1, image_size: int = 28
-    ) -> None:
+    def __init__(self, num_classes: int = 10, dropout: float = 0.0, in_channels: int = 1, image_size: int = 28) -> None:
         super().__init__()
         if image_size % 4 or image_size <= 0:
             raise ValueError(f"LeNet5: image_size must be a positive multiple of 4, got {image_size}")

@@ -16,9 +16,7 @@ class MLP(nn.Sequential):
         dropout: probability after each activation. Default 0: none.
     """
 
-    def __init__(
-        self, sizes: Sequence[int], activation: type[nn.Module] = nn.ReLU, dropout: float = 0.0
-    ) -> None:
+    def __init__(self, sizes: Sequence[int], activation: type[nn.Module] = nn.ReLU, dropout: float = 0.0) -> None:
         if len(sizes) < 2:
             raise ValueError(f"MLP: sizes must name at least an input and an output size, got {tuple(sizes)}")
         super().__init__(nn.Flatten())

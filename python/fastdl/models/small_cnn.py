@@ -18,9 +18,7 @@ class SmallCNN(nn.Module):
         in_channels, image_size: 1 and 8 by default; the side must be divisible by 4.
     """
 
-    def __init__(
-        self, num_classes: int = 10, dropout: float = 0.25, in_channels: int = 1, image_size: int = 8
-    ) -> None:
+    def __init__(self, num_classes: int = 10, dropout: float = 0.25, in_channels: int = 1, image_size: int = 8) -> None:
         super().__init__()
         if image_size % 4 or image_size <= 0:
             raise ValueError(f"SmallCNN: image_size must be a positive multiple of 4, got {image_size}")

@@ -25,6 +25,4 @@ __all__ = [
     "utils",
 ]  # fmt: skip
 
-sys.modules["fastdl.nn.functional"] = (
-    functional  # so that `import fastdl.nn.functional as F` works as in PyTorch
-)
+sys.modules["fastdl.nn.functional"] = functional  # so that `import fastdl.nn.functional as F` works as in PyTorch

@@ -31,9 +31,7 @@ def pair(layer: str, name: str, value, low: int = 1) -> tuple[int, int]:
     return int(parts[0]), int(parts[1])
 
 
-def number(
-    layer: str, name: str, value, low: float = -math.inf, high: float = math.inf, positive=False
-) -> float:
+def number(layer: str, name: str, value, low: float = -math.inf, high: float = math.inf, positive=False) -> float:
     """value is a finite number in [low, high], above 0 with `positive`."""
     if not isinstance(value, numbers.Real) or isinstance(value, bool):
         raise TypeError(f"{layer}: {name} must be a number, got {value!r}")

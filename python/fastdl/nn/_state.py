@@ -28,16 +28,12 @@ def load(module, state_dict: Mapping, strict: bool) -> IncompatibleKeys:
     if strict and missing:
         errors.append("Missing key(s) in state_dict: " + ", ".join(f'"{name}"' for name in missing) + ". ")
     if strict and unexpected:
-        errors.append(
-            "Unexpected key(s) in state_dict: " + ", ".join(f'"{name}"' for name in unexpected) + ". "
-        )
+        errors.append("Unexpected key(s) in state_dict: " + ", ".join(f'"{name}"' for name in unexpected) + ". ")
     values = {name: as_array(state_dict[name]) for name in own if name in state_dict}
     for name, value in values.items():
         errors += misfits(name, value, own[name].data)
     if errors:
-        raise RuntimeError(
-            f"Error(s) in loading state_dict for {type(module).__name__}:\n\t" + "\n\t".join(errors)
-        )
+        raise RuntimeError(f"Error(s) in loading state_dict for {type(module).__name__}:\n\t" + "\n\t".join(errors))
     for name, value in values.items():
         assign(own[name], value)
     return IncompatibleKeys(missing, unexpected)

@@ -46,9 +46,7 @@ class Conv2d(Module):
         self.padding = self._checked_padding(padding)
         for name in ("in_channels", "out_channels"):
             if getattr(self, name) % groups:
-                raise ValueError(
-                    f"Conv2d: {name} must be divisible by groups {groups}, got {getattr(self, name)}"
-                )
+                raise ValueError(f"Conv2d: {name} must be divisible by groups {groups}, got {getattr(self, name)}")
         _check.flag("Conv2d", "bias", bias)
         shape = (self.out_channels, self.in_channels // self.groups, *self.kernel_size)
         self.weight = Parameter(init.empty(shape, device, dtype))
@@ -71,9 +69,7 @@ class Conv2d(Module):
         return F.conv2d(x, self.weight, self.bias, self.stride, self.padding, self.dilation, self.groups)
 
     def extra_repr(self) -> str:
-        text = (
-            f"{self.in_channels}, {self.out_channels}, kernel_size={self.kernel_size}, stride={self.stride}"
-        )
+        text = f"{self.in_channels}, {self.out_channels}, kernel_size={self.kernel_size}, stride={self.stride}"
         if self.padding != (0, 0):
             text += f", padding={self.padding}"
         if self.dilation != (1, 1):

@@ -32,23 +32,17 @@ class Embedding(Module):
         self.num_embeddings = _check.integer("Embedding", "num_embeddings", num_embeddings)
         self.embedding_dim = _check.integer("Embedding", "embedding_dim", embedding_dim)
         if padding_idx is not None:
-            padding_idx = _check.integer(
-                "Embedding", "padding_idx", padding_idx, -num_embeddings, num_embeddings
-            )
+            padding_idx = _check.integer("Embedding", "padding_idx", padding_idx, -num_embeddings, num_embeddings)
             padding_idx %= num_embeddings
         self.padding_idx = padding_idx
         self.weight = Parameter(init.empty((self.num_embeddings, self.embedding_dim), device, dtype))
         self.reset_parameters()
 
     @classmethod
-    def from_pretrained(
-        cls, embeddings: Tensor, freeze: bool = True, padding_idx: int | None = None
-    ) -> Embedding:
+    def from_pretrained(cls, embeddings: Tensor, freeze: bool = True, padding_idx: int | None = None) -> Embedding:
         """An embedding whose table is a copy of `embeddings` (rows, dim); frozen unless freeze=False."""
         if embeddings.ndim != 2:
-            raise ValueError(
-                f"Embedding: embeddings must have 2 dimensions, got shape {tuple(embeddings.shape)}"
-            )
+            raise ValueError(f"Embedding: embeddings must have 2 dimensions, got shape {tuple(embeddings.shape)}")
         layer = cls(*embeddings.shape, padding_idx=padding_idx, dtype=embeddings.dtype)
         assign(layer.weight, embeddings.data)
         layer.weight.requires_grad_(not freeze)

@@ -40,9 +40,7 @@ class RemovableHandle:
 
 def _note(module) -> None:
     """Tell the module whether it has hooks, so that a call without any tests one flag."""
-    module.__dict__["_hooked"] = bool(
-        module._forward_pre_hooks or module._forward_hooks or module._backward_hooks
-    )
+    module.__dict__["_hooked"] = bool(module._forward_pre_hooks or module._forward_hooks or module._backward_hooks)
 
 
 def add_hook(module, hooks: dict, hook: Callable, prepend: bool, with_kwargs: bool) -> RemovableHandle:
@@ -84,9 +82,7 @@ def _call_pre_hook(module, hook, with_kwargs, args, kwargs) -> tuple[tuple, dict
     if result is None:
         return args, kwargs
     if not (isinstance(result, tuple) and len(result) == 2):
-        raise RuntimeError(
-            f"forward pre-hook must return None or a tuple of (new_args, new_kwargs), but got {result}"
-        )
+        raise RuntimeError(f"forward pre-hook must return None or a tuple of (new_args, new_kwargs), but got {result}")
     return result
 
 
@@ -183,9 +179,7 @@ class BackwardTaps:
                 continue
             result = result if isinstance(result, tuple) else (result,)
             if len(result) != len(grad_input):
-                raise RuntimeError(
-                    f"backward hook returned {len(result)} gradients, grad_input has {len(grad_input)}"
-                )
+                raise RuntimeError(f"backward hook returned {len(result)} gradients, grad_input has {len(grad_input)}")
             grad_input = result
         return [None if g is None else g.data for g in grad_input]
 

@@ -26,17 +26,13 @@ class Linear(Module):
         bias (out_features,), the same; None with bias=False.
     """
 
-    def __init__(
-        self, in_features: int, out_features: int, bias: bool = True, device=None, dtype=None
-    ) -> None:
+    def __init__(self, in_features: int, out_features: int, bias: bool = True, device=None, dtype=None) -> None:
         super().__init__()
         self.in_features = _check.integer("Linear", "in_features", in_features)
         self.out_features = _check.integer("Linear", "out_features", out_features)
         self.weight = Parameter(init.empty((self.out_features, self.in_features), device, dtype))
         _check.flag("Linear", "bias", bias)
-        self.register_parameter(
-            "bias", Parameter(init.empty((self.out_features,), device, dtype)) if bias else None
-        )
+        self.register_parameter("bias", Parameter(init.empty((self.out_features,), device, dtype)) if bias else None)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -47,6 +43,4 @@ class Linear(Module):
         return F.linear(x, self.weight, self.bias)
 
     def extra_repr(self) -> str:
-        return (
-            f"in_features={self.in_features}, out_features={self.out_features}, bias={self.bias is not None}"
-        )
+        return f"in_features={self.in_features}, out_features={self.out_features}, bias={self.bias is not None}"

@@ -50,9 +50,7 @@ class Module:
 
     def forward(self, *args, **kwargs):
         """Compute the module's result; every subclass defines it."""
-        raise NotImplementedError(
-            f'Module [{type(self).__name__}] is missing the required "forward" function'
-        )
+        raise NotImplementedError(f'Module [{type(self).__name__}] is missing the required "forward" function')
 
     def __call__(self, *args, **kwargs):
         if self._hooked:
@@ -78,17 +76,13 @@ class Module:
     def register_parameter(self, name: str, param: Parameter | None) -> None:
         """Add a parameter, read as `self.<name>`; None reserves the name. Raises KeyError if it is taken."""
         if param is not None and not isinstance(param, Parameter):
-            raise TypeError(
-                f"cannot assign {type(param).__name__} to parameter '{name}': Parameter or None required"
-            )
+            raise TypeError(f"cannot assign {type(param).__name__} to parameter '{name}': Parameter or None required")
         self._register("_parameters", name, param)
 
     def register_buffer(self, name: str, tensor: Tensor | None, persistent: bool = True) -> None:
         """Add a tensor that is state but not trained; with persistent=False it stays out of `state_dict`."""
         if tensor is not None and (not isinstance(tensor, Tensor) or isinstance(tensor, Parameter)):
-            raise TypeError(
-                f"cannot assign {type(tensor).__name__} to buffer '{name}': Tensor or None required"
-            )
+            raise TypeError(f"cannot assign {type(tensor).__name__} to buffer '{name}': Tensor or None required")
         self._register("_buffers", name, tensor)
         (self._non_persistent.discard if persistent else self._non_persistent.add)(name)
 
@@ -113,8 +107,7 @@ class Module:
         else:
             want = {"_parameters": "Parameter", "_buffers": "Tensor", "_modules": "Module"}[registered]
             raise TypeError(
-                f"cannot assign {type(value).__name__} to {_KINDS[registered]} '{name}': "
-                f"{want} or None required"
+                f"cannot assign {type(value).__name__} to {_KINDS[registered]} '{name}': {want} or None required"
             )
 
     def _registry_of(self, name: str) -> str | None:
@@ -137,9 +130,7 @@ class Module:
 
     # Traversal ------------------------------------------------------------------------------------------
 
-    def named_modules(
-        self, memo: set | None = None, prefix: str = "", remove_duplicate: bool = True
-    ) -> Iterator:
+    def named_modules(self, memo: set | None = None, prefix: str = "", remove_duplicate: bool = True) -> Iterator:
         """Pairs of dotted name and module, this one ("") first; a shared module comes once."""
         memo = set() if memo is None else memo
         if self in memo:
@@ -149,9 +140,7 @@ class Module:
         yield prefix, self
         for name, module in self._modules.items():
             if module is not None:
-                yield from module.named_modules(
-                    memo, f"{prefix}.{name}" if prefix else name, remove_duplicate
-                )
+                yield from module.named_modules(memo, f"{prefix}.{name}" if prefix else name, remove_duplicate)
 
     def modules(self) -> Iterator[Module]:
         """This module and all below it."""
@@ -173,11 +162,7 @@ class Module:
 
     def _named_members(self, registry: str, prefix: str, recurse: bool, remove_duplicate: bool) -> Iterator:
         memo = set()
-        modules = (
-            self.named_modules(prefix=prefix, remove_duplicate=remove_duplicate)
-            if recurse
-            else [(prefix, self)]
-        )
+        modules = self.named_modules(prefix=prefix, remove_duplicate=remove_duplicate) if recurse else [(prefix, self)]
         for path, module in modules:
             for name, value in module.__dict__[registry].items():
                 if value is None or id(value) in memo:
@@ -186,9 +171,7 @@ class Module:
                     memo.add(id(value))
                 yield (f"{path}.{name}" if path else name), value
 
-    def named_parameters(
-        self, prefix: str = "", recurse: bool = True, remove_duplicate: bool = True
-    ) -> Iterator:
+    def named_parameters(self, prefix: str = "", recurse: bool = True, remove_duplicate: bool = True) -> Iterator:
         """Pairs of dotted name and parameter; a shared parameter comes once, under its first name."""
         return self._named_members("_parameters", prefix, recurse, remove_duplicate)
 
@@ -197,9 +180,7 @@ class Module:
         for _, parameter in self.named_parameters(recurse=recurse):
             yield parameter
 
-    def named_buffers(
-        self, prefix: str = "", recurse: bool = True, remove_duplicate: bool = True
-    ) -> Iterator:
+    def named_buffers(self, prefix: str = "", recurse: bool = True, remove_duplicate: bool = True) -> Iterator:
         """Pairs of dotted name and buffer."""
         return self._named_members("_buffers", prefix, recurse, remove_duplicate)
 
@@ -213,9 +194,7 @@ class Module:
         module = self
         for name in target.split(".") if target else ():
             if module._modules.get(name) is None:
-                raise AttributeError(
-                    f"{type(module).__name__} has no submodule '{name}' (looking for '{target}')"
-                )
+                raise AttributeError(f"{type(module).__name__} has no submodule '{name}' (looking for '{target}')")
             module = module._modules[name]
         return module
 
@@ -224,9 +203,7 @@ class Module:
         path, _, name = target.rpartition(".")
         module = self.get_submodule(path)
         if module._parameters.get(name) is None:
-            raise AttributeError(
-                f"{type(module).__name__} has no parameter '{name}' (looking for '{target}')"
-            )
+            raise AttributeError(f"{type(module).__name__} has no parameter '{name}' (looking for '{target}')")
         return module._parameters[name]
 
     # Modes and conversions ------------------------------------------------------------------------------
@@ -280,9 +257,7 @@ class Module:
 
     # State ----------------------------------------------------------------------------------------------
 
-    def state_dict(
-        self, *, destination: dict | None = None, prefix: str = "", keep_vars: bool = False
-    ) -> dict:
+    def state_dict(self, *, destination: dict | None = None, prefix: str = "", keep_vars: bool = False) -> dict:
         """Dotted names and tensors of all parameters and persistent buffers, in PyTorch's order.
 
         The tensors share memory with the module and carry no graph; with keep_vars they are the parameters
@@ -318,9 +293,7 @@ class Module:
 
     # Hooks ----------------------------------------------------------------------------------------------
 
-    def register_forward_pre_hook(
-        self, hook: Callable, *, prepend=False, with_kwargs=False
-    ) -> RemovableHandle:
+    def register_forward_pre_hook(self, hook: Callable, *, prepend=False, with_kwargs=False) -> RemovableHandle:
         """Call `hook(module, args)` before forward; what it returns, unless None, replaces the arguments.
 
         With with_kwargs: `hook(module, args, kwargs)`, which returns None or (args, kwargs).

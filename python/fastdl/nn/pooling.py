@@ -11,9 +11,7 @@ def _check_padding(layer: str, padding, kernel_size, dilation=1) -> None:
     """Padding is at most half of the (dilated) window, so that no window lies in padding alone."""
     pad, kernel, spread = (_check.pair(layer, "padding", v, low=0) for v in (padding, kernel_size, dilation))
     if any(p > ((k - 1) * d + 1) // 2 for p, k, d in zip(pad, kernel, spread)):
-        raise ValueError(
-            f"{layer}: padding must be at most half of kernel_size {kernel_size!r}, got {padding!r}"
-        )
+        raise ValueError(f"{layer}: padding must be at most half of kernel_size {kernel_size!r}, got {padding!r}")
 
 
 class MaxPool2d(Module):

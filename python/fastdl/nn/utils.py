@@ -6,9 +6,10 @@ from collections.abc import Iterable
 
 from fastdl import functional as F
 from fastdl.nn._state import assign
+from fastdl.optim.clip import clip_grad_norm_, clip_grad_value_
 from fastdl.tensor import Tensor
 
-__all__ = ["parameters_to_vector", "vector_to_parameters"]
+__all__ = ["clip_grad_norm_", "clip_grad_value_", "parameters_to_vector", "vector_to_parameters"]
 
 
 def parameters_to_vector(parameters: Iterable[Tensor]) -> Tensor:
