@@ -75,6 +75,20 @@ py::array slice_backward(const py::handle& dy_, const std::vector<std::int64_t>&
   return dx.array;
 }
 
+void assign(const py::object& out_, const py::object& x_) {
+  const Input out = plain("assign", "out", out_), x = plain("assign", "x", x_);
+  const View from = check_assign(out, x);
+  const auto array = py::reinterpret_borrow<py::array>(out_);
+  if (!array.writeable()) check::fail_value("assign", "out must be writeable, got a read-only array");
+  // NumPy does what the kernel can't: memory that is not aligned to its items, and an x that overlaps out (copied here:
+  // NumPy's own care for overlap misses 1-D arrays of different strides).
+  if (out.view.data != array.data() || overlap(out, from)) {
+    out_.attr("__setitem__")(py::ellipsis(), x_.attr("copy")());
+    return;
+  }
+  run(out.view.size(), [&] { cpu::copy(from, out.view); });
+}
+
 }  // namespace
 
 void add_copy(py::module_& m) {
@@ -82,6 +96,7 @@ void add_copy(py::module_& m) {
   m.def("channels_last", &copy_channels_last, py::arg("x"));
   m.def("concatenate", &concatenate, py::arg("xs"), py::arg("axis"));
   m.def("slice_backward", &slice_backward, py::arg("dy"), py::arg("shape"), py::arg("starts"), py::arg("steps"));
+  m.def("assign", &assign, py::arg("out"), py::arg("x"));
 }
 
 }  // namespace fastdl::bind

@@ -1,5 +1,7 @@
 #include "core/copy.h"
 
+#include <utility>
+
 namespace fastdl {
 
 using namespace check;
@@ -35,6 +37,35 @@ void check_slice_backward(const View& dy, const std::int64_t* shape, int ndim, c
     fail_value("slice_backward", "dy must lie inside shape, got dy " + shape_string(dy) + ", shape " +
                                      shape_string(shape, ndim) + ", starts " + shape_string(starts, starts_count) +
                                      ", steps " + shape_string(steps, steps_count));
+}
+
+View check_assign(const View& out, const View& x) {
+  like("assign", "x", x, "out", out);
+  const int lead = out.ndim - x.ndim;
+  bool fits = lead >= 0;
+  for (int d = 0; fits && d < x.ndim; ++d) fits = x.shape[d] == 1 || x.shape[d] == out.shape[lead + d];
+  if (!fits)
+    fail_value("assign", "x must broadcast to out, got shape " + shape_string(x) + ", out " + shape_string(out));
+  View spread = out;
+  spread.data = x.data;
+  for (int d = 0; d < out.ndim; ++d) spread.strides[d] = d < lead || x.shape[d - lead] == 1 ? 0 : x.strides[d - lead];
+  return spread;
+}
+
+bool overlap(const View& a, const View& b) {
+  if (a.size() == 0 || b.size() == 0) return false;
+  const auto ends = [](const View& x) {
+    std::int64_t low = 0, high = item_size(x.dtype);
+    for (int d = 0; d < x.ndim; ++d) {
+      const std::int64_t reach = (x.shape[d] - 1) * x.strides[d] * item_size(x.dtype);
+      (reach < 0 ? low : high) += reach;
+    }
+    const auto base = reinterpret_cast<std::intptr_t>(x.data);
+    return std::pair<std::int64_t, std::int64_t>(base + low, base + high);
+  };
+  const auto [a_low, a_high] = ends(a);
+  const auto [b_low, b_high] = ends(b);
+  return a_low < b_high && b_low < a_high;
 }
 
 View slice_of(const View& x, const std::int64_t* starts, const std::int64_t* steps, const std::int64_t* shape) {

@@ -11,6 +11,10 @@ int check_concatenate(const View* x, int count, std::int64_t axis);
 // dy lies inside `shape` when its element k goes to starts + k * steps.
 void check_slice_backward(const View& dy, const std::int64_t* shape, int ndim, const std::int64_t* starts,
                           int starts_count, const std::int64_t* steps, int steps_count);
+// x has the dtype of out and broadcasts to its shape. Returns x as a view of that shape, strides 0 where it repeats.
+View check_assign(const View& out, const View& x);
+// May a byte of a also belong to b?
+bool overlap(const View& a, const View& b);
 // The part of x that starts at `starts`, steps by `steps` and has the given shape; all inside x.
 View slice_of(const View& x, const std::int64_t* starts, const std::int64_t* steps, const std::int64_t* shape);
 

@@ -104,8 +104,8 @@ from .random import Generator, initial_seed, manual_seed  # noqa: F401
 from .tensor import Tensor  # noqa: F401
 
 float32, float64 = _np.dtype("float32"), _np.dtype("float64")
-uint8, int8, int16 = _np.dtype("uint8"), _np.dtype("int8"), _np.dtype("int16")
-int32, int64, bool = _np.dtype("int32"), _np.dtype("int64"), _np.dtype("bool")
+int32, int64 = _np.dtype("int32"), _np.dtype("int64")
+uint8, bool = _np.dtype("uint8"), _np.dtype("bool")
 float, double, int, long = float32, float64, int32, int64
 
 # Loaded when first used, so that `import fastdl` stays quick: modules, and names that live in one of them.

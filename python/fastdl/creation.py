@@ -31,7 +31,7 @@ def tensor(data, requires_grad: bool = False, dtype=None, device=None) -> Tensor
         data: a number, nested lists of numbers, an array or a Tensor. Python floats become float32 and ints
             int64, as in torch; arrays keep their dtype.
         requires_grad: record operations on it.
-        dtype: float32, float64, bool or an integer type; None derives it from the data.
+        dtype: float32, float64, int32, int64, uint8 or bool; None derives it from the data.
         device: "numpy", "cpu" or "cuda"; checked to be available.
 
     Raises TypeError for data that are not numbers, ValueError for ragged lists.

@@ -52,6 +52,7 @@ def load(path):
     and what is wrong when it is truncated, altered or no safetensors file.
 
     >>> model.load_state_dict(fastdl.load("model.safetensors"))
+    IncompatibleKeys(missing_keys=[], unexpected_keys=[])
     """
     arrays, header = read_file(path)
     for name, array in arrays.items():

@@ -11,6 +11,7 @@ import numpy as np
 from . import kernels
 
 FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
+DTYPES = (*FLOATS, *map(np.dtype, (np.int32, np.int64, np.uint8, np.bool_)))  # what kernels take
 
 
 class Tensor:
@@ -253,10 +254,10 @@ def wrap(data) -> Tensor:
 
 
 def check_dtype(name: str, dtype: np.dtype) -> np.dtype:
-    """The dtype, if tensors hold it: float32, float64, bool and integers."""
-    if dtype in FLOATS or dtype.kind in "iub":
+    """The dtype, if tensors hold it."""
+    if dtype in DTYPES:
         return dtype
-    raise TypeError(f"{name}: dtype must be float32, float64, bool or an integer type, got {dtype}")
+    raise TypeError(f"{name}: dtype must be float32, float64, int32, int64, uint8 or bool, got {dtype}")
 
 
 def check_tensor(function: str, name: str, value) -> Tensor:

@@ -62,8 +62,7 @@ def concatenate(xs, axis):
     for i, x in enumerate(xs):
         if x.ndim != xs[0].ndim or others[i] != others[0]:
             raise ValueError(
-                f"concatenate: xs[{i}] must match xs[0] except along axis {axis}, "
-                f"got {x.shape} and {xs[0].shape}"
+                f"concatenate: xs[{i}] must match xs[0] except along axis {axis}, got {x.shape} and {xs[0].shape}"
             )
     return np.concatenate(xs, axis)
 
@@ -99,7 +98,7 @@ def slice_backward(dy, shape, starts, steps):
 def assign(out, x):
     """out[...] = x in place: x has the dtype of out, its shape or one that broadcasts to it.  Returns None.
 
-    out may be strided (a slice of a larger array) but must be writeable. Raises TypeError or ValueError.
+    out may be strided (a slice of a larger array) and overlap x, but must be writeable. Raises TypeError or ValueError.
     """
     _check_plain("assign", "out", out)
     _check_plain("assign", "x", x)
@@ -109,4 +108,4 @@ def assign(out, x):
     if lead < 0 or any(n not in (1, m) for n, m in zip(x.shape, out.shape[lead:])):
         raise ValueError(f"assign: x must broadcast to out, got shape {x.shape}, out {out.shape}")
     _check.writeable("assign", "out", out)
-    out[...] = x
+    out[...] = x.copy() if np.may_share_memory(out, x) else x  # NumPy misses the overlap of x[::2] with x[:n]
