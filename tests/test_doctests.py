@@ -9,7 +9,6 @@ import pytest
 
 import fastdl
 
-
 # These examples train for a while; tests of their own run the same calls.
 LONG = {"fastdl.recipes", "fastdl.train.trainer"}
 
