@@ -1,6 +1,7 @@
 """Module: registration, traversal, modes, conversion, repr."""
 
 import copy
+import pickle
 
 import numpy as np
 import pytest
@@ -52,10 +53,13 @@ def test_traversal():
     assert [id(p) for p in net.parameters()] == [id(p) for _, p in net.named_parameters()]
     assert net.get_submodule("rest.0") is net.rest[0]
     assert net.get_parameter("first.bias") is net.first.bias
+    assert net.get_buffer("rest.0.running_mean") is net.rest[0].running_mean
     with pytest.raises(AttributeError, match="no submodule '7'"):
         net.get_submodule("rest.7")
     with pytest.raises(AttributeError, match="no parameter 'x'"):
         net.get_parameter("first.x")
+    with pytest.raises(AttributeError, match="no buffer 'weight'"):
+        net.get_buffer("first.weight")
 
 
 def test_assignment_moves_names_between_registries():
@@ -151,13 +155,31 @@ def test_conversion():
     assert parameter.data is array  # nothing to do, nothing copied
 
 
-def test_copies():
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda net: pickle.loads(pickle.dumps(net))])
+def test_copies(copied):
     net = Net()
-    other = copy.deepcopy(net)
+    optimizer = fd.optim.SGD(net.parameters(), lr=1.0)  # its buffer holds the parameters now
+    other = copied(net)
     assert other.again is other.first and other.first is not net.first
     assert isinstance(other.first.weight, nn.Parameter)
-    other.first.weight.data[...] = 7
-    assert (net.first.weight.detach().numpy() != 7).any()
+    for name, parameter in other.named_parameters():  # attribute and registry hold the same object
+        path, _, leaf = name.rpartition(".")
+        assert getattr(other.get_submodule(path), leaf) is parameter
+        np.testing.assert_array_equal(parameter.data, net.get_parameter(name).data)
+    before = other.first.weight.data.copy()
+    net(fd.tensor(np.random.default_rng(0).standard_normal((4, 3)).astype(np.float32))).sum().backward()
+    optimizer.step()
+    np.testing.assert_array_equal(other.first.weight.data, before)
+    assert other.first.weight.grad is None
+
+
+def test_conversion_under_an_optimizer_is_refused():
+    net = Net()
+    optimizer = fd.optim.SGD(net.parameters(), lr=1.0)
+    net.double()
+    net(fd.tensor(np.random.default_rng(0).standard_normal((4, 3)))).sum().backward()
+    with pytest.raises(RuntimeError, match="make a new optimizer"):
+        optimizer.step()
 
 
 def test_repr():

@@ -200,11 +200,20 @@ class Module:
 
     def get_parameter(self, target: str) -> Parameter:
         """The parameter with this dotted name. Raises AttributeError if there is none."""
+        return self._get("_parameters", target)
+
+    def get_buffer(self, target: str) -> Tensor:
+        """The buffer with this dotted name. Raises AttributeError if there is none."""
+        return self._get("_buffers", target)
+
+    def _get(self, registry: str, target: str) -> Tensor:
         path, _, name = target.rpartition(".")
         module = self.get_submodule(path)
-        if module._parameters.get(name) is None:
-            raise AttributeError(f"{type(module).__name__} has no parameter '{name}' (looking for '{target}')")
-        return module._parameters[name]
+        value = module.__dict__[registry].get(name)
+        if value is None:
+            kind = _KINDS[registry]
+            raise AttributeError(f"{type(module).__name__} has no {kind} '{name}' (looking for '{target}')")
+        return value
 
     # Modes and conversions ------------------------------------------------------------------------------
 
