@@ -1,19 +1,35 @@
-// Dropout: the words of 64 elements at a time in registers and L1, compared as integers; no mask is stored.
+// Dropout: the words of some elements at a time in registers and L1, compared as integers; no mask is stored.
 #include "core/dropout.h"
 
-#include "core/philox_math.h"
-#include "cpu/simd.h"
+#include "cpu/philox_words.h"
+#include "cpu/rows.h"
 
 namespace fastdl::cpu::FASTDL_ISA {
 
 namespace {
 
-constexpr int kGroup = 16, kWords = 4 * kGroup;
-constexpr int64_t kTaskWords = 1 << 14;
+using philox::kWords;
+constexpr int64_t kTaskWords = 128 * kWords;
+
+// The words of kLanes<T> elements, widened to the size of T.
+FASTDL_INLINE vmath::UInts<float> words_at(const std::uint32_t* words, float) {
+  vmath::UInts<float> w;
+  __builtin_memcpy(&w, words, sizeof w);
+  return w;
+}
+FASTDL_INLINE vmath::UInts<double> words_at(const std::uint32_t* words, double) {
+  typedef std::uint32_t Half __attribute__((vector_size(kVecBytes / 2)));
+  Half w;
+  __builtin_memcpy(&w, words, sizeof w);
+  return __builtin_convertvector(w, vmath::UInts<double>);
+}
 
 template <class T>
 FASTDL_INLINE void apply(const T* x, const std::uint32_t* words, std::uint32_t bound, T scale, int64_t count, T* y) {
-  for (int64_t i = 0; i < count; ++i) y[i] = x[i] * (words[i] < bound ? scale : T{0});
+  for_vectors<T>(0, count, [&](int64_t i, int64_t lanes) __attribute__((always_inline)) {
+    const auto keep = words_at(words + i, T{}) < bound;
+    store_up_to(y + i, load_up_to(x + i, lanes) * (keep ? splat(scale) : Vec<T>{}), lanes);
+  });
 }
 
 }  // namespace
@@ -39,7 +55,7 @@ void dropout(View x_, double p, PhiloxStream stream, View y_) {
       const int64_t end = min_of(n, (task + 1) * kTaskWords);
       for (int64_t e = task * kTaskWords; e < end; e += kWords) {
         std::uint32_t words[kWords];
-        philox::blocks<kGroup>(stream.seed, stream.counter, static_cast<std::uint64_t>(e / 4), words);
+        philox::make(stream, static_cast<std::uint64_t>(e / 4), words);
         if (e + kWords <= end)
           apply<T>(x + e, words, bound, scale, kWords, y + e);
         else

@@ -49,9 +49,30 @@ FASTDL_INLINE Vec<T> splat(T x) {
   return x - Vec<T>{};  // x - 0 keeps every bit of x, x + 0 would turn -0 into 0
 }
 
-// The first `count` lanes from memory, zero in the rest; nothing past them is read.
+#if FASTDL_ISA_LEVEL == 2
+FASTDL_INLINE unsigned lane_mask(int64_t count) { return (1u << count) - 1; }
+#elif FASTDL_ISA_LEVEL == 1
+FASTDL_INLINE __m256i lane_mask(int64_t count, float) {
+  return _mm256_cmpgt_epi32(_mm256_set1_epi32(static_cast<int>(count)), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
+}
+FASTDL_INLINE __m256i lane_mask(int64_t count, double) {
+  return _mm256_cmpgt_epi64(_mm256_set1_epi64x(count), _mm256_setr_epi64x(0, 1, 2, 3));
+}
+#endif
+
+// The first `count` lanes from memory, zero in the rest; nothing past them is read. Masked where the set can: a memcpy
+// of unknown length is a call, ten times as dear.
 template <class T>
 FASTDL_INLINE Vec<T> load_part(const T* p, int64_t count) {
+#if FASTDL_ISA_LEVEL == 2
+  if constexpr (std::is_same_v<T, float>)
+    return (Vec<T>)_mm512_maskz_loadu_ps(static_cast<__mmask16>(lane_mask(count)), p);
+  if constexpr (std::is_same_v<T, double>)
+    return (Vec<T>)_mm512_maskz_loadu_pd(static_cast<__mmask8>(lane_mask(count)), p);
+#elif FASTDL_ISA_LEVEL == 1
+  if constexpr (std::is_same_v<T, float>) return (Vec<T>)_mm256_maskload_ps(p, lane_mask(count, T{}));
+  if constexpr (std::is_same_v<T, double>) return (Vec<T>)_mm256_maskload_pd(p, lane_mask(count, T{}));
+#endif
   Vec<T> v{};
   __builtin_memcpy(&v, p, static_cast<std::size_t>(count) * sizeof(T));
   return v;
@@ -59,6 +80,15 @@ FASTDL_INLINE Vec<T> load_part(const T* p, int64_t count) {
 
 template <class T>
 FASTDL_INLINE void store_part(T* p, Vec<T> v, int64_t count) {
+#if FASTDL_ISA_LEVEL == 2
+  if constexpr (std::is_same_v<T, float>)
+    return _mm512_mask_storeu_ps(p, static_cast<__mmask16>(lane_mask(count)), (__m512)v);
+  if constexpr (std::is_same_v<T, double>)
+    return _mm512_mask_storeu_pd(p, static_cast<__mmask8>(lane_mask(count)), (__m512d)v);
+#elif FASTDL_ISA_LEVEL == 1
+  if constexpr (std::is_same_v<T, float>) return _mm256_maskstore_ps(p, lane_mask(count, T{}), (__m256)v);
+  if constexpr (std::is_same_v<T, double>) return _mm256_maskstore_pd(p, lane_mask(count, T{}), (__m256d)v);
+#endif
   __builtin_memcpy(p, &v, static_cast<std::size_t>(count) * sizeof(T));
 }
 

@@ -1,8 +1,9 @@
 """The vector functions of csrc/cpu/vmath.h, through the kernels made of them: errors in units of the last place.
 
 The exact value comes from NumPy's long double functions (64 bits of mantissa) or, for the normal distribution, from
-math.erfc (good to a unit of float64), moved to the exact argument along its slope. Each bound is the one that vmath.h states, plus what the kernel's
-own multiplication adds. The arguments are spread evenly and, near zero, by powers of ten.
+math.erfc (good to a unit of float64), moved to the exact argument along its slope. Each bound is the one that
+vmath.h states, plus what the kernel's own multiplication adds. The arguments are spread evenly and, near zero, by
+powers of ten.
 """
 
 import math
