@@ -5,6 +5,7 @@ import re
 
 import numpy as np
 import pytest
+
 from differences import assert_gradient
 from layouts import layouts, unchanged
 from tolerances import assert_close
@@ -148,9 +149,7 @@ def test_backward_at_extremes(backend, reference, case, dtype):
     y = forward(reference, case, x)
     for i in (0, 1):
         assert_close(
-            backward(
-                backend, case, np.repeat(dy, 1 + 40 * i), np.repeat(x, 1 + 40 * i), np.repeat(y, 1 + 40 * i)
-            ),
+            backward(backend, case, np.repeat(dy, 1 + 40 * i), np.repeat(x, 1 + 40 * i), np.repeat(y, 1 + 40 * i)),
             np.repeat(backward(reference, case, dy, x, y), 1 + 40 * i),
             "activation",
         )
@@ -163,9 +162,7 @@ def test_instruction_sets(cpu, reference, isa, case, dtype):
         x, dy = values(n, dtype, 1), values(n, dtype, 2)
         y = forward(reference, case, x)
         assert_close(forward(cpu, case, x), y, "activation")
-        assert_close(
-            backward(cpu, case, dy, x, y), backward(reference, case, dy, x, y), "activation", scale=8
-        )
+        assert_close(backward(cpu, case, dy, x, y), backward(reference, case, dy, x, y), "activation", scale=8)
 
 
 def test_threads_do_not_change_bits(cpu, threads):

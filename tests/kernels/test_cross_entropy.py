@@ -6,6 +6,7 @@ import re
 
 import numpy as np
 import pytest
+
 from differences import assert_gradient
 from layouts import layouts, unchanged
 from tolerances import assert_close
@@ -62,13 +63,9 @@ def test_worked_values(backend, dtype):
     loss, _ = backend.cross_entropy_forward(logits, target, None, -100, 0.0, "mean")
     assert_close(loss, np.asarray(rows.mean(), dtype), "cross_entropy")
     weight = np.array([1, 2, 3], dtype)
-    loss, _ = backend.cross_entropy_forward(
-        logits, target, weight, 0, 0.0, "mean"
-    )  # the second row is ignored
+    loss, _ = backend.cross_entropy_forward(logits, target, weight, 0, 0.0, "mean")  # the second row is ignored
     assert_close(loss, np.asarray((3 * rows[0] + 2 * rows[2]) / 5, dtype), "cross_entropy")
-    loss, _ = backend.cross_entropy_forward(
-        logits[2:], target[2:], None, -100, 0.3, "sum"
-    )  # all alike: log 3
+    loss, _ = backend.cross_entropy_forward(logits[2:], target[2:], None, -100, 0.3, "sum")  # all alike: log 3
     assert_close(loss, np.asarray(rows[2], dtype), "cross_entropy")
     got = backend.cross_entropy_backward(np.asarray(3, dtype), logits, target, lse, None, -100, 0.0, "mean")
     want = np.array([[1 / 8, 2 / 8, -3 / 8], [-3 / 4, 1 / 4, 2 / 4], [1 / 3, -2 / 3, 1 / 3]], dtype)
@@ -153,9 +150,7 @@ def test_bad_rows(backend, dtype):
             target = np.array([0, target])
             loss, lse = backend.cross_entropy_forward(logits, target, None, -100, 0.0, "none")
             assert np.isnan(loss).tolist() == [False, is_nan]
-            got = backend.cross_entropy_backward(
-                np.ones(2, dtype), logits, target, lse, None, -100, 0.0, "none"
-            )
+            got = backend.cross_entropy_backward(np.ones(2, dtype), logits, target, lse, None, -100, 0.0, "none")
             assert np.isnan(got).any(1).tolist() == [False, is_nan]
             assert is_nan or (loss[1] == 0 and not got[1].any())
 
@@ -179,9 +174,7 @@ def test_instruction_sets(cpu, reference, isa, options, dtype):
 def test_threads_do_not_change_bits(cpu, threads):
     from fastdl import _cpu
 
-    cases = [
-        Case(n, c, "float32", (True, -100, 0.1, "mean")) for n, c in ((7001, 10), (701, 1001), (3, 90_001))
-    ]
+    cases = [Case(n, c, "float32", (True, -100, 0.1, "mean")) for n, c in ((7001, 10), (701, 1001), (3, 90_001))]
 
     def run():
         results = []

@@ -5,6 +5,7 @@ import re
 
 import numpy as np
 import pytest
+
 from layouts import layouts, unchanged
 from tolerances import assert_close
 
@@ -86,11 +87,7 @@ def test_rate_and_mean(backend, p):
 
 def test_streams_differ(backend):
     x = np.ones(1000, "float32")
-    masks = {
-        backend.dropout(x, 0.5, seed, counter).tobytes()
-        for seed in (0, 1, 2**32)
-        for counter in (0, 1, 2**32)
-    }
+    masks = {backend.dropout(x, 0.5, seed, counter).tobytes() for seed in (0, 1, 2**32) for counter in (0, 1, 2**32)}
     assert len(masks) == 9
 
 

@@ -4,6 +4,7 @@ import re
 
 import numpy as np
 import pytest
+
 from differences import assert_gradient
 from layouts import layouts, unchanged
 from tolerances import assert_close
@@ -52,14 +53,10 @@ def test_against_torch(reference, padding):
     torch = pytest.importorskip("torch")
     weight, index, dy = make(5, 3, (6, 4))
     tweight = torch.tensor(weight, requires_grad=True)
-    y = torch.nn.functional.embedding(
-        torch.tensor(index), tweight, padding_idx=None if padding < 0 else padding
-    )
+    y = torch.nn.functional.embedding(torch.tensor(index), tweight, padding_idx=None if padding < 0 else padding)
     y.backward(torch.tensor(dy))
     assert_close(reference.embedding_forward(weight, index), y.detach().numpy(), "copy")
-    assert_close(
-        reference.embedding_backward(dy, index, 5, padding), tweight.grad.numpy(), "embedding", scale=3
-    )
+    assert_close(reference.embedding_backward(dy, index, 5, padding), tweight.grad.numpy(), "embedding", scale=3)
 
 
 @pytest.mark.parametrize("dtype", FLOATS)
@@ -70,9 +67,7 @@ def test_shapes(backend, reference, rows, width, shape, dtype):
         weight, index, dy = make(rows, width, shape, dtype, index_dtype)
         with unchanged(weight, index, dy):
             y = backend.embedding_forward(weight, index)
-            got = [
-                backend.embedding_backward(dy, index, rows, padding) for padding in (-1, 0)[: 1 + (rows > 0)]
-            ]
+            got = [backend.embedding_backward(dy, index, rows, padding) for padding in (-1, 0)[: 1 + (rows > 0)]]
         assert_close(y, reference.embedding_forward(weight, index), "copy")
         for padding, dweight in zip((-1, 0), got):
             assert_close(dweight, reference.embedding_backward(dy, index, rows, padding), "copy")
@@ -112,9 +107,7 @@ def test_instruction_sets(cpu, reference, isa):
         assert_close(cpu.embedding_backward(dy, index, rows, -1), want, "copy")
 
 
-@pytest.mark.parametrize(
-    "rows, width, shape", [(100, 300, (40, 50)), (3, 1000, (800,)), (5000, 10, (70_000,))]
-)
+@pytest.mark.parametrize("rows, width, shape", [(100, 300, (40, 50)), (3, 1000, (800,)), (5000, 10, (70_000,))])
 def test_threads_do_not_change_bits(cpu, reference, threads, rows, width, shape):
     weight, index, dy = make(rows, width, shape)
     assert cpu.embedding_forward(weight, index).tobytes() == weight[index].tobytes()

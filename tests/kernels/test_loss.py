@@ -5,6 +5,7 @@ import re
 
 import numpy as np
 import pytest
+
 from differences import assert_gradient
 from layouts import layouts, unchanged
 from tolerances import assert_close
@@ -85,9 +86,7 @@ def test_worked_values(backend, dtype):
     assert_close(got, array(-1, -1, 3, -2), "loss")
     weight, pos_weight = array(1, 2, 3, 4), array(2)
     got = backend.bce_with_logits_forward(x, target, weight, pos_weight, "none")
-    assert_close(
-        got, array(2 * want[0], 4 * want[1], 3 * want[2], 4 * (math.log(4) + math.log(4 / 3) / 2)), "loss"
-    )
+    assert_close(got, array(2 * want[0], 4 * want[1], 3 * want[2], 4 * (math.log(4) + math.log(4 / 3) / 2)), "loss")
 
 
 @pytest.mark.parametrize("reduction", REDUCTIONS)

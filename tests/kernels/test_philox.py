@@ -41,8 +41,7 @@ def test_known_answers(reference, counter, key, words):
 def test_words(backend, seed, counter):
     """Every counter and key word is in its place; sizes around a block and a vector of blocks."""
     blocks = [
-        scalar_philox((block, 0, counter % 2**32, counter >> 32), (seed % 2**32, seed >> 32))
-        for block in range(40)
+        scalar_philox((block, 0, counter % 2**32, counter >> 32), (seed % 2**32, seed >> 32)) for block in range(40)
     ]
     want = np.array(blocks, np.uint32).reshape(-1)
     for n in (0, 1, 2, 3, 4, 5, 15, 16, 17, 31, 32, 33, 63, 64, 65, 127, 128, 129, 160):

@@ -5,6 +5,7 @@ import re
 
 import numpy as np
 import pytest
+
 from differences import assert_gradient
 from layouts import layouts, unchanged
 from tolerances import assert_close
@@ -62,9 +63,7 @@ def test_worked_values(backend, dtype):
 
 @pytest.mark.parametrize("dtype", FLOATS)
 def test_extremes(backend, dtype):
-    x = np.array(
-        [[1e4, 1e4, -1e4], [-1e4, -1e4, -1e4], [0, -inf, -inf], [1, -inf, 1], [1e-42, 0, -1e-42]], dtype
-    )
+    x = np.array([[1e4, 1e4, -1e4], [-1e4, -1e4, -1e4], [0, -inf, -inf], [1, -inf, 1], [1e-42, 0, -1e-42]], dtype)
     want = np.array([[0.5, 0.5, 0], [1 / 3] * 3, [1, 0, 0], [0.5, 0, 0.5], [1 / 3] * 3], dtype)
     log_want = np.array(
         [[-math.log(2), -math.log(2), -2e4 - math.log(2)], [-math.log(3)] * 3, [0, -inf, -inf],
@@ -154,9 +153,7 @@ def test_instruction_sets(cpu, reference, isa, kernel, dtype):
 def test_threads_do_not_change_bits(cpu, threads):
     from fastdl import _cpu
 
-    arrays = [
-        (values(shape, "float32", 1), values(shape, "float32", 2)) for shape in ((701, 307), (3, 90_001))
-    ]
+    arrays = [(values(shape, "float32", 1), values(shape, "float32", 2)) for shape in ((701, 307), (3, 90_001))]
 
     def run():
         results = []
