@@ -1,8 +1,221 @@
+#include "core/batch_norm.h"
+
 #include "bindings/array.h"
 #include "bindings/families.h"
 
 namespace fastdl::bind {
 
-void add_batch_norm(py::module_&) {}
+namespace {
+
+// (N, C, L) seen as (N, C, L, 1); other ranks as they are.
+View as_image(View x) {
+  if (x.ndim == 3) {
+    x.ndim = 4;
+    x.shape[3] = x.strides[3] = 1;
+  }
+  return x;
+}
+
+// x channels-last in memory, and its shape as it was.
+struct Batch {
+  Input input;
+  View shape;
+  // [m, c]
+  View matrix(View v) const {
+    const std::int64_t channels = shape.shape[1];
+    std::int64_t rows = shape.shape[0];
+    for (int d = 2; d < shape.ndim; ++d) rows *= shape.shape[d];
+    v.ndim = 2;
+    v.shape[0] = rows;
+    v.shape[1] = v.strides[0] = channels;
+    v.strides[1] = 1;
+    return v;
+  }
+  View matrix() const { return matrix(input.view); }
+  std::int64_t size() const { return shape.size(); }
+};
+
+Batch batch(const char* kernel, const char* name, const py::handle& x) {
+  Input input = strided(kernel, name, x);
+  const View shape = input.view;
+  if (shape.ndim == 2) return {contiguous(kernel, name, x), shape};
+  if (shape.ndim != 3 && shape.ndim != 4) return {std::move(input), shape};  // for the check to refuse
+  input.view = as_image(shape);
+  return {channels_last(std::move(input)), shape};
+}
+
+// A new array of the shape of x, channels-last in memory.
+struct Result {
+  Output output;
+  int ndim;
+  py::object array() const {
+    if (ndim == 3) return output.array.attr("squeeze")(3);
+    return output.array;
+  }
+};
+
+Result empty_batch(const View& x) {
+  const View image = as_image(x);
+  return {empty_activation(x.dtype, image.shape, image.ndim), x.ndim};
+}
+
+// An optional array (C,) like x.
+Input per_channel(const char* kernel, const char* name, const py::handle& value, const View& x) {
+  Input input = optional_contiguous(kernel, name, value);
+  check_per_channel(kernel, name, input, x);
+  return input;
+}
+
+Input required(const char* kernel, const char* name, const py::handle& value, const View& x) {
+  Input input = contiguous(kernel, name, value);
+  check_per_channel(kernel, name, input, x);
+  return input;
+}
+
+// A running statistic, changed in place whatever its strides; one that is not aligned is changed in a copy and written
+// back at the end.
+class Running {
+ public:
+  Running(const char* kernel, const char* name, const py::handle& value, const View& x) : array_(value) {
+    if (value.is_none()) return;
+    input_ = strided(kernel, name, value);
+    check_per_channel(kernel, name, input_, x);
+    writeable_ = py::reinterpret_borrow<py::array>(value).writeable();
+    copied_ = !input_.owner.is(value);
+  }
+  void check_writeable(const char* kernel, const char* name) const {
+    if (!writeable_) check::fail_value(kernel, std::string(name) + " must be writeable, got a read-only array");
+  }
+  const View& view() const { return input_.view; }
+  void write_back() const {
+    if (copied_) array_.attr("__setitem__")(py::ellipsis(), input_.owner);
+  }
+
+ private:
+  py::handle array_;
+  Input input_;
+  bool writeable_ = true, copied_ = false;
+};
+
+py::tuple batch_norm_forward(const py::handle& x_, const py::handle& weight_, const py::handle& bias_,
+                             const py::handle& running_mean_, const py::handle& running_var_, double momentum,
+                             double eps) {
+  const char* kernel = "batch_norm_forward";
+  const Batch x = batch(kernel, "x", x_);
+  check_batch_norm_input(kernel, "x", x.shape);
+  const Input weight = per_channel(kernel, "weight", weight_, x.shape),
+              bias = per_channel(kernel, "bias", bias_, x.shape);
+  const Running running_mean(kernel, "running_mean", running_mean_, x.shape),
+      running_var(kernel, "running_var", running_var_, x.shape);
+  running_mean.check_writeable(kernel, "running_mean");
+  running_var.check_writeable(kernel, "running_var");
+  check::number(kernel, "momentum", momentum);
+  check::number(kernel, "eps", eps, 0.0);
+  const std::int64_t channels = x.shape.shape[1];
+  const Result y = empty_batch(x.shape);
+  Output mean = empty(x.shape.dtype, {channels}), invstd = empty(x.shape.dtype, {channels});
+  if (x.size() == 0) {
+    const auto zeros = [](const py::array& a) { a.attr("fill")(0); };
+    zeros(mean.array);
+    zeros(invstd.array);
+    return py::make_tuple(y.array(), mean.array, invstd.array);
+  }
+  if (x.size() == channels)
+    check::fail_value(kernel, "x must have more than 1 value per channel, got shape " + check::shape_string(x.shape));
+  run(x.size(), [&] {
+    cpu::batch_norm_forward(x.matrix(), weight, bias, eps, x.matrix(y.output.view), mean.view, invstd.view,
+                            {running_mean.view(), running_var.view(), momentum});
+  });
+  running_mean.write_back();
+  running_var.write_back();
+  return py::make_tuple(y.array(), mean.array, invstd.array);
+}
+
+py::object batch_norm_inference(const py::handle& x_, const py::handle& weight_, const py::handle& bias_,
+                                const py::handle& running_mean_, const py::handle& running_var_, double eps) {
+  const char* kernel = "batch_norm_inference";
+  const Batch x = batch(kernel, "x", x_);
+  check_batch_norm_input(kernel, "x", x.shape);
+  const Input weight = per_channel(kernel, "weight", weight_, x.shape),
+              bias = per_channel(kernel, "bias", bias_, x.shape);
+  const Input running_mean = required(kernel, "running_mean", running_mean_, x.shape),
+              running_var = required(kernel, "running_var", running_var_, x.shape);
+  check::number(kernel, "eps", eps, 0.0);
+  const Result y = empty_batch(x.shape);
+  run(x.size(), [&] {
+    cpu::batch_norm_inference(x.matrix(), weight, bias, running_mean, running_var, eps, x.matrix(y.output.view));
+  });
+  return y.array();
+}
+
+// What both backward kernels take and give.
+struct Backward {
+  Batch x, dy;
+  Input weight;
+  std::optional<Result> dx;
+  std::optional<Output> dweight, dbias;
+
+  Backward(const char* kernel, const py::handle& dy_, const py::handle& x_, const py::handle& weight_)
+      : x(batch(kernel, "x", x_)) {
+    check_batch_norm_input(kernel, "x", x.shape);
+    dy = batch(kernel, "dy", dy_);
+    check_batch_norm_gradient(kernel, dy.shape, x.shape);
+    weight = per_channel(kernel, "weight", weight_, x.shape);
+  }
+  void prepare(const char* kernel, const py::handle& need_) {
+    const auto needs = need<3>(kernel, need_);
+    if (needs[0]) dx = empty_batch(x.shape);
+    if (needs[1]) dweight = empty(x.shape.dtype, {x.shape.shape[1]});
+    if (needs[2]) dbias = empty(x.shape.dtype, {x.shape.shape[1]});
+  }
+  View dx_matrix() const { return dx ? x.matrix(dx->output.view) : View{}; }
+  py::tuple results() const {
+    return py::make_tuple(dx ? dx->array() : py::object(py::none()), result(dweight), result(dbias));
+  }
+};
+
+py::tuple batch_norm_backward(const py::handle& dy, const py::handle& x, const py::handle& weight,
+                              const py::handle& mean_, const py::handle& invstd_, const py::handle& need) {
+  const char* kernel = "batch_norm_backward";
+  Backward b(kernel, dy, x, weight);
+  const Input mean = required(kernel, "mean", mean_, b.x.shape),
+              invstd = required(kernel, "invstd", invstd_, b.x.shape);
+  b.prepare(kernel, need);
+  run(b.x.size(), [&] {
+    cpu::batch_norm_backward(b.dy.matrix(), b.x.matrix(), b.weight, mean, invstd, b.dx_matrix(), view_of(b.dweight),
+                             view_of(b.dbias));
+  });
+  return b.results();
+}
+
+py::tuple batch_norm_inference_backward(const py::handle& dy, const py::handle& x, const py::handle& weight,
+                                        const py::handle& running_mean_, const py::handle& running_var_, double eps,
+                                        const py::handle& need) {
+  const char* kernel = "batch_norm_inference_backward";
+  Backward b(kernel, dy, x, weight);
+  const Input running_mean = required(kernel, "running_mean", running_mean_, b.x.shape),
+              running_var = required(kernel, "running_var", running_var_, b.x.shape);
+  check::number(kernel, "eps", eps, 0.0);
+  b.prepare(kernel, need);
+  run(b.x.size(), [&] {
+    cpu::batch_norm_inference_backward(b.dy.matrix(), b.x.matrix(), b.weight, running_mean, running_var, eps,
+                                       b.dx_matrix(), view_of(b.dweight), view_of(b.dbias));
+  });
+  return b.results();
+}
+
+}  // namespace
+
+void add_batch_norm(py::module_& m) {
+  using py::arg;
+  m.def("batch_norm_forward", &batch_norm_forward, arg("x"), arg("weight"), arg("bias"), arg("running_mean"),
+        arg("running_var"), arg("momentum"), arg("eps"));
+  m.def("batch_norm_inference", &batch_norm_inference, arg("x"), arg("weight"), arg("bias"), arg("running_mean"),
+        arg("running_var"), arg("eps"));
+  m.def("batch_norm_backward", &batch_norm_backward, arg("dy"), arg("x"), arg("weight"), arg("mean"), arg("invstd"),
+        arg("need"));
+  m.def("batch_norm_inference_backward", &batch_norm_inference_backward, arg("dy"), arg("x"), arg("weight"),
+        arg("running_mean"), arg("running_var"), arg("eps"), arg("need"));
+}
 
 }  // namespace fastdl::bind

@@ -7,7 +7,7 @@
 // one by one.
 #include "core/pool2d.h"
 
-#include "cpu/simd.h"
+#include "cpu/lanes.h"
 
 namespace fastdl::cpu::FASTDL_ISA {
 
@@ -29,15 +29,10 @@ struct IntOf<8> {
 template <class T>
 using Int = typename IntOf<sizeof(T)>::type;
 
-// Lanes<T, kWide>: T and the integer beside it, as vectors of channels or as one channel.
+// Lanes of T, and of the integer beside it that counts taps.
 template <class T, bool kWide>
-struct Lanes {
-  static constexpr int64_t count = kLanes<T>;
-  using Value = Vec<T>;
+struct Marked : Lanes<T, true> {
   using Mark = Vec<Int<T>>;
-  static FASTDL_INLINE Value read(const T* p) { return load(p); }
-  static FASTDL_INLINE void write(T* p, Value v) { store(p, v); }
-  static FASTDL_INLINE Value all(T x) { return splat(x); }
   static FASTDL_INLINE Mark mark(int64_t tap) { return splat(static_cast<Int<T>>(tap)); }
   template <class O>
   static FASTDL_INLINE Mark read_mark(const O* p) {
@@ -52,20 +47,15 @@ struct Lanes {
     const Narrow v = __builtin_convertvector(m, Narrow);
     __builtin_memcpy(p, &v, sizeof v);
   }
-  static FASTDL_INLINE bool any_nan(Value v) {
+  static FASTDL_INLINE bool any_nan(Vec<T> v) {
     const T sum = sum_lanes<T>(v);
     return sum != sum;
   }
 };
 
 template <class T>
-struct Lanes<T, false> {
-  static constexpr int64_t count = 1;
-  using Value = T;
+struct Marked<T, false> : Lanes<T, false> {
   using Mark = Int<T>;
-  static FASTDL_INLINE Value read(const T* p) { return *p; }
-  static FASTDL_INLINE void write(T* p, Value v) { *p = v; }
-  static FASTDL_INLINE Value all(T x) { return x; }
   static FASTDL_INLINE Mark mark(int64_t tap) { return static_cast<Mark>(tap); }
   template <class O>
   static FASTDL_INLINE Mark read_mark(const O* p) {
@@ -75,7 +65,7 @@ struct Lanes<T, false> {
   static FASTDL_INLINE void write_mark(O* p, Mark m) {
     *p = static_cast<O>(m);
   }
-  static FASTDL_INLINE bool any_nan(Value v) { return v != v; }
+  static FASTDL_INLINE bool any_nan(T v) { return v != v; }
 };
 
 // f(c) for the first channel c of every block of a pixel.
@@ -310,9 +300,9 @@ FASTDL_INLINE void with_lanes(DType dtype, int64_t channels, F&& f) {
   with_float(dtype, [&](auto type) {
     using T = decltype(type);
     if (channels >= kLanes<T>)
-      f(type, Lanes<T, true>{});
+      f(type, Marked<T, true>{});
     else
-      f(type, Lanes<T, false>{});
+      f(type, Marked<T, false>{});
   });
 }
 

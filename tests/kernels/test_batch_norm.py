@@ -1,10 +1,12 @@
 """Batch norm: the reference by hand, differences and PyTorch, the compiled kernels by it; bad input."""
 
+import functools
 import itertools
 import re
 
 import numpy as np
 import pytest
+
 from differences import assert_gradient
 from layouts import layouts, unchanged
 from tolerances import assert_close
@@ -117,7 +119,8 @@ def assert_results(gots, wants, count):
         if want is None:
             assert got is None
         else:
-            assert_close(got, want, "batch_norm", scale=count**0.5)
+            # The reference sums float64 in one long row, so there its own error grows with the number of terms.
+            assert_close(got, want, "batch_norm", scale=count if want.dtype == "float64" else count**0.5)
 
 
 @pytest.mark.parametrize("dtype", FLOATS)
@@ -229,20 +232,28 @@ def test_running_statistics_in_every_layout(backend, reference):
             assert_close(got, want, "batch_norm")
 
 
+LARGE = ((4001, 17), (8, 33, 30, 31), (32, 3, 33, 31), (8, 256, 8, 8))  # enough to be shared out among threads
+
+
+@functools.cache
+def proved(reference, shape, dtype):
+    x, dy = values(shape, dtype), values(shape, dtype, 1)
+    args = (x, dy, *affine(shape[1], dtype), running(shape[1], dtype))
+    return args, results(reference, *args)
+
+
 @pytest.mark.parametrize("dtype", FLOATS)
 def test_same_bits_for_every_thread_count(isa, threads, cpu, reference, dtype):
     from fastdl import _cpu
 
-    # large enough to be shared out
-    for shape in ((4001, 17), (16, 33, 30, 31), (64, 3, 33, 31), (8, 256, 8, 8)):
-        x, dy = values(shape, dtype), values(shape, dtype, 1)
-        args = (x, dy, *affine(shape[1], dtype), running(shape[1], dtype))
+    for shape in LARGE:
+        args, proofs = proved(reference, shape, dtype)
         gots = results(cpu, *args)
         _cpu.set_num_threads(1)
         for got, want in zip(gots, results(cpu, *args)):
             assert got.tobytes() == want.tobytes()
         _cpu.set_num_threads(threads)
-        assert_results(gots, results(reference, *args), args[0].size // shape[1])
+        assert_results(gots, proofs, args[0].size // shape[1])
 
 
 X = np.ones((4, 3), np.float32)

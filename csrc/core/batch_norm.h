@@ -1,0 +1,36 @@
+// Batch norm over the rows of x [m,c], contiguous: the bindings bring (N, C, H, W) and (N, C, L) channels-last, so that
+// m = n * h * w. Outputs are overwritten and may not alias inputs. weight [c] and bias [c] may be absent (1 and 0).
+// Scratch: O(c) for the factors and, for sums over rows, at most 128 blocks of 2 c doubles.
+#pragma once
+#include "core/check.h"
+#include "core/kernel.h"
+
+namespace fastdl {
+
+void check_batch_norm_input(const char* kernel, const char* name, const View& x);
+// An array [c] of the dtype of x; an absent one passes.
+void check_per_channel(const char* kernel, const char* name, const View& value, const View& x);
+// All but eps and the per-channel arrays of the backward kernels.
+void check_batch_norm_gradient(const char* kernel, const View& dy, const View& x);
+
+namespace cpu {
+struct BatchNormRunning {
+  View mean, var;  // [c] of any stride, updated in place where present
+  double momentum;
+};
+
+// mean [c] and invstd [c] are saved for backward.
+inline Kernel<void(View x, View weight, View bias, double eps, View y, View mean, View invstd,
+                   const BatchNormRunning& running)>
+    batch_norm_forward;
+inline Kernel<void(View x, View weight, View bias, View running_mean, View running_var, double eps, View y)>
+    batch_norm_inference;
+// dx [m,c], dweight [c], dbias [c]: each overwritten where present.
+inline Kernel<void(View dy, View x, View weight, View mean, View invstd, View dx, View dweight, View dbias)>
+    batch_norm_backward;
+inline Kernel<void(View dy, View x, View weight, View running_mean, View running_var, double eps, View dx, View dweight,
+                   View dbias)>
+    batch_norm_inference_backward;
+}  // namespace cpu
+
+}  // namespace fastdl
