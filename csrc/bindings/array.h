@@ -74,6 +74,9 @@ py::array scalar(DType dtype, double value);  // a 0-d array
 
 // A tuple of two ints, each at least `minimum`.
 Pair pair(const char* kernel, const char* name, const py::handle& value, std::int64_t minimum);
+// An int in [low, high).
+std::int64_t integer(const char* kernel, const char* name, const py::handle& value, std::int64_t low,
+                     std::int64_t high);
 // A tuple of N bools.
 template <int N>
 std::array<bool, N> need(const char* kernel, const py::handle& value) {

@@ -1,8 +1,59 @@
+#include "core/conv2d.h"
+
 #include "bindings/array.h"
 #include "bindings/families.h"
 
 namespace fastdl::bind {
 
-void add_conv2d(py::module_&) {}
+namespace {
+
+Window attributes(const char* kernel, const py::handle& stride, const py::handle& padding, const py::handle& dilation) {
+  return {{1, 1},
+          pair(kernel, "stride", stride, 1),
+          pair(kernel, "padding", padding, 0),
+          pair(kernel, "dilation", dilation, 1)};
+}
+
+// Multiply-adds of one pass.
+std::int64_t work(const Conv2dDims& d, const View& weight) { return d.n * d.oh * d.ow * weight.size(); }
+
+py::array conv2d_forward(const py::handle& x_, const py::handle& weight_, const py::handle& bias_,
+                         const py::handle& stride, const py::handle& padding, const py::handle& dilation,
+                         const py::handle& groups) {
+  const char* kernel = "conv2d_forward";
+  const Input x = activation(kernel, "x", x_), weight = contiguous(kernel, "weight", weight_),
+              bias = optional_contiguous(kernel, "bias", bias_);
+  const Conv2dDims d = check_conv2d_forward(x, weight, bias, attributes(kernel, stride, padding, dilation),
+                                            integer(kernel, "groups", groups, 1, kLargestWindow + 1));
+  Output y = empty_activation(x.view.dtype, {d.n, d.o, d.oh, d.ow});
+  run(work(d, weight), [&] { cpu::conv2d_forward(x, weight, bias, y.view, d); });
+  return y.array;
+}
+
+py::tuple conv2d_backward(const py::handle& dy_, const py::handle& x_, const py::handle& weight_,
+                          const py::handle& stride, const py::handle& padding, const py::handle& dilation,
+                          const py::handle& groups, const py::handle& need_) {
+  const char* kernel = "conv2d_backward";
+  const Input dy = activation(kernel, "dy", dy_), x = activation(kernel, "x", x_),
+              weight = contiguous(kernel, "weight", weight_);
+  const Conv2dDims d = check_conv2d_backward(dy, x, weight, attributes(kernel, stride, padding, dilation),
+                                             integer(kernel, "groups", groups, 1, kLargestWindow + 1));
+  const auto needs = need<3>(kernel, need_);
+  std::optional<Output> dx, dweight, dbias;
+  if (needs[0]) dx = empty_activation(dy.view.dtype, {d.n, d.c, d.h, d.w});
+  if (needs[1]) dweight = empty(dy.view.dtype, weight.view.shape, 4);
+  if (needs[2]) dbias = empty(dy.view.dtype, {d.o});
+  run(work(d, weight), [&] { cpu::conv2d_backward(dy, x, weight, view_of(dx), view_of(dweight), view_of(dbias), d); });
+  return py::make_tuple(result(dx), result(dweight), result(dbias));
+}
+
+}  // namespace
+
+void add_conv2d(py::module_& m) {
+  m.def("conv2d_forward", &conv2d_forward, py::arg("x"), py::arg("weight"), py::arg("bias"), py::arg("stride"),
+        py::arg("padding"), py::arg("dilation"), py::arg("groups"));
+  m.def("conv2d_backward", &conv2d_backward, py::arg("dy"), py::arg("x"), py::arg("weight"), py::arg("stride"),
+        py::arg("padding"), py::arg("dilation"), py::arg("groups"), py::arg("need"));
+}
 
 }  // namespace fastdl::bind

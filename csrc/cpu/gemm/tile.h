@@ -5,7 +5,7 @@
 // Per k it loads NV vectors of B and broadcasts MR values of A: with AVX-512 that is 28 accumulators, 2 loads and 14
 // broadcasts for 28 fused multiply-adds, which keeps both FMA ports busy. Rows of A come in two forms:
 //   rows     one pointer per row, k contiguous: plain row-major operands need no packing, and a convolution passes the
-//            address of each output pixel's input for each tap (indirect GEMM, Dukhan 2019, arXiv:1907.02129)
+//            address of each output pixel's input and the offset of each tap (after Dukhan 2019, arXiv:1907.02129)
 //   columns  one base, row index contiguous, lda between k's: transposed operands and packed panels
 // B is read with NR contiguous values per k: a packed panel (ldb = NR) or a row-major operand (ldb = its row length).
 // The tile leaves with its epilogue: bias added, or the old contents of C.
@@ -23,10 +23,10 @@ struct TileSize {
 
 template <class T>
 struct TileArgs {
-  int64_t kc;                      // length of k per tap
-  int64_t taps = 1;                // A_t for t < taps
-  const T* const* rows = nullptr;  // [taps][row_step] pointers, or nullptr: columns
-  int64_t row_step = 0;
+  int64_t kc;                        // length of k per tap
+  int64_t taps = 1;                  // A_t for t < taps
+  const int64_t* offsets = nullptr;  // [taps]: A_t starts this far from rows[i] or a; nullptr: all at 0
+  const T* const* rows = nullptr;    // [MR] pointers, or nullptr: columns
   const T* a = nullptr;
   int64_t lda = 0;
   const T* b;
@@ -75,10 +75,11 @@ void tile(const TileArgs<T>& t) {
   const T* b = t.b;
   for (int64_t tap = 0; tap < t.taps; ++tap) {
     const T* row[MR];
-    const T* a = t.a;
+    const int64_t offset = t.offsets ? t.offsets[tap] : 0;
+    const T* a = t.a + offset;
     if constexpr (kRows) {
 #pragma GCC unroll 14
-      for (int i = 0; i < MR; ++i) row[i] = t.rows[tap * t.row_step + i];
+      for (int i = 0; i < MR; ++i) row[i] = t.rows[i] + offset;
     }
     for (int64_t k = 0; k < t.kc; ++k) {
       Vec<T> bv[NV];

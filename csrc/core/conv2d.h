@@ -1,0 +1,33 @@
+// 2-D convolution y = conv(x, weight) + bias (cross-correlation, as in PyTorch).  Overwrites its outputs, which may not
+// alias its inputs.  Saves nothing for backward.
+// x [n,c,h,w]   weight [o,c/groups,kh,kw]   bias [o] or absent   y [n,o,oh,ow];  x, y and their gradients channels-last
+// in memory, weight and bias contiguous.
+// Scratch: the weight once, its columns rounded up to a vector pair; with padding per thread a zero-padded block of
+// rows (conv/band.h); for dweight up to 16 partial sums of its size, 4 M elements at most or one.
+#pragma once
+#include "core/kernel.h"
+#include "core/window.h"
+
+namespace fastdl {
+
+struct Conv2dDims {
+  std::int64_t n, c, h, w, o, oh, ow;
+  std::int64_t groups;
+  Window window;  // kernel_size is the weight's
+};
+
+// The only checks; `attrs` brings stride, padding and dilation, its kernel_size is ignored;
+// groups is at least 1.
+Conv2dDims check_conv2d_forward(const View& x, const View& weight, const View& bias, const Window& attrs,
+                                std::int64_t groups);
+Conv2dDims check_conv2d_backward(const View& dy, const View& x, const View& weight, const Window& attrs,
+                                 std::int64_t groups);
+
+namespace cpu {
+inline Kernel<void(View x, View weight, View bias, View y, const Conv2dDims& d)> conv2d_forward;
+// dx [n,c,h,w], dweight [o,c/groups,kh,kw], dbias [o]: each overwritten where present.
+inline Kernel<void(View dy, View x, View weight, View dx, View dweight, View dbias, const Conv2dDims& d)>
+    conv2d_backward;
+}  // namespace cpu
+
+}  // namespace fastdl

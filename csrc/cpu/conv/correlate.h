@@ -1,0 +1,171 @@
+// Correlation: the product that forward and the input gradient share.
+//
+//   dst[pixel][g * width + j] = bias[g * width + j] + sum over taps s and k < depth of
+//                               source[place(pixel) + offset[s]][g * depth + k] * weight(g, s, k, j)
+//
+// A GEMM whose rows of A are read through one pointer per output pixel plus one offset per run of taps: no column
+// matrix and no packed activations (indirect convolution, Dukhan 2019, arXiv:1907.02129). The weight is packed once per
+// call. With one channel per group (depthwise) channels are the vector and each pixel sums its taps directly.
+#pragma once
+#include "cpu/conv/taps.h"
+#include "cpu/gemm/tile.h"
+
+namespace fastdl::cpu::FASTDL_ISA {
+
+template <class T>
+struct Weights {  // element (g, tap, k, j) at p[g * group + k * k_step + j * column + tap]
+  const T* p;
+  int64_t group, k_step, column;
+  int64_t kernel_width;  // tap (i, j) is number i * kernel_width + j
+};
+
+template <class T>
+struct Correlation {
+  int64_t images, groups;
+  int64_t depth, width;  // channels per group of source and destination
+  Taps th, tw;
+  const T* src;
+  Weights<T> weights;
+  const T* bias;
+  T* dst;
+  int64_t dst_image, dst_row, dst_pixel;  // strides in elements
+};
+
+// Output pixels per block: enough to use a packed panel often, few enough for their input to stay in the L2 cache, and
+// at least about 16 blocks for threads to share.
+template <class T>
+FASTDL_INLINE int64_t pixels_per_block(int64_t pixels, int64_t channels) {
+  constexpr int64_t MR = TileSize<T>::rows;
+  const int64_t tiles = min_of(max_of(65536 / max_of(channels * MR, 1), 4), 24);
+  return min_of(tiles, max_of(2, ceil_div(pixels, 16 * MR))) * MR;
+}
+
+// packed[g][panel][tap][k][NR], taps in the order of th and tw, zeros past the last column.
+template <class T>
+inline void pack_weights(const Correlation<T>& c, T* packed) {
+  constexpr int64_t NR = TileSize<T>::cols;
+  const int64_t panels = ceil_div(c.width, NR), taps = c.th.count * c.tw.count, size = taps * c.depth * NR;
+  parallel_for(c.groups * panels, static_cast<double>(size), [&](int64_t task) {
+    const int64_t first = task % panels * NR, cols = min_of(NR, c.width - first);
+    const T* w = c.weights.p + task / panels * c.weights.group + first * c.weights.column;
+    T* out = packed + task * size;
+    for (int64_t k = 0; k < c.depth; ++k)
+      for (int64_t s = 0; s < taps; ++s) {
+        const T* in =
+            w + k * c.weights.k_step + c.th.tap[s / c.tw.count] * c.weights.kernel_width + c.tw.tap[s % c.tw.count];
+        T* to = out + (s * c.depth + k) * NR;
+        for (int64_t j = 0; j < cols; ++j) to[j] = in[j * c.weights.column];
+        for (int64_t j = cols; j < NR; ++j) to[j] = T(0);
+      }
+  });
+}
+
+// Places of the block's output pixels in the band, in the order of the destination.
+template <class T>
+FASTDL_INLINE void find_places(const Correlation<T>& c, const Band<T>& band, const Block& block, const T** place) {
+  for (int64_t n = 0; n < block.images; ++n)
+    for (int64_t t = 0; t < block.rows; ++t) {
+      const T* row = band.p + n * band.image + t * c.th.step * band.row;
+      for (int64_t u = 0; u < c.tw.outputs; ++u) *place++ = row + u * c.tw.step * band.pixel;
+    }
+}
+
+template <class T>
+inline void multiply_block(const Correlation<T>& c, const T* packed, const Runs& runs, const T* const* place,
+                           int64_t pixels, T* out, int64_t out_pixel) {
+  constexpr int64_t MR = TileSize<T>::rows, NR = TileSize<T>::cols;
+  const int64_t panels = ceil_div(c.width, NR), size = c.th.count * c.tw.count * c.depth * NR;
+  Scratch<int64_t> offset(runs.count);
+  TileArgs<T> t{};
+  t.kc = runs.length;
+  t.taps = runs.count;
+  t.offsets = offset;
+  t.ldb = NR;
+  t.ldc = out_pixel;
+  for (int64_t g = 0; g < c.groups; ++g) {
+    for (int64_t r = 0; r < runs.count; ++r) offset[r] = runs.offset[r] + g * c.depth;
+    for (int64_t panel = 0; panel < panels; ++panel) {
+      const int64_t j = g * c.width + panel * NR;
+      t.b = packed + (g * panels + panel) * size;
+      t.cols = min_of(NR, c.width - panel * NR);
+      t.bias = c.bias ? c.bias + j : nullptr;
+      for (int64_t i = 0; i < pixels; i += MR) {
+        t.rows = place + i;
+        t.c = out + i * out_pixel + j;
+        run_tile(t, static_cast<int>(min_of(MR, pixels - i)));
+      }
+    }
+  }
+}
+
+// depth = width = 1: packed is [tap][channel].
+template <class T>
+inline void multiply_block_depthwise(const Correlation<T>& c, const T* packed, const Runs& runs, const T* const* place,
+                                     int64_t pixels, T* out, int64_t out_pixel) {
+  constexpr int64_t W = kLanes<T>;
+  for (int64_t i = 0; i < pixels; ++i) {
+    int64_t g = 0;
+    for (; g + W <= c.groups; g += W) {
+      Vec<T> sum = c.bias ? load(c.bias + g) : Vec<T>{};
+      for (int64_t r = 0; r < runs.count; ++r)
+        sum += load(place[i] + runs.offset[r] + g) * load(packed + r * c.groups + g);
+      store(out + i * out_pixel + g, sum);
+    }
+    if (g == c.groups) continue;
+    const int64_t rest = c.groups - g;
+    Vec<T> sum = c.bias ? load_part(c.bias + g, rest) : Vec<T>{};
+    for (int64_t r = 0; r < runs.count; ++r)
+      sum += load_part(place[i] + runs.offset[r] + g, rest) * load_part(packed + r * c.groups + g, rest);
+    store_part(out + i * out_pixel + g, sum, rest);
+  }
+}
+
+template <class T>
+inline void pack_weights_depthwise(const Correlation<T>& c, T* packed) {
+  for (int64_t i = 0; i < c.th.count; ++i)
+    for (int64_t j = 0; j < c.tw.count; ++j)
+      for (int64_t g = 0; g < c.groups; ++g)
+        *packed++ = c.weights.p[g * c.weights.group + c.th.tap[i] * c.weights.kernel_width + c.tw.tap[j]];
+}
+
+template <class T>
+inline void correlate(const Correlation<T>& c) {
+  constexpr int64_t NR = TileSize<T>::cols;
+  const bool depthwise = c.depth == 1 && c.width == 1;
+  const int64_t channels = c.groups * c.depth, filters = c.groups * c.width, taps = c.th.count * c.tw.count;
+  const int64_t image = c.th.outputs * c.tw.outputs;
+  if (c.images * image * filters == 0) return;
+  Scratch<T> packed(c.groups * taps * c.depth * (depthwise ? 1 : ceil_div(c.width, NR) * NR));
+  if (depthwise)
+    pack_weights_depthwise(c, packed.operator T*());
+  else
+    pack_weights(c, packed.operator T*());
+  const Blocking blocks = cut_blocks(c.images, c.th, c.tw, channels, pixels_per_block<T>(c.images * image, channels));
+  const int64_t most = blocks.images * blocks.rows * c.tw.outputs;
+  const bool direct = c.dst_row == c.tw.outputs * c.dst_pixel && c.dst_image == c.th.outputs * c.dst_row;
+  const double cost = static_cast<double>(most) * static_cast<double>(taps * c.depth * filters) / (depthwise ? 8 : 64);
+  parallel_for(blocks.count, cost + static_cast<double>(most * filters) / 8, [&](int64_t task) {
+    const Block block = block_at(blocks, c.images, c.th.outputs, task);
+    const int64_t pixels = block.images * block.rows * c.tw.outputs;
+    Scratch<T> memory(band_size<T>(blocks, c.th, c.tw, channels));
+    const Band<T> band = make_band<T>(c.src, channels, c.th, c.tw, block, memory);
+    Scratch<int64_t> run_memory(taps);
+    const Runs runs = make_runs(band, c.th, c.tw, c.depth, !depthwise, run_memory);
+    Scratch<const T*> place(pixels);
+    find_places(c, band, block, place.operator const T**());
+    T* const to = c.dst + block.image * c.dst_image + block.row * c.dst_row;
+    Scratch<T> gathered(direct ? 0 : pixels * filters);
+    T* const out = direct ? to : gathered.operator T*();
+    const int64_t out_pixel = direct ? c.dst_pixel : filters;
+    (depthwise ? multiply_block_depthwise<T> : multiply_block<T>)(c, packed, runs, place, pixels, out, out_pixel);
+    if (direct) return;
+    const T* from = gathered;  // pixels apart in the destination: one remainder class of a strided input gradient
+    for (int64_t n = 0; n < block.images; ++n)
+      for (int64_t t = 0; t < block.rows; ++t)
+        for (int64_t u = 0; u < c.tw.outputs; ++u, from += filters)
+          __builtin_memcpy(to + n * c.dst_image + t * c.dst_row + u * c.dst_pixel, from,
+                           static_cast<std::size_t>(filters) * sizeof(T));
+  });
+}
+
+}  // namespace fastdl::cpu::FASTDL_ISA
