@@ -14,8 +14,11 @@ Window attributes(const char* kernel, const py::handle& stride, const py::handle
           pair(kernel, "dilation", dilation, 1)};
 }
 
-// Multiply-adds of one pass.
-std::int64_t work(const Conv2dDims& d, const View& weight) { return d.n * d.oh * d.ow * weight.size(); }
+// Multiply-adds of one pass for `run`, without overflow.
+std::int64_t work(const View& y, const View& weight) {
+  const std::int64_t filter = weight.size() / (weight.shape[0] ? weight.shape[0] : 1);
+  return y.size() > 32768 ? y.size() : y.size() * (filter < 32768 ? filter : 32768);
+}
 
 py::array conv2d_forward(const py::handle& x_, const py::handle& weight_, const py::handle& bias_,
                          const py::handle& stride, const py::handle& padding, const py::handle& dilation,
@@ -26,7 +29,7 @@ py::array conv2d_forward(const py::handle& x_, const py::handle& weight_, const 
   const Conv2dDims d = check_conv2d_forward(x, weight, bias, attributes(kernel, stride, padding, dilation),
                                             integer(kernel, "groups", groups, 1, kLargestWindow + 1));
   Output y = empty_activation(x.view.dtype, {d.n, d.o, d.oh, d.ow});
-  run(work(d, weight), [&] { cpu::conv2d_forward(x, weight, bias, y.view, d); });
+  run(work(y.view, weight), [&] { cpu::conv2d_forward(x, weight, bias, y.view, d); });
   return y.array;
 }
 
@@ -43,7 +46,7 @@ py::tuple conv2d_backward(const py::handle& dy_, const py::handle& x_, const py:
   if (needs[0]) dx = empty_activation(dy.view.dtype, {d.n, d.c, d.h, d.w});
   if (needs[1]) dweight = empty(dy.view.dtype, weight.view.shape, 4);
   if (needs[2]) dbias = empty(dy.view.dtype, {d.o});
-  run(work(d, weight), [&] { cpu::conv2d_backward(dy, x, weight, view_of(dx), view_of(dweight), view_of(dbias), d); });
+  run(work(dy, weight), [&] { cpu::conv2d_backward(dy, x, weight, view_of(dx), view_of(dweight), view_of(dbias), d); });
   return py::make_tuple(result(dx), result(dweight), result(dbias));
 }
 
