@@ -81,10 +81,15 @@ std::int64_t integer(const char* kernel, const char* name, const py::handle& val
 template <int N>
 std::array<bool, N> need(const char* kernel, const py::handle& value) {
   std::array<bool, N> flags{};
-  if (!py::isinstance<py::tuple>(value) || py::len(value) != N)
+  bool valid = py::isinstance<py::tuple>(value) && py::len(value) == N;
+  for (int i = 0; valid && i < N; ++i) {
+    const py::object flag = value[py::int_(i)];
+    valid = PyBool_Check(flag.ptr());
+    flags[static_cast<std::size_t>(i)] = flag.ptr() == Py_True;
+  }
+  if (!valid)
     check::fail_type(kernel,
                      "need must be a tuple of " + std::to_string(N) + " bools, got " + std::string(py::repr(value)));
-  for (int i = 0; i < N; ++i) flags[static_cast<std::size_t>(i)] = value[py::int_(i)].cast<bool>();
   return flags;
 }
 
