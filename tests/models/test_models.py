@@ -40,9 +40,9 @@ def test_names():
 
 BAD = [
     (lambda: models.LeNet5(image_size=30), ValueError,
-     "LeNet5: image_size must be a positive multiple of 4, got 30"),
+     "LeNet5: image_size must be a multiple of 4, got 30"),
     (lambda: models.SmallCNN(image_size=0), ValueError,
-     "SmallCNN: image_size must be a positive multiple of 4, got 0"),
+     "SmallCNN: image_size must be at least 1, got 0"),
     (lambda: models.LeNet5(dropout=2.0), ValueError, "Dropout: p must lie in [0, 1], got 2.0"),
     (lambda: models.LeNet5(0), ValueError, "Linear: out_features must be at least 1, got 0"),
     (lambda: models.MLP((3,)), ValueError,

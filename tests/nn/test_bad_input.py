@@ -152,3 +152,11 @@ def test_call(host, call, error):
     with pytest.raises(error) as caught:
         call()
     assert ": " in str(caught.value)  # names the kernel or layer
+
+
+def test_a_refused_batch_leaves_the_statistics_alone(host):
+    norm = nn.BatchNorm1d(3, momentum=None)
+    before = {name: value.tolist() for name, value in norm.state_dict().items()}
+    with pytest.raises(ValueError, match="more than 1 value per channel"):
+        norm(zeros(1, 3))
+    assert {name: value.tolist() for name, value in norm.state_dict().items()} == before

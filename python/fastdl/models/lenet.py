@@ -6,6 +6,7 @@ Source: LeCun et al., "Gradient-based learning applied to document recognition",
 from __future__ import annotations
 
 from fastdl import nn
+from fastdl.nn import _check
 from fastdl.nn import functional as F
 
 
@@ -18,12 +19,15 @@ class LeNet5(nn.Module):
         num_classes: 10 by default.
         dropout: probability after fc1. Default 0: none.
         in_channels, image_size: 1 and 28 by default; the side must be divisible by 4.
+
+    >>> LeNet5()(fd.zeros(2, 1, 28, 28)).shape
+    (2, 10)
     """
 
     def __init__(self, num_classes: int = 10, dropout: float = 0.0, in_channels: int = 1, image_size: int = 28) -> None:
         super().__init__()
-        if image_size % 4 or image_size <= 0:
-            raise ValueError(f"LeNet5: image_size must be a positive multiple of 4, got {image_size}")
+        if _check.integer("LeNet5", "image_size", image_size) % 4:
+            raise ValueError(f"LeNet5: image_size must be a multiple of 4, got {image_size}")
         self.conv1 = nn.Conv2d(in_channels, 32, 5, padding=2)
         self.conv2 = nn.Conv2d(32, 64, 5, padding=2)
         self.fc1 = nn.Linear(64 * (image_size // 4) ** 2, 512)

@@ -14,6 +14,9 @@ class MLP(nn.Sequential):
         sizes: features of the input, of each hidden layer, and of the result, such as (784, 500, 10).
         activation: class of the layer between two dense ones. Default `nn.ReLU`.
         dropout: probability after each activation. Default 0: none.
+
+    >>> MLP((784, 500, 10))(fd.zeros(2, 1, 28, 28)).shape
+    (2, 10)
     """
 
     def __init__(self, sizes: Sequence[int], activation: type[nn.Module] = nn.ReLU, dropout: float = 0.0) -> None:
@@ -32,6 +35,9 @@ class Xor(nn.Module):
     """The 2-3-1 network that learns exclusive or: inputs (N, 2) -> one logit (N, 1), tanh between.
 
     Train it with `nn.BCEWithLogitsLoss`. hidden is the number of units between. Default 3.
+
+    >>> Xor()(fd.zeros(4, 2)).shape
+    (4, 1)
     """
 
     def __init__(self, hidden: int = 3) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fastdl import nn
+from fastdl.nn import _check
 from fastdl.nn import functional as F
 
 
@@ -16,12 +17,15 @@ class SmallCNN(nn.Module):
         num_classes: 10 by default.
         dropout: probability after fc1. Default 0.25.
         in_channels, image_size: 1 and 8 by default; the side must be divisible by 4.
+
+    >>> SmallCNN()(fd.ones(2, 1, 8, 8)).shape
+    (2, 10)
     """
 
     def __init__(self, num_classes: int = 10, dropout: float = 0.25, in_channels: int = 1, image_size: int = 8) -> None:
         super().__init__()
-        if image_size % 4 or image_size <= 0:
-            raise ValueError(f"SmallCNN: image_size must be a positive multiple of 4, got {image_size}")
+        if _check.integer("SmallCNN", "image_size", image_size) % 4:
+            raise ValueError(f"SmallCNN: image_size must be a multiple of 4, got {image_size}")
         self.conv1 = nn.Conv2d(in_channels, 32, 3, padding=1)
         self.bn1 = nn.BatchNorm2d(32)
         self.conv2 = nn.Conv2d(32, 64, 3, padding=1)

@@ -64,15 +64,15 @@ class _BatchNorm(Module):
         if x.ndim not in self._ranks:
             want = " or ".join(self._ranks.values())
             raise ValueError(f"{type(self).__name__}: x must have shape {want}, got {tuple(x.shape)}")
+        counting = self.training and self.track_running_stats
         momentum = 0.0 if self.momentum is None else self.momentum
-        if self.training and self.track_running_stats:
-            assign(self.num_batches_tracked, self.num_batches_tracked.data + 1)
-            if self.momentum is None:
-                momentum = 1.0 / self.num_batches_tracked.item()
+        if counting and self.momentum is None:
+            momentum = 1.0 / (self.num_batches_tracked.item() + 1)
         training = self.training or not self.track_running_stats
-        return F.batch_norm(
-            x, self.running_mean, self.running_var, self.weight, self.bias, training, momentum, self.eps
-        )
+        y = F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, training, momentum, self.eps)
+        if counting:
+            assign(self.num_batches_tracked, self.num_batches_tracked.data + 1)
+        return y
 
     def extra_repr(self) -> str:
         return (
@@ -91,6 +91,10 @@ class BatchNorm1d(_BatchNorm):
 
     Parameters: weight (C,), ones; bias (C,), zeros. Buffers: running_mean (C,), zeros; running_var (C,),
         ones, updated with the unbiased variance; num_batches_tracked (), int64.
+
+    >>> norm = BatchNorm1d(1)
+    >>> norm(fd.tensor([[1.0], [3.0]])).shape, norm.running_mean
+    ((2, 1), tensor([0.2]))
     """
 
     _ranks = {2: "(N, C)", 3: "(N, C, L)"}

@@ -97,7 +97,12 @@ class Sequential(_Numbered):
 
 
 class ModuleList(_Numbered):
-    """A list of modules whose parameters the owner sees; it has no forward of its own."""
+    """A list of modules whose parameters the owner sees; it has no forward of its own.
+
+    >>> row = ModuleList([nn.Linear(2, 2), nn.ReLU()])
+    >>> len(row), row[-1]
+    (2, ReLU())
+    """
 
     def __init__(self, modules: Iterable[Module] | None = None) -> None:
         super().__init__()
@@ -110,7 +115,12 @@ class ModuleList(_Numbered):
 
 
 class ModuleDict(Module):
-    """A dict of modules whose parameters the owner sees, in order of insertion; it has no forward."""
+    """A dict of modules whose parameters the owner sees, in order of insertion; it has no forward.
+
+    >>> table = ModuleDict({"act": nn.ReLU()})
+    >>> table["act"](fd.tensor([-1.0, 1.0]))
+    tensor([0., 1.])
+    """
 
     def __init__(self, modules: Mapping[str, Module] | None = None) -> None:
         super().__init__()

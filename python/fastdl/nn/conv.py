@@ -19,6 +19,9 @@ class Conv2d(Module):
         weight (out_channels, in_channels / groups, kh, kw), uniform in (-k, k) with
             k = 1 / sqrt(in_channels / groups * kh * kw).
         bias (out_channels,), the same; None with bias=False.
+
+    >>> Conv2d(3, 8, 3, padding="same")(fd.ones(1, 3, 5, 5)).shape
+    (1, 8, 5, 5)
     """
 
     def __init__(

@@ -13,6 +13,9 @@ class Dropout(Module):
     In evaluation the input is returned. p defaults to 0.5 and lies in [0, 1]; with inplace=True the result
     takes the place of the input tensor. The mask comes from the default generator, see
     `fastdl.functional.dropout`.
+
+    >>> Dropout(0.5).eval()(fd.ones(2))
+    tensor([1., 1.])
     """
 
     def __init__(self, p: float = 0.5, inplace: bool = False) -> None:

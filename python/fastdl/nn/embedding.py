@@ -17,6 +17,9 @@ class Embedding(Module):
 
     Parameters:
         weight (num_embeddings, embedding_dim), standard normal.
+
+    >>> Embedding(10, 4)(fd.tensor([[1, 2, 3]])).shape
+    (1, 3, 4)
     """
 
     def __init__(

@@ -11,6 +11,9 @@ class Flatten(Module):
 
     The order is that of the shape (N, C, H, W), whatever the order in memory, so the weights behind it are
     PyTorch's.
+
+    >>> Flatten()(fd.ones(2, 3, 4)).shape
+    (2, 12)
     """
 
     def __init__(self, start_dim: int = 1, end_dim: int = -1) -> None:
@@ -26,7 +29,11 @@ class Flatten(Module):
 
 
 class Unflatten(Module):
-    """Split dimension dim into the shape unflattened_size; one entry may be -1."""
+    """Split dimension dim into the shape unflattened_size; one entry may be -1.
+
+    >>> Unflatten(1, (3, -1))(fd.ones(2, 12)).shape
+    (2, 3, 4)
+    """
 
     def __init__(self, dim: int, unflattened_size) -> None:
         super().__init__()

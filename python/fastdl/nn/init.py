@@ -49,7 +49,11 @@ def ones_(tensor: Tensor) -> Tensor:
 
 
 def constant_(tensor: Tensor, val: float) -> Tensor:
-    """Fill with val."""
+    """Fill with val.
+
+    >>> constant_(fd.zeros(2), 0.5)
+    tensor([0.5, 0.5])
+    """
     _tensor("constant_", tensor)
     if not isinstance(val, numbers.Real):
         raise TypeError(f"constant_: val must be a number, got {val!r}")
@@ -93,6 +97,9 @@ def kaiming_uniform_(
 
     a is leaky_relu's negative slope, mode "fan_in" or "fan_out", the gain that of
     `calculate_gain(nonlinearity, a)`.
+
+    >>> kaiming_uniform_(fd.zeros(3, 2), nonlinearity="relu").shape
+    (3, 2)
     """
     bound = math.sqrt(3.0) * _kaiming_std("kaiming_uniform_", tensor, a, mode, nonlinearity)
     return uniform_(tensor, -bound, bound, generator)

@@ -24,6 +24,9 @@ class Linear(Module):
     Parameters:
         weight (out_features, in_features), uniform in (-k, k) with k = 1 / sqrt(in_features).
         bias (out_features,), the same; None with bias=False.
+
+    >>> Linear(3, 2)(fd.ones(4, 3)).shape
+    (4, 2)
     """
 
     def __init__(self, in_features: int, out_features: int, bias: bool = True, device=None, dtype=None) -> None:

@@ -53,6 +53,9 @@ class CrossEntropyLoss(_Loss):
         weight: one factor per class (C,), kept as a buffer. Default None.
         ignore_index: targets with this number count for nothing. Default -100.
         label_smoothing: in [0, 1], the share of the target spread evenly over all classes. Default 0.
+
+    >>> CrossEntropyLoss()(fd.zeros(2, 1), fd.tensor([0, 0]))
+    tensor(0.)
     """
 
     def __init__(

@@ -18,6 +18,9 @@ class MaxPool2d(Module):
     """Largest value of each window, (N, C, H, W) -> (N, C, H', W'); see `fastdl.functional.max_pool2d`.
 
     stride defaults to kernel_size. With return_indices the result is (y, indices).
+
+    >>> MaxPool2d(2)(fd.ones(1, 1, 4, 6)).shape
+    (1, 1, 2, 3)
     """
 
     def __init__(
@@ -59,6 +62,9 @@ class AvgPool2d(Module):
 
     stride defaults to kernel_size; count_include_pad counts the padding's zeros in the mean;
     divisor_override, if given, divides instead of the window's size.
+
+    >>> AvgPool2d(3, stride=2, padding=1)(fd.ones(1, 1, 4, 6)).shape
+    (1, 1, 2, 3)
     """
 
     def __init__(
@@ -104,6 +110,9 @@ class AdaptiveAvgPool2d(Module):
 
     output_size is an int or a pair; None in it keeps that size of the input. See
     `fastdl.functional.adaptive_avg_pool2d`.
+
+    >>> AdaptiveAvgPool2d((1, None))(fd.ones(1, 1, 4, 6)).shape
+    (1, 1, 1, 6)
     """
 
     def __init__(self, output_size) -> None:
