@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from .. import recipes
+from .. import get_device, recipes
 from ..recipes.settings import parse
 from . import UsageError
 
@@ -18,7 +18,7 @@ def run(args) -> int:
     print(f"{name}: {recipes.describe(name)}", flush=True)
     result = runner.run(
         name, settings, out=args.resume or args.out, device=args.device, resume=args.resume is not None,
-        started=_introduce,
+        started=lambda task, trainer, folder: _introduce(settings, task, trainer, folder),
     )  # fmt: skip
     if result["interrupted"]:
         again = f"fastdl train --resume {result['folder']}"
@@ -86,12 +86,16 @@ def _check_json(path) -> None:
             raise UsageError(f"--json must name a file in an existing folder, got {path!r}")
 
 
-def _introduce(task, settings, parameters: int, folder: str, device: str) -> None:
-    """What is about to happen, in two lines."""
+def _introduce(settings, task, trainer, folder: str) -> None:
+    """What is about to happen, in two or three lines."""
+    parameters = sum(parameter.numel() for parameter in task.model.parameters())
     sizes = [f"{len(loader.dataset):,}" for loader in (task.train, task.validation, task.test)]
     print(f"{sizes[0]} {task.unit} to train, {sizes[1]} to validate, {sizes[2]} to test; {parameters:,} parameters")
     rule = f"{settings.optimizer}, lr {settings.lr:g}, batch {settings.batch_size}"
-    print(f"{rule}, on {device}, into {folder}\n", flush=True)
+    print(f"{rule}, on {get_device()}, into {folder}")
+    if trainer.step:
+        print(f"going on after step {trainer.step:,}, epoch {trainer.epoch}")
+    print(flush=True)
 
 
 def _summary(result: dict) -> str:
@@ -99,6 +103,6 @@ def _summary(result: dict) -> str:
     test, validation = result["test"], result["validation"]
     speed = f"{result['samples_per_second']:,.0f} {result['unit']}/s"
     return (
-        f"\n{result['steps']:,} steps in {result['seconds']:.1f} s, {speed}; results in {result['folder']}\n"
+        f"\n{result['steps'] - result['resumed_at']:,} steps in {result['seconds']:.1f} s, {speed}; results in {result['folder']}\n"
         f"validation accuracy {100 * validation['accuracy']:.2f} %, test accuracy {100 * test['accuracy']:.2f} %"
     )

@@ -1,4 +1,4 @@
-"""Small convolutional network on 8x8 handwritten digits that ship with fastdl: 98 % in seconds.
+"""Small convolutional network on the 8x8 digits that ship with fastdl.
 
 SmallCNN on the UCI optical digits: 1,258 images to train on, 180 for validation, 359 to test with.
 """

@@ -1,4 +1,4 @@
-"""LeNet-5 on MNIST (conv 32 @ 5x5, pool, conv 64 @ 5x5, pool, 512, 10), Adam: 99 % and more.
+"""LeNet-5 on MNIST, two convolutions and two dense layers: 99 %.
 
 The 60,000 training images less the validation images are trained on, the 10,000 test images tested.
 """

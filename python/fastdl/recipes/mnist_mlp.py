@@ -1,4 +1,4 @@
-"""Dense network 784-500-10 on MNIST, Adam: 98 % on the test images.
+"""Dense network 784-500-10 on MNIST: 98 % of the test images right.
 
 The 60,000 training images less the validation images are trained on, the 10,000 test images tested.
 """

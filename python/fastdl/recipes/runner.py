@@ -35,10 +35,10 @@ def run(
     device: "numpy", "cpu" or "cuda"; default: the one in use.
     resume: go on from the checkpoint in `out`, with these settings (of which only epochs and steps may have changed).
     callbacks: more callbacks; a ProgressBar among them replaces the usual one.
-    started: called with (task, settings, number of parameters, folder, device) before training begins.
+    started: called with (task, trainer, folder) before training begins or goes on.
 
     The result has recipe, settings, device, version, folder, parameters, epochs, steps, seconds, samples_per_second,
-    interrupted, stopped, and train, validation and test with loss and metrics. `train` is the running average of the
+    resumed_at (the step that this process went on from), interrupted, stopped, and train, validation and test with loss and metrics. `train` is the running average of the
     last epoch, with dropout; the others are measured at the end. After Ctrl-C, validation and test are None.
     """
     require_extras()
@@ -59,12 +59,13 @@ def run(
     if resume and os.path.exists(checkpoint):
         training.load_checkpoint(checkpoint, trainer)
     if started is not None:
-        started(task, settings, _count(task.model), folder, get_device())
-    start = time.perf_counter()
+        started(task, trainer, folder)
+    start, resumed_at = time.perf_counter(), trainer.step
     epochs = None if settings.steps is not None else settings.epochs
     trainer.fit(task.train, task.validation, epochs=epochs, steps=settings.steps)
     seconds = time.perf_counter() - start
     result = _result(name, settings, folder, task, trainer, seconds)
+    result["resumed_at"] = resumed_at
     if not trainer.interrupted:
         result["validation"] = trainer.evaluate(task.validation)
         result["test"] = trainer.evaluate(task.test)
@@ -183,6 +184,7 @@ def _result(name: str, settings: Settings, folder: str, task: Task, trainer, sec
         "epochs": trainer.epoch,
         "steps": trainer.step,
         "seconds": seconds,
+        "resumed_at": 0,
         "samples_per_second": trainer.samples_per_second,
         "unit": task.unit,
         "interrupted": trainer.interrupted,

@@ -1,4 +1,4 @@
-"""Exclusive or with a 2-3-1 network, cross-entropy and SGD: the smallest thing that needs a hidden layer.
+"""2-3-1 network that learns exclusive or: cross-entropy, SGD.
 
 Four points, used to train, to validate and to test: there are no others.
 """

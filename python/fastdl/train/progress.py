@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 import time
 
@@ -128,6 +129,7 @@ class _Bar:
     def __init__(self, console):
         from rich.progress import BarColumn, Progress, TextColumn
 
+        self._console = console
         self._progress = Progress(
             TextColumn("{task.fields[epoch]}"),
             BarColumn(bar_width=None),
@@ -141,18 +143,26 @@ class _Bar:
         )
 
     def print(self, text: str, style) -> None:
-        self._progress.console.print(text, style=style, highlight=False, no_wrap=True, crop=False)
+        from rich.text import Text
+
+        self._console.print(Text(text, style=style or "", no_wrap=True, overflow="ignore"), crop=False)
 
     def start(self, total) -> None:
+        self._fit()
         self._progress.start()
         self._task = self._progress.add_task("", total=total, epoch="", figures="", speed="", left="")
 
     def draw(self, step: int, epoch: str, figures: str, speed: str, left: str) -> None:
+        self._fit()
         fields = {"epoch": epoch, "figures": figures, "speed": speed, "left": left}
         self._progress.update(self._task, completed=step, refresh=True, **fields)
 
     def stop(self) -> None:
         self._progress.stop()
+
+    def _fit(self) -> None:
+        """Leave room for the ^C that a terminal echoes: a full line would be pushed up and stay."""
+        self._console.width = max(shutil.get_terminal_size().columns - 3, 20)
 
 
 def _bar_for(file):
