@@ -1,5 +1,6 @@
 """Checkpoints: killed anywhere, resumed to the same bits; damaged files are refused."""
 
+import os
 import random
 import subprocess
 import sys
@@ -19,7 +20,8 @@ FILES = ("model.safetensors", "history.csv", "checkpoint.safetensors")
 
 def _run(folder, *arguments, **options):
     command = [sys.executable, "-W", "ignore", str(SCRIPT), str(folder), *arguments]
-    return subprocess.Popen(command, text=True, **options)
+    where = {**os.environ, "PYTHONPATH": os.path.dirname(os.path.dirname(fd.__file__))}
+    return subprocess.Popen(command, text=True, env=where, **options)
 
 
 def _finish(folder) -> dict:

@@ -64,8 +64,8 @@ def test_the_bar_of_a_terminal_fits(problem, monkeypatch):
     bars = [line for line in lines if line.startswith("epoch ") and "━" in line]
     assert len(bars) > 10
     assert max(map(len, lines)) < 80
-    shown = re.search(r"epoch 2/2 ━+\S* +loss \d\.\d{4}  acc \d+\.\d\d % [\d,]+ images/s \d+:\d\d left", "\n".join(bars))
-    assert shown
+    figures = r"loss \d\.\d{4}  acc \d+\.\d\d % [\d,]+ images/s \d+:\d\d left"
+    assert re.search(rf"epoch 2/2 ━+\S* +{figures}", "\n".join(bars))
     assert sum(bool(re.match(r" *[12]/2 ", line)) for line in lines) == 2
 
 
