@@ -38,11 +38,17 @@ def test_every_recipe_is_described(name):
 
 
 def test_digits_are_learned(tmp_path):
-    result = recipes.run("digits", epochs=4, out=tmp_path / "run")
-    assert result["test"]["accuracy"] >= 0.96
-    assert result["validation"]["accuracy"] >= 0.96
-    assert result["steps"] == 160 and result["parameters"] == 53194
+    result = recipes.run("digits", epochs=2, out=tmp_path / "run")
+    assert result["test"]["accuracy"] >= 0.95
+    assert result["validation"]["accuracy"] >= 0.95
+    assert result["steps"] == 80 and result["parameters"] == 53194
     assert _listing(tmp_path / "run") == FILES
+
+
+def test_digits_reach_98_percent(tmp_path):
+    if fd.get_device() == "numpy":
+        pytest.skip("takes a minute on the numpy backend, seconds on the others")
+    assert recipes.run("digits", out=tmp_path / "run")["test"]["accuracy"] >= 0.98
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2])

@@ -101,8 +101,9 @@ def _introduce(settings, task, trainer, folder: str) -> None:
 def _summary(result: dict) -> str:
     """The last lines: what was done, where it lies, and the test accuracy."""
     test, validation = result["test"], result["validation"]
+    steps = result["steps"] - result["resumed_at"]
     speed = f"{result['samples_per_second']:,.0f} {result['unit']}/s"
     return (
-        f"\n{result['steps'] - result['resumed_at']:,} steps in {result['seconds']:.1f} s, {speed}; results in {result['folder']}\n"
+        f"\n{steps:,} steps in {result['seconds']:.1f} s, {speed}; results in {result['folder']}\n"
         f"validation accuracy {100 * validation['accuracy']:.2f} %, test accuracy {100 * test['accuracy']:.2f} %"
     )

@@ -37,9 +37,10 @@ def run(
     callbacks: more callbacks; a ProgressBar among them replaces the usual one.
     started: called with (task, trainer, folder) before training begins or goes on.
 
-    The result has recipe, settings, device, version, folder, parameters, epochs, steps, seconds, samples_per_second,
-    resumed_at (the step that this process went on from), interrupted, stopped, and train, validation and test with loss and metrics. `train` is the running average of the
-    last epoch, with dropout; the others are measured at the end. After Ctrl-C, validation and test are None.
+    The result has recipe, settings, device, version, folder, parameters, epochs, steps, resumed_at (the step that this
+    process went on from), seconds, samples_per_second, unit, interrupted, stopped, and train, validation and test with
+    loss and metrics. `train` is the running average of the last epoch, with dropout; the others are measured at the
+    end. After Ctrl-C, validation and test are None.
     """
     require_extras()
     if device is not None:
