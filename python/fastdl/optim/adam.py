@@ -26,6 +26,8 @@ class Adam(Optimizer):
     >>> optimizer = fd.optim.Adam(model.parameters(), lr=1e-3)
     """
 
+    _STATES = ("exp_avg", "exp_avg_sq", "max_exp_avg_sq")
+
     def __init__(
         self,
         params: Iterable,
@@ -41,8 +43,7 @@ class Adam(Optimizer):
             lr=lr, betas=betas, eps=eps, weight_decay=weight_decay, amsgrad=amsgrad,
             decoupled_weight_decay=decoupled_weight_decay,
         )  # fmt: skip
-        check.number(self._name, "lr", lr, 0)
-        super().__init__(params, {**options, **self._checked(options)})
+        super().__init__(params, self._checked(options))
 
     def _checked(self, group: dict) -> dict:
         name = self._name
@@ -52,9 +53,7 @@ class Adam(Optimizer):
             "eps": check.number(name, "eps", group["eps"], 0),
             "weight_decay": check.number(name, "weight_decay", group["weight_decay"], 0),
             "amsgrad": check.flag(name, "amsgrad", group["amsgrad"]),
-            "decoupled_weight_decay": check.flag(
-                name, "decoupled_weight_decay", group["decoupled_weight_decay"]
-            ),
+            "decoupled_weight_decay": check.flag(name, "decoupled_weight_decay", group["decoupled_weight_decay"]),
         }
 
     def _state_names(self, group: dict) -> tuple[str, ...]:
@@ -62,15 +61,14 @@ class Adam(Optimizer):
 
     def _update(self, kernel, group, param, grad, state, step) -> None:
         kernel.adam_step(
-            param, grad, state["exp_avg"], state["exp_avg_sq"], state.get("max_exp_avg_sq"), float(group["lr"]),
-            *group["betas"], group["eps"], group["weight_decay"], step, group["decoupled_weight_decay"],
+            param, grad, state["exp_avg"], state["exp_avg_sq"], state.get("max_exp_avg_sq"),
+            float(group["lr"]), *group["betas"], group["eps"], group["weight_decay"], step,
+            group["decoupled_weight_decay"],
         )  # fmt: skip
 
 
 class AdamW(Adam):
-    """AdamW, as `torch.optim.AdamW`: Adam with decoupled weight decay; arguments as `Adam`, weight_decay
-    0.01.
-    """
+    """AdamW, as `torch.optim.AdamW`: `Adam` with decoupled weight decay, 0.01 unless given."""
 
     def __init__(
         self,

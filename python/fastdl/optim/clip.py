@@ -46,9 +46,7 @@ def _largest(x: np.ndarray) -> float:
     return k.max(k.absolute(x), None, False)[0].item()
 
 
-def clip_grad_norm_(
-    parameters, max_norm: float, norm_type: float = 2.0, error_if_nonfinite: bool = False
-) -> Tensor:
+def clip_grad_norm_(parameters, max_norm: float, norm_type: float = 2.0, error_if_nonfinite: bool = False) -> Tensor:
     """Scale all gradients by min(1, max_norm / (norm + 1e-6)), in place, as `torch.nn.utils.clip_grad_norm_`.
 
     Args:
@@ -84,7 +82,7 @@ def clip_grad_norm_(
 
 
 def clip_grad_value_(parameters, clip_value: float) -> None:
-    """Clip every gradient element to [-clip_value, clip_value], in place, as `torch.nn.utils.clip_grad_value_`.
+    """Clip every gradient element to [-clip_value, clip_value], in place, as PyTorch's function does.
 
     Raises TypeError if parameters holds something else than Tensors, ValueError for a clip_value below 0 or
     NaN.

@@ -25,9 +25,10 @@ def aligned_zeros(count: int, dtype) -> np.ndarray:
 
 
 class FlatBuffer:
-    """The parameters of one group and dtype, re-homed: `p.data` becomes a view of `data`, `p._grad_slot` one of `grad`.
+    """The parameters of one group and dtype, re-homed.
 
-    steps[i] counts the updates of parameter i, which differ where a gradient was missing at times.
+    `p.data` becomes a view of `data`, and `p._grad_slot`, where backward puts the gradient, one of `grad`.
+    steps[i] counts the updates of parameter i; counts differ where a gradient was missing at times.
     """
 
     def __init__(self, params: list[Tensor]):
@@ -61,8 +62,8 @@ class FlatBuffer:
         p, home, slot = self.params[i], self.homes[i], self.slots[i]
         if p.data.dtype != self.dtype or p.data.shape != home.shape:
             raise RuntimeError(
-                f"optimizer: parameter {i} was {self.dtype} of shape {home.shape} when it was handed over and is now "
-                f"{p.data.dtype} of shape {p.data.shape}; make a new optimizer after changing a parameter's type"
+                f"optimizer: parameter {i} was {self.dtype} of shape {home.shape} when it was handed over and is "
+                f"now {p.data.dtype} of shape {p.data.shape}; make a new optimizer after such a change"
             )
         home[...] = p.data
         p.data = home
@@ -72,10 +73,10 @@ class FlatBuffer:
         p._grad_slot = slot
 
     def runs(self) -> Iterator[tuple[slice, int, int, int]]:
-        """(elements, first parameter, past the last, steps): runs of neighbours with a gradient and the same steps.
+        """Runs of neighbours with a gradient and the same number of steps: (elements, first, past the last, steps).
 
-        Parameters and gradients that were replaced since (`p.data = ...`, `p.grad = ...`, another optimizer) are copied
-        in first.
+        Parameters and gradients that were replaced since (`p.data = ...`, `p.grad = ...`, another optimizer)
+        are copied in first.
         """
         count, first = len(self.params), 0
         for i in range(count + 1):
@@ -93,6 +94,12 @@ class FlatBuffer:
             if first < i:
                 yield self._elements(first, i), first, i, self.steps[first]
             first = i if i < count and grad is not None else i + 1
+
+    def count_step(self, first: int, last: int, steps: int) -> None:
+        """Note that parameters [first, last) were updated and have now been so `steps` times."""
+        self.steps[first:last] = [steps] * (last - first)
+        for p in self.params[first:last]:
+            p._counter[0] += 1
 
     def _elements(self, first: int, last: int) -> slice:
         return slice(self.starts[first], self.starts[last] if last < len(self.params) else self.data.size)

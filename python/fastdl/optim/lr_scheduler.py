@@ -35,6 +35,8 @@ class LRScheduler:
         ValueError: an argument out of range.
     """
 
+    _starting = False  # whether the step that the constructor makes is under way
+
     def __init__(self, optimizer: Optimizer, last_epoch: int = -1):
         name = type(self).__name__
         if not isinstance(optimizer, Optimizer):
@@ -44,13 +46,13 @@ class LRScheduler:
             if last_epoch == -1:
                 group.setdefault("initial_lr", group["lr"])
             elif "initial_lr" not in group:
-                raise KeyError(
-                    f"{name}: group {i} must have 'initial_lr' to resume at last_epoch {last_epoch}"
-                )
+                raise KeyError(f"{name}: group {i} must have 'initial_lr' to resume at last_epoch {last_epoch}")
         self.optimizer = optimizer
         self.base_lrs = [group["initial_lr"] for group in optimizer.param_groups]
         self.last_epoch = last_epoch
+        self._starting = True
         self.step()
+        del self._starting
 
     def get_lr(self) -> list[float]:
         """The learning rates at `last_epoch`, one per group, computed from the present ones."""
@@ -96,11 +98,9 @@ class StepLR(LRScheduler):
 
 
 class MultiStepLR(LRScheduler):
-    """lr_t = lr_0 * gamma ** (number of milestones that are at most t); a milestone given twice counts twice."""
+    """lr_t = lr_0 * gamma ** (number of milestones that are at most t); one given twice counts twice."""
 
-    def __init__(
-        self, optimizer: Optimizer, milestones: Iterable[int], gamma: float = 0.1, last_epoch: int = -1
-    ):
+    def __init__(self, optimizer: Optimizer, milestones: Iterable[int], gamma: float = 0.1, last_epoch: int = -1):
         if not isinstance(milestones, Iterable):
             raise TypeError(f"MultiStepLR: milestones must be ints, got {type(milestones).__name__}")
         self.milestones = sorted(check.integer("MultiStepLR", "milestones", m, 0) for m in milestones)
@@ -108,9 +108,7 @@ class MultiStepLR(LRScheduler):
         super().__init__(optimizer, last_epoch)
 
     def get_lr(self) -> list[float]:
-        passed = bisect_right(self.milestones, self.last_epoch) - bisect_right(
-            self.milestones, self.last_epoch - 1
-        )
+        passed = bisect_right(self.milestones, self.last_epoch) - bisect_right(self.milestones, self.last_epoch - 1)
         return self._scaled(self.gamma**passed) if passed else self._present()
 
 
@@ -122,7 +120,7 @@ class ExponentialLR(LRScheduler):
         super().__init__(optimizer, last_epoch)
 
     def get_lr(self) -> list[float]:
-        return self._scaled(self.gamma) if self.last_epoch > 0 else self._present()
+        return self._present() if self._starting else self._scaled(self.gamma)
 
 
 class CosineAnnealingLR(LRScheduler):
@@ -139,10 +137,10 @@ class CosineAnnealingLR(LRScheduler):
 
     def get_lr(self) -> list[float]:
         t, low, period = self.last_epoch, self.eta_min, self.T_max
-        if t == 0:
+        if self._starting:
             return self._present()
         if (t - 1 - period) % (2 * period) == 0:
-            # At the lowest point the present rate tells nothing about the amplitude: climb from the initial one.
+            # At the lowest point the present rate says nothing about the amplitude: climb by the initial one.
             rise = (1 - math.cos(math.pi / period)) / 2
             return [lr + (base - low) * rise for lr, base in zip(self._present(), self.base_lrs)]
         ratio = (1 + math.cos(math.pi * t / period)) / (1 + math.cos(math.pi * (t - 1) / period))
@@ -162,9 +160,7 @@ class LambdaLR(LRScheduler):
         if not isinstance(lambdas, Iterable) or not all(map(callable, lambdas := list(lambdas))):
             raise TypeError(f"LambdaLR: lr_lambda must be a function or a list of them, got {lr_lambda!r}")
         if isinstance(optimizer, Optimizer) and len(lambdas) != groups:
-            raise ValueError(
-                f"LambdaLR: lr_lambda must have {groups} entries, one per group, got {len(lambdas)}"
-            )
+            raise ValueError(f"LambdaLR: lr_lambda must have {groups} entries, one per group, got {len(lambdas)}")
         self.lr_lambdas = lambdas
         super().__init__(optimizer, last_epoch)
 

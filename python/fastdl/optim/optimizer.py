@@ -9,33 +9,36 @@ import numpy as np
 from .. import kernels
 from ..autograd import enable_grad
 from ..tensor import FLOATS, Tensor, wrap
+from . import _check as check
 from .flat import FlatBuffer
 
 
 class Optimizer:
     """Updates parameters from their gradients; the interface follows `torch.optim.Optimizer`.
 
-    A parameter handed over is re-homed: its memory, its gradient and the optimizer's state of a whole group
-    lie in one buffer each, so that a step is one kernel call per group. `p.data` then is a view of that
-    buffer.
+    A parameter handed over is re-homed: its memory, its gradient and the optimizer's state of a whole group lie
+    in one buffer each, so that a step is one kernel call per group. `p.data` is a view of that buffer then;
+    views taken before no longer show the parameter.
 
     Args:
-        params: an iterable of leaf Tensors, or of dicts with the key "params" and options that differ from
-        `defaults`. defaults: the options of groups that don't set their own.
+        params: an iterable of leaf Tensors, or of dicts with the key "params" and options of their own.
+        defaults: the options of groups that don't set their own.
 
     Attributes:
         param_groups: a list of dicts with "params" and every option; options may be changed between steps.
-        state: {parameter: {name: Tensor or int}}, views of the state buffers.
+        state: {parameter: {name: Tensor, "step": int}}; the Tensors are views of the state buffers.
 
     Raises:
-        TypeError: params is a Tensor or a set, or holds something else than float leaf Tensors.
+        TypeError: params is a Tensor or a set, or holds something else than float Tensors.
         ValueError: no parameters, a parameter given twice, a non-leaf, an option out of range.
     """
 
     # Options found in PyTorch's checkpoints that choose an implementation or are off by default.
     _FOREIGN = ("foreach", "fused", "capturable", "differentiable", "maximize")
+    _STATES: tuple[str, ...] = ()  # every name that `_state_names` may return
 
     def __init__(self, params: Iterable, defaults: dict):
+        check.number(self._name, "lr", defaults["lr"], 0)
         self.defaults = defaults
         self.param_groups: list[dict] = []
         self._buffers: list[list[FlatBuffer]] = []
@@ -51,7 +54,7 @@ class Optimizer:
     def _name(self) -> str:
         return type(self).__name__
 
-    # what a subclass defines
+    # What a subclass defines.
 
     def _checked(self, group: dict) -> dict:
         """The group's options in their plain types (float, bool); raises for one that is not allowed."""
@@ -65,7 +68,7 @@ class Optimizer:
         """Update the flat array `param` in place; step counts from 1 and `state` maps names to flat arrays."""
         raise NotImplementedError
 
-    # groups
+    # Groups.
 
     def _list_of(self, params) -> list:
         if isinstance(params, (Tensor, Mapping)) or not isinstance(params, Iterable):
@@ -81,9 +84,7 @@ class Optimizer:
         if not isinstance(param_group, Mapping):
             raise TypeError(f"{self._name}: param_group must be a dict, got {type(param_group).__name__}")
         if "params" not in param_group:
-            raise ValueError(
-                f"{self._name}: param_group must have the key 'params', got {sorted(param_group)}"
-            )
+            raise ValueError(f"{self._name}: param_group must have the key 'params', got {sorted(param_group)}")
         params = param_group["params"]
         params = [params] if isinstance(params, Tensor) else self._list_of(params)
         known = {id(p) for group in self.param_groups for p in group["params"]}
@@ -95,6 +96,7 @@ class Optimizer:
         if not params:
             raise ValueError(f"{self._name}: params must hold at least one parameter, got an empty list")
         group = {**self.defaults, **param_group, "params": params}
+        check.number(self._name, "lr", group["lr"], 0)  # a schedule may take it below 0 later
         group.update(self._checked(group))
         self.param_groups.append(group)
         dtypes = dict.fromkeys(p.dtype for p in params)
@@ -106,11 +108,9 @@ class Optimizer:
         if p.dtype not in FLOATS:
             raise TypeError(f"{self._name}: params must be float32 or float64, got {p.dtype} at {i}")
         if not p.is_leaf:
-            raise ValueError(
-                f"{self._name}: params must be leaf Tensors, got the result of an operation at {i}"
-            )
+            raise ValueError(f"{self._name}: params must be leaf Tensors, got the result of an operation at {i}")
 
-    # stepping
+    # Stepping.
 
     def step(self, closure: Callable | None = None):
         """Update every parameter that has a gradient; returns closure(), which is called first if given."""
@@ -129,9 +129,7 @@ class Optimizer:
         for elements, first, last, steps in flat.runs():
             state = {name: flat.state(name)[elements] for name in names}
             self._update(kernel, group, flat.data[elements], flat.grad[elements], state, steps + 1)
-            for i in range(first, last):
-                flat.steps[i] = steps + 1
-                flat.params[i]._counter[0] += 1
+            flat.count_step(first, last, steps + 1 if names else 0)  # without state a step leaves no trace
 
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Drop every gradient, or with set_to_none=False fill those that exist with zeros."""
@@ -143,13 +141,11 @@ class Optimizer:
                     p._grad.data.fill(0)
                     p._grad._counter[0] += 1
 
-    # saving and loading
+    # Saving and loading.
 
     def _located(self) -> list[tuple[FlatBuffer, int]]:
         """For every parameter, in the order of the groups: its buffer and its number there."""
-        places = {
-            id(p): (flat, i) for group in self._buffers for flat in group for i, p in enumerate(flat.params)
-        }
+        places = {id(p): (flat, i) for group in self._buffers for flat in group for i, p in enumerate(flat.params)}
         return [places[id(p)] for group in self.param_groups for p in group["params"]]
 
     def _state_of(self, flat: FlatBuffer, i: int) -> dict:
@@ -167,8 +163,7 @@ class Optimizer:
     def state_dict(self) -> dict:
         """{"state": {number: {name: Tensor, "step": int}}, "param_groups": [...]}, structured as PyTorch's.
 
-        Parameters are numbered through all groups. The Tensors show the optimizer's memory: copy them to keep
-        them.
+        Parameters are numbered through all groups. The Tensors show the optimizer's memory: copy them to keep them.
         """
         state, groups, count = {}, [], 0
         for number, (flat, i) in enumerate(self._located()):
@@ -184,49 +179,66 @@ class Optimizer:
         """Take over options and state saved by `state_dict`, of this optimizer or of PyTorch's.
 
         Raises:
-            ValueError: another number of groups or parameters, a state of another shape, an option out of
-            range or
-                one that fastdl does not have (maximize). Nothing is changed then.
+            TypeError: state_dict or an entry of it is of the wrong type.
+            ValueError: a part is missing, another number of groups or parameters, a state of another shape or of
+                another optimizer, an option out of range or one that fastdl does not have (maximize).
+                Nothing is changed then.
         """
-        saved = state_dict["param_groups"]
-        mine = self.param_groups
-        if len(saved) != len(mine):
-            raise ValueError(f"load_state_dict: {len(mine)} parameter groups expected, got {len(saved)}")
-        options = []
-        for i, (group, new) in enumerate(zip(mine, saved)):
-            if len(new["params"]) != len(group["params"]):
-                raise ValueError(
-                    f"load_state_dict: group {i} has {len(group['params'])} parameters, got {len(new['params'])}"
-                )
-            if new.get("maximize"):
-                raise ValueError(
-                    f"load_state_dict: group {i} must have maximize False, got {new['maximize']}"
-                )
-            merged = {k: v for k, v in {**group, **new}.items() if k not in self._FOREIGN and k != "params"}
-            options.append({**merged, **self._checked(merged)})
-        numbers = [number for group in saved for number in group["params"]]
-        located = self._located()
-        states = [self._parsed(state_dict["state"].get(n, {}), *located[i]) for i, n in enumerate(numbers)]
-        for group, new in zip(mine, options):
-            group.update(new)
-        for (flat, i), (step, arrays) in zip(located, states):
+        saved, states = self._parts(state_dict)
+        options = [self._merged(i, group, new) for i, (group, new) in enumerate(zip(self.param_groups, saved))]
+        located, found = self._located(), []
+        for group, merged in zip(saved, options):
+            for number in group["params"]:
+                found.append(self._parsed(states.get(number, {}), *located[len(found)], merged))
+        for group, merged in zip(self.param_groups, options):
+            group.update(merged)
+        for (flat, i), (step, arrays) in zip(located, found):
             flat.steps[i] = step
             for name in dict.fromkeys([*flat.states, *arrays]):
                 flat.segment(flat.state(name), i)[...] = arrays.get(name, 0)
 
-    def _parsed(self, state: Mapping, flat: FlatBuffer, i: int) -> tuple[int, dict]:
+    def _parts(self, state_dict) -> tuple[list, Mapping]:
+        """The saved groups and states, of which there are as many as here."""
+        if not isinstance(state_dict, Mapping):
+            raise TypeError(f"load_state_dict: state_dict must be a dict, got {type(state_dict).__name__}")
+        for key in ("state", "param_groups"):
+            if key not in state_dict:
+                raise ValueError(f"load_state_dict: state_dict must have the key {key!r}, got {sorted(state_dict)}")
+        saved = state_dict["param_groups"]
+        if len(saved) != len(self.param_groups):
+            raise ValueError(f"load_state_dict: {len(self.param_groups)} parameter groups expected, got {len(saved)}")
+        return saved, state_dict["state"]
+
+    def _merged(self, i: int, group: dict, saved: Mapping) -> dict:
+        """The options of group i after loading, checked."""
+        if len(saved["params"]) != len(group["params"]):
+            raise ValueError(
+                f"load_state_dict: group {i} has {len(group['params'])} parameters, got {len(saved['params'])}"
+            )
+        if saved.get("maximize"):
+            raise ValueError(f"load_state_dict: group {i} must have maximize False, got {saved['maximize']}")
+        merged = {k: v for k, v in {**group, **saved}.items() if k not in self._FOREIGN and k != "params"}
+        return {**merged, **self._checked(merged)}
+
+    def _parsed(self, state: Mapping, flat: FlatBuffer, i: int, options: dict) -> tuple[int, dict]:
         """One parameter's saved state as (step, {name: array}), checked."""
-        arrays = {}
+        arrays, shape = {}, flat.params[i].shape
         for name, value in state.items():
             if name == "step" or value is None:
                 continue
+            if name not in self._STATES:
+                raise ValueError(f"load_state_dict: {self._name} has the states {self._STATES}, got {name!r}")
             value = np.asarray(value.data if isinstance(value, Tensor) else value)
-            if value.shape != flat.params[i].shape:
-                raise ValueError(
-                    f"load_state_dict: state {name!r} must have shape {flat.params[i].shape}, got {value.shape}"
-                )
+            if value.dtype.kind != "f":
+                raise TypeError(f"load_state_dict: state {name!r} must be a float array, got {value.dtype}")
+            if value.shape != shape:
+                raise ValueError(f"load_state_dict: state {name!r} must have shape {shape}, got {value.shape}")
             arrays[name] = value
-        return int(state.get("step", 1 if arrays else 0)), arrays
+        step = check.integer("load_state_dict", "step", int(state.get("step", 1 if arrays else 0)), 0)
+        missing = [name for name in self._state_names(options) if name not in arrays]
+        if step and missing:
+            raise ValueError(f"load_state_dict: the state of a parameter must hold {missing[0]!r}, got {[*arrays]}")
+        return step, arrays
 
     def __repr__(self) -> str:
         lines = []

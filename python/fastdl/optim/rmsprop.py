@@ -26,6 +26,8 @@ class RMSprop(Optimizer):
     >>> optimizer = fd.optim.RMSprop(model.parameters(), lr=0.01)
     """
 
+    _STATES = ("square_avg", "grad_avg", "momentum_buffer")
+
     def __init__(
         self,
         params: Iterable,
@@ -36,11 +38,8 @@ class RMSprop(Optimizer):
         momentum: float = 0,
         centered: bool = False,
     ):
-        options = dict(
-            lr=lr, alpha=alpha, eps=eps, weight_decay=weight_decay, momentum=momentum, centered=centered
-        )
-        check.number("RMSprop", "lr", lr, 0)
-        super().__init__(params, {**options, **self._checked(options)})
+        options = dict(lr=lr, alpha=alpha, eps=eps, weight_decay=weight_decay, momentum=momentum, centered=centered)
+        super().__init__(params, self._checked(options))
 
     def _checked(self, group: dict) -> dict:
         return {
@@ -59,6 +58,6 @@ class RMSprop(Optimizer):
 
     def _update(self, kernel, group, param, grad, state, step) -> None:
         kernel.rmsprop_step(
-            param, grad, state["square_avg"], state.get("grad_avg"), state.get("momentum_buffer"), float(group["lr"]),
-            group["alpha"], group["eps"], group["weight_decay"], group["momentum"],
+            param, grad, state["square_avg"], state.get("grad_avg"), state.get("momentum_buffer"),
+            float(group["lr"]), group["alpha"], group["eps"], group["weight_decay"], group["momentum"],
         )  # fmt: skip

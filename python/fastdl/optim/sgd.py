@@ -9,7 +9,9 @@ from .optimizer import Optimizer
 
 
 class SGD(Optimizer):
-    """Stochastic gradient descent with momentum, as `torch.optim.SGD`; the formula is at `kernels.numpy.sgd_step`.
+    """Stochastic gradient descent with momentum, as `torch.optim.SGD`.
+
+    The formula is at `fastdl.kernels.numpy.sgd_step`.
 
     Args:
         params: parameters, or dicts of parameters and options (see `Optimizer`).
@@ -25,6 +27,8 @@ class SGD(Optimizer):
     >>> optimizer = fd.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
     """
 
+    _STATES = ("momentum_buffer",)
+
     def __init__(
         self,
         params: Iterable,
@@ -34,12 +38,8 @@ class SGD(Optimizer):
         weight_decay: float = 0,
         nesterov: bool = False,
     ):
-        options = dict(
-            lr=lr, momentum=momentum, dampening=dampening, weight_decay=weight_decay, nesterov=nesterov
-        )
-        # The learning rate is checked here only: a schedule may take it where it likes, as long as it is finite.
-        check.number("SGD", "lr", lr, 0)
-        super().__init__(params, {**options, **self._checked(options)})
+        options = dict(lr=lr, momentum=momentum, dampening=dampening, weight_decay=weight_decay, nesterov=nesterov)
+        super().__init__(params, self._checked(options))
 
     def _checked(self, group: dict) -> dict:
         options = {
@@ -61,6 +61,6 @@ class SGD(Optimizer):
 
     def _update(self, kernel, group, param, grad, state, step) -> None:
         kernel.sgd_step(
-            param, grad, state.get("momentum_buffer"), float(group["lr"]), group["momentum"], group["dampening"],
-            group["weight_decay"], group["nesterov"], step == 1,
+            param, grad, state.get("momentum_buffer"), float(group["lr"]), group["momentum"],
+            group["dampening"], group["weight_decay"], group["nesterov"], step == 1,
         )  # fmt: skip
