@@ -1,9 +1,9 @@
 """What the tests of optimizers and schedules share: parameters, their twins in PyTorch, random gradients."""
 
 import numpy as np
-from tolerances import assert_close
 
 import fastdl as fd
+from tolerances import assert_close
 
 SHAPES = ((), (3,), (5, 7), (2, 3, 1, 4), (70,))
 

@@ -7,6 +7,7 @@ import re
 
 import numpy as np
 import pytest
+
 from stepping import SIZES, arrays, layout_errors, steps
 from tolerances import assert_close
 
@@ -41,9 +42,7 @@ def test_worked_values(backend, dtype):
     assert_close(m, np.array([-0.5, 1], dtype), "adam")
     assert_close(v, np.array([1.75, 7], dtype), "adam")
     root = np.sqrt(np.array([1.75, 7]) / (1 - 0.75**2))
-    assert_close(
-        param, (np.array([0.5, -1.5]) - 0.5 / 0.75 * np.array([-0.5, 1]) / (root + 1)).astype(dtype), "adam"
-    )
+    assert_close(param, (np.array([0.5, -1.5]) - 0.5 / 0.75 * np.array([-0.5, 1]) / (root + 1)).astype(dtype), "adam")
     # weight decay in the gradient: g = 2 + 2 * 1; decoupled: param * (1 - 0.5 * 0.5) first, g untouched
     param, m, v = np.ones(1, dtype), np.zeros(1, dtype), np.zeros(1, dtype)
     backend.adam_step(param, grad[:1].copy(), m, v, None, 0.5, 0.5, 0.75, 0.0, 2.0, 1, False)
@@ -162,11 +161,7 @@ def test_bad_numbers(backend, position, value, message):
 
 def test_overlap_is_refused(backend):
     param, grad, m, v = arrays(6, "float32", 4)
-    with pytest.raises(
-        ValueError, match="^adam_step: exp_avg_sq must not share memory with exp_avg, got arrays"
-    ):
+    with pytest.raises(ValueError, match="^adam_step: exp_avg_sq must not share memory with exp_avg, got arrays"):
         backend.adam_step(param, grad, m, m, None, *OPTIONS)
-    with pytest.raises(
-        ValueError, match="^adam_step: max_exp_avg_sq must not share memory with param, got arrays"
-    ):
+    with pytest.raises(ValueError, match="^adam_step: max_exp_avg_sq must not share memory with param, got arrays"):
         backend.adam_step(param, grad, m, v, param, *OPTIONS)

@@ -6,6 +6,7 @@ import re
 
 import numpy as np
 import pytest
+
 from layouts import layouts, unchanged
 from tolerances import assert_close
 
@@ -157,9 +158,7 @@ def test_memory_order_of_the_result(cpu):
     for y in (cpu.exp(x), cpu.add(x, x), cpu.add(x, bias), cpu.add(bias, x), cpu.clip(x, 0.0, None)):
         assert y.strides == x.strides
     x = np.zeros((3, 4), "float32").T
-    assert (
-        cpu.add(x, np.zeros((4, 3), "float32")).strides == x.strides
-    )  # the first full-shape operand decides
+    assert cpu.add(x, np.zeros((4, 3), "float32")).strides == x.strides  # the first full-shape operand decides
     assert cpu.less(x, x).strides == (1, 4)
 
 
@@ -264,9 +263,7 @@ def test_scale(backend, dtype):
     assert np.isnan(x).all()
 
 
-@pytest.mark.parametrize(
-    "kernel", ["add", "divide", "power", "less", "maximum", "exp", "log", "sqrt", "sign"]
-)
+@pytest.mark.parametrize("kernel", ["add", "divide", "power", "less", "maximum", "exp", "log", "sqrt", "sign"])
 @pytest.mark.parametrize("dtype", FLOATS)
 def test_instruction_sets(cpu, reference, isa, kernel, dtype):
     for shape in ((1,), (15,), (17,), (33,), (65,), (3, 67)):

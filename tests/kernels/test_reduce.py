@@ -8,6 +8,7 @@ import re
 
 import numpy as np
 import pytest
+
 from layouts import layouts, unchanged
 from tolerances import assert_close
 
@@ -67,9 +68,7 @@ def test_worked_values(backend, dtype):
 @pytest.mark.parametrize("dtype", FLOATS)
 def test_nan_wins_and_the_first_of_equals(backend, dtype):
     for repeat in (1, 37):
-        x = np.repeat(
-            np.array([[1, nan, 3, nan], [2, 5, 5, 2], [-inf, -inf, -inf, -inf]], dtype), repeat, axis=1
-        )
+        x = np.repeat(np.array([[1, nan, 3, nan], [2, 5, 5, 2], [-inf, -inf, -inf, -inf]], dtype), repeat, axis=1)
         value, index = backend.max(x, 1, False)
         assert_close(value, np.array([nan, 5, -inf], dtype), "reduce")
         assert index.tolist() == [repeat, repeat, 0]
@@ -128,9 +127,7 @@ def test_lengths(backend, reference, dtype):
         if n < 2000:
             x = values((n, 3), dtype, n)
             for axis, view in itertools.product((0, 1), (x, x.T)):
-                assert_close(
-                    backend.sum(view, (axis,), False), reference.sum(view, (axis,), False), "reduce", scale
-                )
+                assert_close(backend.sum(view, (axis,), False), reference.sum(view, (axis,), False), "reduce", scale)
                 assert_close(backend.argmax(view, axis), reference.argmax(view, axis), "reduce")
 
 
@@ -236,9 +233,7 @@ def test_extrema_backward_finite_differences(reference):
         for place in np.ndindex(x.shape):
             step = np.zeros_like(x)
             step[place] = 1e-6
-            slope = np.sum(
-                dy * (reference.max(x + step, axis, False)[0] - reference.max(x - step, axis, False)[0])
-            )
+            slope = np.sum(dy * (reference.max(x + step, axis, False)[0] - reference.max(x - step, axis, False)[0]))
             assert slope / 2e-6 == pytest.approx(dx[place], abs=1e-8)
 
 
@@ -261,9 +256,7 @@ def test_instruction_sets(cpu, reference, isa, dtype):
         for axes in all_axes(x.ndim):
             assert_close(cpu.sum(x, axes, False), reference.sum(x, axes, False), "reduce", scale=x.size**0.5)
         for kernel, axis in itertools.product(EXTREMA, (None, *range(x.ndim))):
-            for got, want in zip(
-                getattr(cpu, kernel)(x, axis, False), getattr(reference, kernel)(x, axis, False)
-            ):
+            for got, want in zip(getattr(cpu, kernel)(x, axis, False), getattr(reference, kernel)(x, axis, False)):
                 assert_close(got, want, "reduce")
 
 

@@ -5,6 +5,7 @@ import re
 
 import numpy as np
 import pytest
+
 from stepping import SIZES, arrays, layout_errors, steps
 from tolerances import assert_close
 

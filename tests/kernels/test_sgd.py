@@ -5,6 +5,7 @@ import re
 
 import numpy as np
 import pytest
+
 from stepping import SIZES, arrays, layout_errors, steps
 from tolerances import assert_close
 
@@ -22,9 +23,7 @@ def stepper(backend, options):
     momentum, dampening, weight_decay, nesterov = options
 
     def step(param, grad, state, i):
-        return backend.sgd_step(
-            param, grad, state[0], 0.1, momentum, dampening, weight_decay, nesterov, i == 0
-        )
+        return backend.sgd_step(param, grad, state[0], 0.1, momentum, dampening, weight_decay, nesterov, i == 0)
 
     return step
 
@@ -140,12 +139,8 @@ def test_bad_numbers(backend, position, value, message):
 
 def test_overlap_is_refused(backend):
     room = np.zeros(20, "float32")
-    with pytest.raises(
-        ValueError, match="^sgd_step: grad must not share memory with param, got arrays that overlap$"
-    ):
+    with pytest.raises(ValueError, match="^sgd_step: grad must not share memory with param, got arrays that overlap$"):
         backend.sgd_step(room[:10], room[9:19], None, 0.1, 0.0, 0.0, 0.0, False, True)
     backend.sgd_step(room[:10], room[10:], None, 0.1, 0.0, 0.0, 0.0, False, True)  # neighbours are fine
-    with pytest.raises(
-        ValueError, match="^sgd_step: buf must not share memory with grad, got arrays that overlap$"
-    ):
+    with pytest.raises(ValueError, match="^sgd_step: buf must not share memory with grad, got arrays that overlap$"):
         backend.sgd_step(np.zeros(10, "float32"), room[:10], room[:10], *OPTIONS)

@@ -5,11 +5,11 @@ import re
 
 import numpy as np
 import pytest
-from optimizing import arrays, backward, copy_gradients, parameters, torch_twins
-from tolerances import assert_close
 
 import fastdl as fd
 from fastdl.nn.utils import clip_grad_norm_, clip_grad_value_
+from optimizing import arrays, backward, copy_gradients, parameters, torch_twins
+from tolerances import assert_close
 
 
 def with_gradients(dtype="float32", optimizer=True, skip=()):
@@ -102,13 +102,18 @@ def test_value_against_torch(host):
 @pytest.mark.parametrize(
     "call, error, message",
     [
-        (lambda: clip_grad_norm_(parameters(), -1.0), ValueError, "clip_grad_norm_: max_norm must be at least 0, got -1"),
-        (lambda: clip_grad_norm_(parameters(), math.nan), ValueError, "clip_grad_norm_: max_norm must be finite, got nan"),
-        (lambda: clip_grad_norm_(parameters(), 1, 0), ValueError, "clip_grad_norm_: norm_type must be above 0, got 0"),
-        (lambda: clip_grad_norm_(parameters(), 1, -2), ValueError, "clip_grad_norm_: norm_type must be at least 0, got -2"),
+        (lambda: clip_grad_norm_(parameters(), -1.0), ValueError,
+         "clip_grad_norm_: max_norm must be at least 0, got -1"),
+        (lambda: clip_grad_norm_(parameters(), math.nan), ValueError,
+         "clip_grad_norm_: max_norm must be finite, got nan"),
+        (lambda: clip_grad_norm_(parameters(), 1, 0), ValueError,
+         "clip_grad_norm_: norm_type must be above 0, got 0"),
+        (lambda: clip_grad_norm_(parameters(), 1, -2), ValueError,
+         "clip_grad_norm_: norm_type must be at least 0, got -2"),
         (lambda: clip_grad_norm_([1.0], 1), TypeError, "clip_grad_norm_: parameters must be Tensors, got float"),
         (lambda: clip_grad_norm_(3, 1), TypeError, "clip_grad_norm_: parameters must be Tensors, got int"),
-        (lambda: clip_grad_value_(parameters(), -1), ValueError, "clip_grad_value_: clip_value must be at least 0, got -1"),
+        (lambda: clip_grad_value_(parameters(), -1), ValueError,
+         "clip_grad_value_: clip_value must be at least 0, got -1"),
         (lambda: clip_grad_value_(None, 1), TypeError, "clip_grad_value_: parameters must be Tensors, got NoneType"),
     ],
 )  # fmt: skip

@@ -4,11 +4,11 @@ import copy
 
 import numpy as np
 import pytest
-from optimizing import SHAPES, arrays, backward, parameters
-from tolerances import assert_close
 
 import fastdl as fd
 from fastdl import kernels
+from optimizing import SHAPES, arrays, backward, parameters
+from tolerances import assert_close
 
 
 def address(array):
@@ -181,7 +181,7 @@ def test_frozen_and_empty_parameters(host):
 
 
 def test_memory_is_not_touched_outside(host):
-    """SHAPES holds sizes that leave gaps: those of the gradients stay zero, so that they never move a gap's parameter."""
+    """SHAPES holds sizes that leave gaps; gaps between gradients stay zero, so that nothing moves there."""
     params = parameters(shapes=SHAPES)
     optimizer = fd.optim.SGD(params, lr=1.0)
     backward(params, 1)

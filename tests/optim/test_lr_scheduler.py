@@ -6,10 +6,10 @@ import math
 import re
 
 import pytest
-from optimizing import parameters, torch_twins
 
 import fastdl as fd
 from fastdl.optim import lr_scheduler
+from optimizing import parameters, torch_twins
 
 
 class Ramp:
@@ -173,12 +173,14 @@ BAD = [
     (lambda: lr_scheduler.StepLR(sgd(), 0), ValueError, "StepLR: step_size must be at least 1, got 0"),
     (lambda: lr_scheduler.StepLR(sgd(), 2.5), TypeError, "StepLR: step_size must be an int, got float"),
     (lambda: lr_scheduler.StepLR(sgd(), 2, float("nan")), ValueError, "StepLR: gamma must be finite, got nan"),
-    (lambda: lr_scheduler.StepLR(sgd(), 2, last_epoch=-2), ValueError, "StepLR: last_epoch must be at least -1, got -2"),
+    (lambda: lr_scheduler.StepLR(sgd(), 2, last_epoch=-2), ValueError,
+     "StepLR: last_epoch must be at least -1, got -2"),
     (lambda: lr_scheduler.MultiStepLR(sgd(), 3), TypeError, "MultiStepLR: milestones must be ints, got int"),
     (lambda: lr_scheduler.MultiStepLR(sgd(), [1.5]), TypeError, "MultiStepLR: milestones must be an int, got float"),
     (lambda: lr_scheduler.MultiStepLR(sgd(), [-1]), ValueError, "MultiStepLR: milestones must be at least 0, got -1"),
     (lambda: lr_scheduler.ExponentialLR(sgd(), -0.5), ValueError, "ExponentialLR: gamma must be at least 0, got -0.5"),
-    (lambda: lr_scheduler.CosineAnnealingLR(sgd(), 0), ValueError, "CosineAnnealingLR: T_max must be at least 1, got 0"),
+    (lambda: lr_scheduler.CosineAnnealingLR(sgd(), 0), ValueError,
+     "CosineAnnealingLR: T_max must be at least 1, got 0"),
     (lambda: lr_scheduler.CosineAnnealingLR(sgd(), 5, math.inf), ValueError,
      "CosineAnnealingLR: eta_min must be finite, got inf"),
     (lambda: lr_scheduler.LambdaLR(sgd(), 0.5), TypeError,

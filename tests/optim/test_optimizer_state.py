@@ -5,9 +5,9 @@ import re
 
 import numpy as np
 import pytest
-from optimizing import SHAPES, assert_same, backward, copy_gradients, parameters, torch_twins
 
 import fastdl as fd
+from optimizing import SHAPES, assert_same, backward, copy_gradients, parameters, torch_twins
 
 CASES = [
     ("SGD", dict(lr=0.1, momentum=0.9, dampening=0.1)),
@@ -142,7 +142,8 @@ def bad_states():
     shape = SHAPES[0]
     return [
         (lambda s: [s], TypeError, "load_state_dict: state_dict must be a dict, got list"),
-        (lambda s: {"state": {}}, ValueError, "load_state_dict: state_dict must have the key 'param_groups', got ['state']"),
+        (lambda s: {"state": {}}, ValueError,
+         "load_state_dict: state_dict must have the key 'param_groups', got ['state']"),
         (lambda s: {**s, "param_groups": []}, ValueError, "load_state_dict: 1 parameter groups expected, got 0"),
         (group(params=[0, 1]), ValueError, "load_state_dict: group 0 has 5 parameters, got 2"),
         (group(lr=float("nan")), ValueError, "Adam: lr must be finite, got nan"),

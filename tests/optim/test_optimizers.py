@@ -5,10 +5,10 @@ import re
 
 import numpy as np
 import pytest
-from optimizing import assert_same, backward, copy_gradients, parameters, torch_twins
-from tolerances import assert_close
 
 import fastdl as fd
+from optimizing import assert_same, backward, copy_gradients, parameters, torch_twins
+from tolerances import assert_close
 
 nan = float("nan")
 KINDS = ("SGD", "RMSprop", "Adam", "AdamW")

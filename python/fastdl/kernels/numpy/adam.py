@@ -11,9 +11,7 @@ from . import _check as check
 __all__ = ["adam_step"]
 
 
-def adam_step(
-    param, grad, exp_avg, exp_avg_sq, max_exp_avg_sq, lr, beta1, beta2, eps, weight_decay, step, decoupled
-):
+def adam_step(param, grad, exp_avg, exp_avg_sq, max_exp_avg_sq, lr, beta1, beta2, eps, weight_decay, step, decoupled):
     """One step, in place; m, v and w are exp_avg, exp_avg_sq and max_exp_avg_sq:
 
         param = param * (1 - lr * weight_decay)          if decoupled (AdamW)
@@ -37,9 +35,7 @@ def adam_step(
     check.flat(name, "exp_avg_sq", exp_avg_sq, "param", param)
     if max_exp_avg_sq is not None:
         check.flat(name, "max_exp_avg_sq", max_exp_avg_sq, "param", param)
-    check.apart(
-        name, param=param, grad=grad, exp_avg=exp_avg, exp_avg_sq=exp_avg_sq, max_exp_avg_sq=max_exp_avg_sq
-    )
+    check.apart(name, param=param, grad=grad, exp_avg=exp_avg, exp_avg_sq=exp_avg_sq, max_exp_avg_sq=max_exp_avg_sq)
     check.number(name, "lr", lr)
     check.number(name, "beta1", beta1, 0, 1, open_high=True)
     check.number(name, "beta2", beta2, 0, 1, open_high=True)
