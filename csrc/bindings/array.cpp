@@ -239,6 +239,8 @@ Input activation(const char* kernel, const char* name, const py::handle& x) {
   return copy_ordered(make_view(a, dtype), kChannelsLast);
 }
 
+Input in_c_order(Input x) { return nests(x.view, kCOrder) ? std::move(x) : copy_ordered(x.view, kCOrder); }
+
 Input channels_last(Input x) {
   return nests(x.view, kChannelsLast) ? std::move(x) : copy_ordered(x.view, kChannelsLast);
 }

@@ -51,6 +51,8 @@ Input one_of(const char* kernel, const char* name, const py::handle& x, std::ini
              const char* words);
 // The 4-D x itself if it is channels-last in memory, else a copy that is.
 Input channels_last(Input x);
+// x itself if it is C-contiguous, else a copy that is.
+Input in_c_order(Input x);
 // A view of any array in the dtypes of DType without dtype check; TypeError for another dtype or kind.
 Input any_dtype(const char* kernel, const char* name, const py::handle& x);
 
