@@ -1,5 +1,5 @@
 // Pooling over windows of x [n,c,h,w], y [n,c,oh,ow], both channels-last in memory. Outputs are overwritten and may not
-// alias inputs; no scratch but the tables below, O(h + w + oh + ow).
+// alias inputs. Scratch: the tables below, O(h + w + oh + ow), and backward per thread the windows that hold one pixel.
 //
 // All kernels see windows through one table per axis, which the check fills: where each window starts, which of its
 // taps lie inside the image, and which windows a pixel can lie in. Average and adaptive average differ in their tables

@@ -136,22 +136,39 @@ void moments(const T* x, const Matrix& m, double* mean, double* var) {
       __builtin_memcpy(means + m.columns + c, sums.squares, sizeof sums.squares);
     });
   });
-  const T* tail = x + m.rows * m.columns;
-  for (int64_t channel = 0; channel < m.channels; ++channel) {
-    Moments<1> all;
-    for (int64_t c = channel; c < m.columns; c += m.channels) {
-      for (int64_t block = 0; block < m.row_blocks; ++block) {
-        const double* means = partial + block * 2 * m.columns;
-        const int64_t rows = min_of(m.block_rows, m.rows - block * m.block_rows);
-        all.merge(static_cast<double>(rows), means + c, means + m.columns + c);
-      }
-      if (c < m.tail) {
-        const double value = tail[c], none = 0;
-        all.merge(1, &value, &none);
-      }
+  // Merged over blocks per column, then over the columns of a channel and its elements in the tail.
+  const auto rows_of = [&](int64_t block) {
+    return static_cast<double>(min_of(m.block_rows, m.rows - block * m.block_rows));
+  };
+  Scratch<double> means(m.columns), squares(m.columns);
+  for (int64_t c = 0; c < m.columns; ++c) means[c] = squares[c] = 0;
+  const double all_rows = static_cast<double>(m.rows);
+  for (int64_t block = 0; block < m.row_blocks; ++block) {
+    const double *block_means = partial + block * 2 * m.columns, share = rows_of(block) / all_rows;
+    for (int64_t c = 0; c < m.columns; ++c) means[c] += block_means[c] * share;
+  }
+  for (int64_t block = 0; block < m.row_blocks; ++block) {
+    const double *block_means = partial + block * 2 * m.columns, rows = rows_of(block);
+    for (int64_t c = 0; c < m.columns; ++c) {
+      const double distance = block_means[c] - means[c];
+      squares[c] += block_means[m.columns + c] + distance * distance * rows;
     }
-    mean[channel] = all.mean[0];
-    var[channel] = all.squares[0] / all.count;
+  }
+  const T* tail = x + m.rows * m.columns;
+  const double count = all_rows * static_cast<double>(m.folds) + static_cast<double>(m.tail / max_of(m.channels, 1));
+  for (int64_t channel = 0; channel < m.channels; ++channel) {
+    double sum = 0, total = 0;
+    for (int64_t c = channel; c < m.columns; c += m.channels) {
+      sum += means[c] * all_rows;
+      if (c < m.tail) sum += static_cast<double>(tail[c]);
+    }
+    const double center = sum / count;
+    for (int64_t c = channel; c < m.columns; c += m.channels) {
+      const double distance = means[c] - center, last = c < m.tail ? static_cast<double>(tail[c]) - center : 0;
+      total += squares[c] + (m.rows > 0 ? distance * distance * all_rows : 0) + last * last;
+    }
+    mean[channel] = center;
+    var[channel] = total / count;
   }
 }
 
@@ -184,20 +201,20 @@ void gradient_sums(const T* dy, const T* x, const T* means, const Matrix& m, dou
     });
   });
   const int64_t rest = m.rows * m.columns;
+  Scratch<double> totals(2 * m.columns);
+  for (int64_t i = 0; i < 2 * m.columns; ++i) totals[i] = 0;
+  for (int64_t block = 0; block < m.row_blocks; ++block) {
+    const double* sums = partial + block * 2 * m.columns;
+    for (int64_t i = 0; i < 2 * m.columns; ++i) totals[i] += sums[i];
+  }
   for (int64_t channel = 0; channel < m.channels; ++channel) {
-    double plain = 0, product = 0;
+    dy_sum[channel] = product_sum[channel] = 0;
     for (int64_t c = channel; c < m.columns; c += m.channels) {
-      for (int64_t block = 0; block < m.row_blocks; ++block) {
-        plain += partial[block * 2 * m.columns + c];
-        product += partial[(block * 2 + 1) * m.columns + c];
-      }
-      if (c < m.tail) {
-        plain += static_cast<double>(dy[rest + c]);
-        product += static_cast<double>(dy[rest + c]) * (static_cast<double>(x[rest + c]) - means[c]);
-      }
+      const double last = c < m.tail ? static_cast<double>(dy[rest + c]) : 0;
+      dy_sum[channel] += totals[c] + last;
+      product_sum[channel] += totals[m.columns + c];
+      if (c < m.tail) product_sum[channel] += last * (static_cast<double>(x[rest + c]) - means[c]);
     }
-    dy_sum[channel] = plain;
-    product_sum[channel] = product;
   }
 }
 

@@ -16,58 +16,6 @@ namespace {
 constexpr double kNsPerByte = 0.05;
 constexpr int64_t kTaskBytes = 16384;
 
-template <int kBytes>
-struct IntOf;
-template <>
-struct IntOf<4> {
-  using type = std::int32_t;
-};
-template <>
-struct IntOf<8> {
-  using type = int64_t;
-};
-template <class T>
-using Int = typename IntOf<sizeof(T)>::type;
-
-// Lanes of T, and of the integer beside it that counts taps.
-template <class T, bool kWide>
-struct Marked : Lanes<T, true> {
-  using Mark = Vec<Int<T>>;
-  static FASTDL_INLINE Mark mark(int64_t tap) { return splat(static_cast<Int<T>>(tap)); }
-  template <class O>
-  static FASTDL_INLINE Mark read_mark(const O* p) {
-    typedef O Narrow __attribute__((vector_size(kLanes<T> * sizeof(O))));
-    Narrow v;
-    __builtin_memcpy(&v, p, sizeof v);
-    return __builtin_convertvector(v, Mark);
-  }
-  template <class O>
-  static FASTDL_INLINE void write_mark(O* p, Mark m) {
-    typedef O Narrow __attribute__((vector_size(kLanes<T> * sizeof(O))));
-    const Narrow v = __builtin_convertvector(m, Narrow);
-    __builtin_memcpy(p, &v, sizeof v);
-  }
-  static FASTDL_INLINE bool any_nan(Vec<T> v) {
-    const T sum = sum_lanes<T>(v);
-    return sum != sum;
-  }
-};
-
-template <class T>
-struct Marked<T, false> : Lanes<T, false> {
-  using Mark = Int<T>;
-  static FASTDL_INLINE Mark mark(int64_t tap) { return static_cast<Mark>(tap); }
-  template <class O>
-  static FASTDL_INLINE Mark read_mark(const O* p) {
-    return static_cast<Mark>(*p);
-  }
-  template <class O>
-  static FASTDL_INLINE void write_mark(O* p, Mark m) {
-    *p = static_cast<O>(m);
-  }
-  static FASTDL_INLINE bool any_nan(T v) { return v != v; }
-};
-
 // f(c) for the first channel c of every block of a pixel.
 template <class L, class F>
 FASTDL_INLINE void over_channels(int64_t channels, const F& f) {
@@ -224,25 +172,41 @@ void disjoint_row(const Source& source, int64_t oh, int64_t tap_row, const Pool2
   zero_pixels(dx + filled * channels, (c.size - filled) * channels);
 }
 
-// One row of dx, pixel by pixel over all windows that hold it.
+// A window that holds the pixel at hand: where its dy is, and under which tap the pixel lies.
+struct Holder {
+  int64_t at, tap;
+  double share;
+};
+
+// One row of dx, pixel by pixel over all windows that hold it; `holders` has room for those.
 template <class L, class T, class Source>
-void overlapping_row(const Source& source, int64_t h, const Pool2dDims& d, int64_t channels, T* dx) {
+void overlapping_row(const Source& source, int64_t h, const Pool2dDims& d, int64_t channels, Holder* holders, T* dx) {
   const PoolAxis &r = d.rows, &c = d.columns;
-  for (int64_t w = 0; w < c.size; ++w, dx += channels)
+  for (int64_t w = 0; w < c.size; ++w, dx += channels) {
+    int64_t count = 0;
+    for (int64_t oh = r.over_first[h]; oh < r.over_last[h]; ++oh) {
+      const int64_t down = h - r.start[oh], i = r.dilation == 1 ? down : down / r.dilation;
+      if (i * r.dilation != down) continue;
+      for (int64_t ow = c.over_first[w]; ow < c.over_last[w]; ++ow) {
+        const int64_t right = w - c.start[ow], j = c.dilation == 1 ? right : right / c.dilation;
+        if (j * c.dilation != right) continue;
+        holders[count++] = {(oh * c.windows + ow) * channels, i * c.taps + j, r.share[oh] * c.share[ow]};
+      }
+    }
     over_channels<L>(channels, [&](int64_t channel) {
       typename L::Value sum = L::all(0);
-      for (int64_t oh = r.over_first[h]; oh < r.over_last[h]; ++oh) {
-        const int64_t down = h - r.start[oh];
-        if (r.dilation > 1 && down % r.dilation != 0) continue;
-        for (int64_t ow = c.over_first[w]; ow < c.over_last[w]; ++ow) {
-          const int64_t right = w - c.start[ow];
-          if (c.dilation > 1 && right % c.dilation != 0) continue;
-          const int64_t tap = down / r.dilation * c.taps + right / c.dilation;
-          sum += source.block((oh * c.windows + ow) * channels + channel, r.share[oh] * c.share[ow]).at(tap);
-        }
-      }
+      for (int64_t k = 0; k < count; ++k)
+        sum += source.block(holders[k].at + channel, holders[k].share).at(holders[k].tap);
       L::write(dx + channel, sum);
     });
+  }
+}
+
+// The most windows that a pixel of this axis can lie in.
+FASTDL_INLINE int64_t most_holders(const PoolAxis& axis) {
+  int64_t most = 0;
+  for (int64_t i = 0; i < axis.size; ++i) most = max_of(most, axis.over_last[i] - axis.over_first[i]);
+  return most;
 }
 
 template <class L, class T, class Source>
@@ -252,20 +216,23 @@ void backward(const Source& source, int64_t images, int64_t channels, T* dx, con
   const bool disjoint = r.disjoint && c.disjoint;
   // Pairs of columns, all of them inside: the row in which the compiler may unroll the taps.
   const bool twos = c.taps == 2 && c.windows > 0 && c.tap_first[0] == 0 && c.tap_last[c.windows - 1] == 2;
+  const int64_t most = disjoint ? 0 : most_holders(r) * most_holders(c);
   over_rows(images, r.size, row * static_cast<int64_t>(sizeof(T)), [&](int64_t n, int64_t h) {
     T* to = dx + (n * r.size + h) * row;
     Source from = source;
     from.dy += n * out;
     if constexpr (requires { from.offsets; }) from.offsets += n * out;
     const int64_t oh = r.over_first[h];
-    if (r.over_last[h] <= oh)
+    if (r.over_last[h] <= oh) {
       zero_pixels(to, row);
-    else if (!disjoint)
-      overlapping_row<L>(from, h, d, channels, to);
-    else if (twos)
+    } else if (!disjoint) {
+      Scratch<Holder> holders(most);
+      overlapping_row<L>(from, h, d, channels, static_cast<Holder*>(holders), to);
+    } else if (twos) {
       disjoint_row<L, 2>(from, oh, h - r.start[oh], d, channels, to);
-    else
+    } else {
       disjoint_row<L, 0>(from, oh, h - r.start[oh], d, channels, to);
+    }
   });
 }
 
