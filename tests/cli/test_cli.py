@@ -211,6 +211,7 @@ def test_resuming_a_damaged_run(capsys, name, change, text):
     assert err.startswith("fastdl: error: ") and text in err and err.count("\n") == 1
 
 
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")  # NumPy warns where the compiled backend does not
 @pytest.mark.parametrize(
     "arguments, text",
     [

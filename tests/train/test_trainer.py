@@ -1,6 +1,9 @@
 """The loop: what it computes, when it stops, what it refuses, and that going on is the same as not stopping."""
 
 import math
+import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -165,6 +168,7 @@ def test_on_exit_is_called_after_an_error(problem):
     assert seen == ["exit"]
 
 
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")  # NumPy warns where the compiled backend does not
 def test_a_loss_that_is_not_finite_ends_training(problem):
     p = problem()
     p.x[3] = np.inf
@@ -252,3 +256,28 @@ def test_what_fit_refuses(problem, arguments, error, text):
     p = problem()
     with pytest.raises(error, match=text):
         p.trainer.fit(**{"train": p.train, **arguments})
+
+
+def test_training_needs_numpy_only(tmp_path):
+    """Without rich, safetensors, matplotlib and tensorboardX the plain Trainer, its rows and its CSV log still work."""
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import sys\n"
+        "for name in ('rich', 'safetensors', 'matplotlib', 'tensorboardX'):\n"
+        "    sys.modules[name] = None\n"
+        "import numpy as np, fastdl as fd\n"
+        "from fastdl import nn, optim, data, train\n"
+        "x = np.eye(6, dtype=np.float32)\n"
+        "loader = data.DataLoader(data.ArrayDataset(x, np.arange(6) % 2), batch_size=2, shuffle=True)\n"
+        "model = nn.Linear(6, 2)\n"
+        "callbacks = [train.ProgressBar(), train.CSVLogger('log.csv'), train.EarlyStopping()]\n"
+        "loss = nn.CrossEntropyLoss()\n"
+        "trainer = train.Trainer(model, optim.SGD(model.parameters(), lr=0.5), loss, ['accuracy'], callbacks)\n"
+        "print(trainer.fit(loader, loader, epochs=30)[-1]['val_accuracy'])\n"
+    )
+    where = {**os.environ, "PYTHONPATH": os.path.dirname(os.path.dirname(fd.__file__))}
+    command = [sys.executable, "-W", "ignore", str(script)]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=where)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == "1.0"
+    assert len((tmp_path / "log.csv").read_text().splitlines()) == 31

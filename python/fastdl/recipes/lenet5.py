@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from .settings import SCHEDULES, setting
 from .settings import Settings as Base
-from .settings import setting
 
 
 @dataclass(kw_only=True)
@@ -18,6 +18,7 @@ class Settings(Base):
     epochs: int = setting(5, "epochs to train in all", least=1)
     batch_size: int = setting(100, "images per step", least=1)
     lr: float = setting(1e-3, "learning rate", above=0)
+    schedule: str = setting("cosine", "learning rate over the run", choices=SCHEDULES)
     dropout: float = setting(0.5, "dropped before the last layer", least=0, below=1)
     validation: int = setting(5000, "images split off the training set to validate with", least=1)
     data_dir: str | None = setting(None, "folder with mnist/ in it; default FASTDL_DATA, else downloaded")

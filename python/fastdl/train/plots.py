@@ -42,10 +42,10 @@ def _curve(axis, history: list[dict], name: str) -> None:
         drawn.append(values)
         axis.plot(epochs, values, color=color, linewidth=1.8, marker=mark, markersize=3.2, label=label)
     best = max if name == "accuracy" else min
-    values = drawn[-1]
+    label, values = list(lines)[len(drawn) - 1], drawn[-1]
     where = values.index(best(values))
     text = f"{values[where]:.2f} %" if name == "accuracy" else f"{values[where]:.4g}"
-    axis.set_title(f"{name} (best {text} in epoch {epochs[where]})", fontsize=10, color=_INK, loc="left")
+    axis.set_title(f"{name}: best {label} {text} in epoch {epochs[where]}", fontsize=10, color=_INK, loc="left")
     axis.set_xlabel("epoch")
     axis.set_ylabel("%" if name == "accuracy" else "")
     _limits(axis, drawn, name)
@@ -61,7 +61,8 @@ def _limits(axis, drawn: list, name: str) -> None:
             axis.set_yscale("log")
             _plain_log(axis)
         return
-    low = values.min() if len(drawn[0]) < 12 else min(np.quantile(series, 0.02) for series in drawn)
+    first = 0 if len(drawn[0]) < 4 else max(1, len(drawn[0]) // 50)
+    low = min(min(series[first:]) for series in drawn)
     span = max(values.max() - low, 1.0)
     axis.set_ylim(max(min(low, values.max() - 1) - 0.06 * span, -3), values.max() + 0.06 * span)
 
