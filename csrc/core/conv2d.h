@@ -3,7 +3,8 @@
 // x [n,c,h,w]   weight [o,c/groups,kh,kw]   bias [o] or absent   y [n,o,oh,ow];  x, y and their gradients channels-last
 // in memory, weight and bias contiguous.
 // Scratch: the weight once, its columns rounded up to a vector pair; with padding per thread a zero-padded block of
-// rows (conv/band.h); for dweight up to 16 partial sums of its size, 4 M elements at most or one.
+// rows (conv/taps.h); for dweight up to 16 partial sums of its size, 8 M elements in all or one sum, and per thread the
+// block's pixels of dy and of one tile of x.
 #pragma once
 #include "core/kernel.h"
 #include "core/window.h"

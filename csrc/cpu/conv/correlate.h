@@ -34,10 +34,9 @@ struct Correlation {
 // Output pixels per block: enough to use a packed panel often, few enough for their input to stay in the L2 cache, and
 // at least about 16 blocks for threads to share.
 template <class T>
-FASTDL_INLINE int64_t pixels_per_block(int64_t pixels, int64_t channels) {
+FASTDL_INLINE int64_t pixels_per_block(int64_t pixels) {
   constexpr int64_t MR = TileSize<T>::rows;
-  const int64_t tiles = min_of(max_of(65536 / max_of(channels * MR, 1), 4), 24);
-  return min_of(tiles, max_of(2, ceil_div(pixels, 16 * MR))) * MR;
+  return min_of(24, max_of(2, ceil_div(pixels, 16 * MR))) * MR;
 }
 
 // packed[g][panel][tap][k][NR], taps in the order of th and tw, zeros past the last column.
@@ -140,7 +139,7 @@ inline void correlate(const Correlation<T>& c) {
     pack_weights_depthwise(c, packed.operator T*());
   else
     pack_weights(c, packed.operator T*());
-  const Blocking blocks = cut_blocks(c.images, c.th, c.tw, channels, pixels_per_block<T>(c.images * image, channels));
+  const Blocking blocks = cut_blocks(c.images, c.th, c.tw, channels, pixels_per_block<T>(c.images * image));
   const int64_t most = blocks.images * blocks.rows * c.tw.outputs;
   const bool direct = c.dst_row == c.tw.outputs * c.dst_pixel && c.dst_image == c.th.outputs * c.dst_row;
   const double cost = static_cast<double>(most) * static_cast<double>(taps * c.depth * filters) / (depthwise ? 8 : 64);

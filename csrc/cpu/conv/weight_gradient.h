@@ -19,7 +19,7 @@ struct WeightGradient {
   T* dweight;  // [groups * width][depth][taps]
 };
 
-constexpr int64_t kPartialElements = int64_t{1} << 22;
+constexpr int64_t kPartialElements = int64_t{1} << 23;
 
 // Columns [first, first + cols) of the block's dy as [pixel][NR], zeros past the last column.
 template <class T>
@@ -30,17 +30,50 @@ FASTDL_INLINE void pack_columns(const T* dy, int64_t filters, int64_t pixels, in
       store(out + v, v + W <= cols ? load(dy + v) : v < cols ? load_part(dy + v, cols - v) : Vec<T>{});
 }
 
-// Adds the block's products to partial [tap][depth][width] of one group, columns of one panel.
+// Rows of the tile copied side by side, [k][MR]: where channels are many, pixels are pages apart.
 template <class T>
-inline void multiply_panel(const WeightGradient<T>& c, const Band<T>& band, const Runs& runs, const TileArgs<T>& args,
-                           int64_t group, T* partial) {
+FASTDL_INLINE void pack_rows(const TileArgs<T>& t, int64_t count, T* out) {
   constexpr int64_t MR = TileSize<T>::rows;
-  TileArgs<T> t = args;
+  for (int64_t tap = 0; tap < t.taps; ++tap) {
+    const T* a = t.a + t.offsets[tap];
+    for (int64_t k = 0; k < t.kc; ++k, a += t.lda, out += MR) {
+      if (count == MR)
+        __builtin_memcpy(out, a, MR * sizeof(T));
+      else
+        __builtin_memcpy(out, a, static_cast<std::size_t>(count) * sizeof(T));
+    }
+  }
+}
+
+// Adds the block's products to partial [tap][depth][width] of one group, columns of `panels` panels from dy packed as
+// [panel][pixel][NR].
+template <class T>
+inline void multiply_panels(const WeightGradient<T>& c, const Band<T>& band, const Runs& runs, const TileArgs<T>& args,
+                            const T* packed, int64_t group, int64_t cols, T* partial) {
+  constexpr int64_t MR = TileSize<T>::rows, NR = TileSize<T>::cols;
+  const int64_t pixels = args.taps * args.kc;
+  const bool pack = cols > 2 * NR;
+  Scratch<T> packed_rows(pack ? pixels * MR : 0);
+  const int64_t start = 0;
   for (int64_t r = 0; r < runs.count; ++r)
     for (int64_t i = 0; i < runs.length; i += MR) {
+      const int64_t count = min_of(MR, runs.length - i);
+      TileArgs<T> t = args;
       t.a = band.p + runs.offset[r] + group * c.depth + i;
-      t.c = partial + (r * runs.length + i) * c.width;
-      run_tile(t, static_cast<int>(min_of(MR, runs.length - i)));
+      if (pack) {
+        pack_rows<T>(t, count, packed_rows);
+        t.a = packed_rows;
+        t.lda = MR;
+        t.kc = pixels;
+        t.taps = 1;
+        t.offsets = &start;
+      }
+      for (int64_t j = 0; j < cols; j += NR) {
+        t.b = packed + j * pixels;
+        t.cols = min_of(NR, cols - j);
+        t.c = partial + (r * runs.length + i) * c.width + j;
+        run_tile(t, static_cast<int>(count));
+      }
     }
 }
 
@@ -83,21 +116,25 @@ inline void weight_gradient_block(const WeightGradient<T>& c, const Blocking& bl
   const T* dy = c.dy + (block.image * c.th.outputs + block.row) * c.tw.outputs * filters;
   if (depthwise) return multiply_depthwise<T>(c, band, runs, rows, row_count, dy, !first, partial);
   const bool in_place = filters == NR && c.groups == 1;
-  Scratch<T> packed(in_place ? 0 : pixels * NR);
+  Scratch<T> packed(in_place ? 0 : min_of(p1 - p0, panels) * NR * pixels);
   TileArgs<T> t{};
   t.kc = c.tw.outputs;
   t.taps = row_count;
   t.offsets = rows;
   t.lda = c.tw.step * band.pixel;
-  t.b = in_place ? dy : packed.operator T*();
   t.ldb = NR;
   t.ldc = c.width;
   t.accumulate = !first;
-  for (int64_t p = p0; p < p1; ++p) {
-    const int64_t group = p / panels, j = p % panels * NR;
-    t.cols = min_of(NR, c.width - j);
-    if (!in_place) pack_columns<T>(dy + group * c.width + j, filters, pixels, t.cols, packed);
-    multiply_panel(c, band, runs, t, group, partial + group * taps * c.depth * c.width + j);
+  for (int64_t p = p0; p < p1;) {
+    const int64_t group = p / panels, start = p % panels * NR, end = min_of(panels, p1 - group * panels) * NR;
+    const T* columns = dy + group * c.width + start;
+    const int64_t cols = min_of(end, c.width) - start;
+    if (!in_place)
+      for (int64_t j = 0; j < cols; j += NR)
+        pack_columns<T>(columns + j, filters, pixels, min_of(NR, cols - j), packed + j * pixels);
+    multiply_panels(c, band, runs, t, in_place ? columns : packed.operator T*(), group, cols,
+                    partial + group * taps * c.depth * c.width + start);
+    p += ceil_div(end - start, NR);
   }
 }
 
@@ -113,9 +150,11 @@ inline void weight_gradient(const WeightGradient<T>& c) {
   }
   const bool depthwise = c.depth == 1 && c.width == 1;
   const int64_t panels = depthwise ? 1 : c.groups * ceil_div(c.width, NR);
-  const Blocking blocks = cut_blocks(c.images, c.th, c.tw, channels, pixels_per_block<T>(c.images * image, channels));
-  const int64_t chunks = min_of(min_of(blocks.count, 16), max_of(1, kPartialElements / size));
-  const int64_t columns = min_of(panels, ceil_div(16, chunks));  // groups of panels, where chunks are few
+  const Blocking blocks = cut_blocks(c.images, c.th, c.tw, channels, pixels_per_block<T>(c.images * image));
+  // About 16 tasks: groups of 4 panels and more first, then chunks of pixels; memory is a limit to chunks only.
+  const int64_t wide = max_of(1, panels / 4), limit = max_of(1, kPartialElements / size);
+  const int64_t chunks = min_of(min_of(blocks.count, ceil_div(16, wide)), limit);
+  const int64_t columns = min_of(panels, max_of(min_of(wide, 16), ceil_div(16, chunks)));
   Scratch<T> partial(chunks * size);
   const double cost =
       static_cast<double>(c.images * image) * static_cast<double>(size) / static_cast<double>(chunks * columns) / 64;
@@ -126,19 +165,22 @@ inline void weight_gradient(const WeightGradient<T>& c) {
       weight_gradient_block(c, blocks, index, index == from, column * panels / columns, (column + 1) * panels / columns,
                             partial + chunk * size);
   });
-  // partial [chunk][g][tap][c][o] (depthwise [chunk][tap][g]) summed and turned into dweight [g][o][c][tap].
+  // partial [chunk][g][tap][c][o] (depthwise [chunk][tap][g]) summed and turned into dweight [g][o][c][tap], a vector
+  // of o's at a time: each of them a stream of writes.
   const int64_t group_step = depthwise ? 1 : matrix, tap_step = depthwise ? c.groups : c.depth * c.width;
-  parallel_for(c.groups * c.depth, static_cast<double>(taps * c.width * chunks), [&](int64_t task) {
-    const int64_t group = task / c.depth, k = task % c.depth;
-    for (int64_t s = 0; s < taps; ++s) {
-      const T* from = partial + group * group_step + s * tap_step + k * c.width;
-      T* to = c.dweight + group * matrix + k * taps + s;
-      for (int64_t j = 0; j < c.width; ++j) {
-        T sum = from[j];
-        for (int64_t chunk = 1; chunk < chunks; ++chunk) sum += from[chunk * size + j];
-        to[j * c.depth * taps] = sum;
+  constexpr int64_t W = kLanes<T>;
+  const int64_t vectors = ceil_div(c.width, W);
+  parallel_for(c.groups * vectors, static_cast<double>(W * taps * c.depth * chunks) / 4, [&](int64_t task) {
+    const int64_t group = task / vectors, j = task % vectors * W, lanes = min_of(W, c.width - j);
+    T* const to = c.dweight + group * matrix + j * c.depth * taps;
+    for (int64_t k = 0; k < c.depth; ++k)
+      for (int64_t s = 0; s < taps; ++s) {
+        const T* from = partial + group * group_step + s * tap_step + k * c.width + j;
+        Vec<T> sum = lanes == W ? load(from) : load_part(from, lanes);
+        for (int64_t chunk = 1; chunk < chunks; ++chunk)
+          sum += lanes == W ? load(from + chunk * size) : load_part(from + chunk * size, lanes);
+        for (int64_t lane = 0; lane < lanes; ++lane) to[(lane * c.depth + k) * taps + s] = sum[lane];
       }
-    }
   });
 }
 
