@@ -351,15 +351,59 @@ def test_leaf_in_place_needs_no_grad():
     assert w.item() == 3.0 and w.requires_grad and w.is_leaf
 
 
-def test_in_place_on_a_followed_view_raises():
+def test_views_of_a_leaf_are_guarded_too():
     a = fd.ones(4, requires_grad=True)
+    for change in (lambda: a[0].mul_(2.0), lambda: a.view(2, 2).T.zero_(), lambda: a[1:].__setitem__(0, 1.0)):
+        with pytest.raises(RuntimeError, match="leaf tensor that requires grad.*no_grad"):
+            change()
+    with fd.no_grad():
+        a[0].mul_(2.0)
+    assert a.tolist() == [2.0, 1.0, 1.0, 1.0]
+
+
+def test_writing_through_a_view_changes_the_history_of_its_base():
+    a, b = leaf(1.0, 2.0, 3.0), leaf(5.0)
     x = a * 1.0
-    with pytest.raises(RuntimeError, match="view of memory that autograd follows"):
-        x[0].mul_(2.0)
-    constant = fd.zeros(3)
-    with pytest.raises(RuntimeError, match="view of memory that autograd follows"):
-        constant[0:2].add_(a[0:2])
-    assert constant.sum().item() == 0.0
+    part = x[1:]
+    part.mul_(10.0)
+    part[0] = b[0]
+    np.testing.assert_array_equal(x.detach().numpy(), [1.0, 5.0, 30.0])
+    (x.sum() + part.sum()).backward()
+    np.testing.assert_array_equal(a.grad.numpy(), [1.0, 0.0, 20.0])
+    np.testing.assert_array_equal(b.grad.numpy(), [2.0])
+
+
+def test_writing_through_a_view_makes_a_constant_depend_on_the_values():
+    a, x = leaf(1.0, 2.0), fd.zeros(2, 2, dtype="float64")
+    x.T[0].add_(a * 3.0)
+    assert x.requires_grad
+    (x * x).sum().backward()
+    np.testing.assert_array_equal(a.grad.numpy(), [18.0, 36.0])
+
+
+def _through_views(a, b, weights):
+    """Writes through chains of views, the same calls in fastdl and torch."""
+    x = a * 1.0
+    x[0] += b
+    x[:, 1] *= 2.0
+    x.view(-1)[2:5].mul_(x.detach().view(-1)[0].item())
+    x.T[2].add_(b[:2] * b[1:])
+    x.unsqueeze(0).permute(2, 0, 1)[1].squeeze(0).copy_(b[:2])
+    x[1][0:2] = b[1] * 4.0
+    (x * weights).sum().backward()
+    return x
+
+
+def test_writing_through_views_like_torch():
+    torch = pytest.importorskip("torch")
+    rng = np.random.default_rng(0)
+    arrays = [rng.standard_normal((2, 3)), rng.standard_normal(3), rng.standard_normal((2, 3))]
+    ours = [fd.tensor(array, requires_grad=True) for array in arrays]
+    theirs = [torch.tensor(array, requires_grad=True) for array in arrays]
+    got, want = _through_views(*ours), _through_views(*theirs)
+    np.testing.assert_allclose(got.detach().numpy(), want.detach().numpy(), rtol=1e-14)
+    for x, reference in zip(ours, theirs):
+        np.testing.assert_allclose(x.grad.numpy(), reference.grad.numpy(), rtol=1e-14)
 
 
 def test_a_view_taken_before_a_change_in_place_is_stale():
@@ -416,3 +460,11 @@ def test_indices_that_backward_reads_are_safe():
     indices.fill_(1)
     with pytest.raises(RuntimeError, match="in-place operation modified it"):
         values.sum().backward()
+
+
+def test_writing_through_a_view_of_a_number():
+    a = fd.tensor(2.0, requires_grad=True)
+    x = a * 3.0
+    x.view(1).mul_(5.0)
+    x.backward()
+    assert x.item() == 30.0 and a.grad.item() == 15.0

@@ -1,8 +1,7 @@
 """Automatic differentiation: recording operations, and the walk back along them.
 
-An operation is a small class with `forward` and `backward`, both made of kernel calls on arrays. `apply` runs
-forward and, where a gradient is wanted, keeps the operation object as the node of the graph that made the
-result.
+An operation is a small class with `forward` and `backward`, both made of kernel calls on arrays. `apply` runs forward
+and, where a gradient is wanted, keeps the operation object as the node of the graph that made the result.
 """
 
 from __future__ import annotations
@@ -137,6 +136,7 @@ def apply(op: Operation, *inputs) -> Tensor:
         first = inputs[0]
         out._counter = first._counter
         out._base = first if first._base is None else first._base
+        out._chain = (*first._chain, op)
         out._seen = first._counter[0]
     if True in need:
         out._requires = True

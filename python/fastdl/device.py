@@ -15,8 +15,7 @@ NAMES = ("numpy", "cpu", "cuda")
 def check(name) -> None:
     """Raise unless `name` is None or a device that can be had.
 
-    TypeError for another type, ValueError for an unknown name, RuntimeError with the reason for one that is
-    missing.
+    TypeError for another type, ValueError for an unknown name, RuntimeError with the reason for one that is missing.
     """
     if name is None:
         return

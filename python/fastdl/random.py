@@ -108,8 +108,7 @@ class Generator:
     def normal(self, shape, mean: float = 0.0, std: float = 1.0, dtype=np.float32) -> np.ndarray:
         """Normal with the given mean and standard deviation, by Box-Muller in float64 on pairs of words.
 
-        With u = (word0 + 1) / 2**32 and v = word1 / 2**32: sqrt(-2 ln u) cos(2 pi v), sqrt(-2 ln u) sin(2 pi
-        v).
+        With u = (word0 + 1) / 2**32 and v = word1 / 2**32: sqrt(-2 ln u) cos(2 pi v), sqrt(-2 ln u) sin(2 pi v).
         Returns an array of the given shape and dtype.
         """
         _finite("normal", mean=mean, std=std)

@@ -18,13 +18,11 @@ class Tensor:
     """An n-dimensional array with automatic differentiation; the interface follows `torch.Tensor`.
 
     Args:
-        data: a NumPy array (used as it is, not copied); `fastdl.tensor` converts lists, numbers and other
-            arrays.
+        data: a NumPy array (used as it is, not copied); `fastdl.tensor` converts lists, numbers and other arrays.
         requires_grad: record operations on this tensor so that `backward()` fills `.grad`. Float dtypes only.
 
     Attributes:
-        data: the array. Writing to it directly is not seen by autograd; in-place methods (`add_`, `copy_`)
-            are.
+        data: the array. Writing to it directly is not seen by autograd; in-place methods (`add_`, `copy_`) are.
         grad: a Tensor of the same shape and dtype, or None before the first backward.
 
     Raises:
@@ -36,6 +34,7 @@ class Tensor:
     _requires = False
     _node = None  # the Operation that made this tensor, while it is being recorded
     _base = None  # for a view: the tensor whose memory it shows
+    _chain = ()  # for a view: the operations that lead from the base to it
     _seen = 0  # for a view: the version of that memory when the view was made
     _grad_slot = None  # an array that backward writes the gradient into, set by an optimizer
 
@@ -240,7 +239,7 @@ class Tensor:
         return out
 
 
-_OWN = {"data", "_counter", "_grad", "_requires", "_node", "_base", "_seen", "_grad_slot"}
+_OWN = {"data", "_counter", "_grad", "_requires", "_node", "_base", "_chain", "_seen", "_grad_slot"}
 _new = Tensor.__new__
 _ndarray = np.ndarray
 

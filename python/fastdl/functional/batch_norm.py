@@ -58,9 +58,8 @@ def batch_norm(
 ) -> Tensor:
     """y = (x - mean) / sqrt(var + eps) * weight + bias, per channel.
 
-    In training, mean and the biased variance are the batch's, and the running statistics (if given) become
-    (1 - momentum) * running + momentum * batch, with the unbiased variance. Otherwise they are the running
-    ones.
+    In training, mean and the biased variance are the batch's, and the running statistics (if given) become (1 -
+    momentum) * running + momentum * batch, with the unbiased variance. Otherwise they are the running ones.
 
     Args:
         input: (N, C), (N, C, L) or (N, C, H, W).

@@ -39,9 +39,8 @@ def conv2d(input, weight, bias=None, stride=1, padding=0, dilation=1, groups: in
         input: (N, C, H, W), or (C, H, W) for one image.
         weight: (O, C / groups, kh, kw).
         bias: (O,) or None.
-        stride, padding, dilation: an int or a pair (height, width); padding also "valid" (none) or "same"
-            (stride 1, as many output pixels as input pixels; where the number of zeros is odd, the last
-            side gets one more).
+        stride, padding, dilation: an int or a pair (height, width); padding also "valid" (none) or "same" (stride 1,
+            as many output pixels as input pixels; where the number of zeros is odd, the last side gets one more).
         groups: divides C and O.
 
     Returns (N, O, OH, OW), OH = floor((H + 2 ph - dh (kh - 1) - 1) / sh) + 1.

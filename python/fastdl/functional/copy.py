@@ -256,8 +256,7 @@ def broadcast_to(input, shape) -> Tensor:
 def cat(tensors, dim: int = 0) -> Tensor:
     """The tensors joined along dim; they have one dtype and, but for dim, one shape.
 
-    Raises TypeError for anything but a tuple or list of Tensors of one dtype, ValueError for none or other
-    shapes.
+    Raises TypeError for anything but a tuple or list of Tensors of one dtype, ValueError for none or other shapes.
     """
     tensors = _list("cat", tensors)
     return apply(Cat(check_dim("cat", dim, tensors[0].data.ndim)), *tensors)

@@ -29,8 +29,7 @@ class Dropout(Operation):
 
 
 def dropout(input, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:
-    """Set each element to 0 with probability p and divide the others by 1 - p; the input itself if not
-    training.
+    """Set each element to 0 with probability p and divide the others by 1 - p; the input itself if not training.
 
     The mask follows from the default generator's seed and counter (`fastdl.manual_seed`) and is the same on
     every backend. Raises TypeError for other than a float Tensor, ValueError for p outside [0, 1].

@@ -30,11 +30,9 @@ class MatMul(Operation):
 
 
 def matmul(input, other) -> Tensor:
-    """Matrix product with torch's ranks: vectors, matrices, and batches of matrices whose batch dims
-    broadcast.
+    """Matrix product with torch's ranks: vectors, matrices, and batches of matrices whose batch dims broadcast.
 
-    1-D with 1-D is the dot product; a 1-D operand counts as a row (left) or column (right) and its dim is
-    dropped.
+    1-D with 1-D is the dot product; a 1-D operand counts as a row (left) or column (right) and its dim is dropped.
     Raises TypeError for other than Tensors of one dtype, ValueError for 0-d operands or sizes that don't fit.
     """
     input, other = as_operand("matmul", "input", input), as_operand("matmul", "other", other)

@@ -54,9 +54,8 @@ def _window(function: str, kernel_size, dilation, padding, stride) -> tuple:
 def unfold(input, kernel_size, dilation=1, padding=0, stride=1) -> Tensor:
     """Sliding windows as columns: (N, C, H, W) -> (N, C * kh * kw, L), L the number of windows.
 
-    Row c * kh * kw + i * kw + j holds tap (i, j) of channel c; windows count row by row. (C, H, W) gives
-    (C * kh * kw, L). Raises TypeError or ValueError for bad arguments, or a window larger than the padded
-    input.
+    Row c * kh * kw + i * kw + j holds tap (i, j) of channel c; windows count row by row. (C, H, W) gives (C * kh * kw,
+    L). Raises TypeError or ValueError for bad arguments, or a window larger than the padded input.
     """
     check_tensor("unfold", "input", input)
     op = Unfold(_window("unfold", kernel_size, dilation, padding, stride))

@@ -173,12 +173,10 @@ def _rows(index: tuple, shape: tuple) -> tuple:
 
 
 def getitem(input: Tensor, index) -> Tensor:
-    """input[index]. Ints, slices, None and Ellipsis give a view; integer and bool tensors (arrays, lists) a
-    copy.
+    """input[index]. Ints, slices, None and Ellipsis give a view; integer and bool tensors (arrays, lists) a copy.
 
     The gradient goes back to where the elements came from, and adds up where one was picked several times.
-    Raises IndexError for an index out of range, TypeError for another kind of index, ValueError for a
-    negative step.
+    Raises IndexError for an index out of range, TypeError for another kind of index, ValueError for a negative step.
     """
     index, basic = normalise(index)
     if basic:

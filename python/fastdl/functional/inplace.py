@@ -1,9 +1,8 @@
-"""In-place operations: compute, write into the tensor's memory, count the change, and take over the result's
-history.
+"""In-place operations: compute, write into the memory, count the change, and take over the result's history.
 
-Writing into a leaf that requires grad, or through a view into memory that autograd follows, raises unless
-recording is
-off: its gradient would be lost. Backward of an operation that needs the old values raises (see autograd).
+Writing into a leaf that requires grad, also through a view, raises unless recording is off: its gradient would be lost.
+Writing through a view of anything else gives the tensor that it shows a new history as well. Backward of an operation
+that needs the old values raises, and so does using another view that was taken before the change (see autograd).
 """
 
 from __future__ import annotations
@@ -11,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 from .. import random
-from ..autograd import apply, is_grad_enabled
+from ..autograd import Operation, apply, is_grad_enabled
 from ..kernels import of
 from ..tensor import FLOATS, Tensor, check_tensor, wrap
 from . import activation, elementwise, pointwise
@@ -20,26 +19,66 @@ from .elementwise import constant
 from .index import SetItem, _basic, normalise, value_like
 
 
-def guard(name: str, t: Tensor, tracked: bool = False) -> None:
-    """Raise RuntimeError where a change to t in place would lose a gradient. tracked: the new values need one."""
-    if not is_grad_enabled():
-        return
-    if t._requires and t._node is None:
+class ViewUpdate(Operation):
+    """What the base of a view became when the view was written: its own values, and `value` where the view shows it."""
+
+    __slots__ = ("chain", "order")
+    fresh = True
+
+    def __init__(self, chain):
+        self.chain = chain
+
+    def forward(self, base, value):
+        self.order = sorted(range(base.ndim), key=lambda axis: -base.strides[axis])
+        return base
+
+    def backward(self, dy):
+        k, dvalue = of(dy), None
+        # dy in the memory order of the base, in which every step of the chain is a view again.
+        dx = np.empty([dy.shape[axis] for axis in self.order], dy.dtype).transpose(np.argsort(self.order))
+        k.assign(dx, dy)
+        part = dx
+        for op in self.chain:
+            part = op.forward(part)
+        if self.need[1]:
+            dvalue = np.empty(part.shape, dy.dtype)
+            k.assign(dvalue, part)
+        k.assign(part, constant(0, dy.dtype))
+        return dx, dvalue
+
+
+def _again(op: Operation) -> Operation:
+    """The same operation, not recorded yet."""
+    new = object.__new__(type(op))
+    for slot in type(op).__slots__:
+        setattr(new, slot, getattr(op, slot))
+    return new
+
+
+def guard(name: str, t: Tensor) -> None:
+    """Raise RuntimeError where a change to t in place would lose a gradient."""
+    owner = t if t._base is None else t._base
+    if owner._requires and owner._node is None and is_grad_enabled():
         raise RuntimeError(
             f"{name}: a leaf tensor that requires grad must not be changed in place; do it inside fastdl.no_grad()"
-        )
-    if t._base is not None and (tracked or t._requires or t._base._requires):
-        raise RuntimeError(
-            f"{name}: the tensor is a view of memory that autograd follows and must not be changed in place; "
-            "write to the base tensor (base[index] = value) or clone() the view first"
         )
 
 
 def adopt(t: Tensor, out: Tensor) -> Tensor:
-    """Count the change and, while recording, make the history of `out` that of t."""
+    """Count the change and, while recording, make the history of `out` that of t, and of what t is a view of."""
     t._counter[0] += 1
-    if is_grad_enabled():
+    base = t._base
+    if not is_grad_enabled():
+        return t
+    if base is None:
         t._requires, t._node = out._requires, out._node
+    elif base._requires or out._requires:
+        update = apply(ViewUpdate(t._chain), base, out)
+        base._requires, base._node = update._requires, update._node
+        again = base
+        for op in t._chain:
+            again = apply(_again(op), again)
+        t._requires, t._node, t._chain, t._seen = again._requires, again._node, again._chain, again._seen
     return t
 
 
@@ -48,7 +87,7 @@ def _store(name: str, t: Tensor, out: Tensor) -> Tensor:
         raise TypeError(f"{name}: the result must be {t.data.dtype} like the tensor, got {out.data.dtype}")
     if out.data.shape != t.data.shape:
         raise ValueError(f"{name}: the result must have shape {t.data.shape} like the tensor, got {out.data.shape}")
-    guard(name, t, out._requires)
+    guard(name, t)
     of(t.data).assign(t.data, out.data)
     return adopt(t, out)
 
@@ -130,7 +169,7 @@ def setitem(self: Tensor, index, value) -> None:
     """
     index, basic = normalise(index)
     value = value_like("setitem", self, value)
-    guard("setitem", self, value._requires)
+    guard("setitem", self)
     if basic:
         _basic(index, self.data.shape)  # raises for a bad index
     else:  # backward reads the arrays, and the caller may change theirs

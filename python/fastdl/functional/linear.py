@@ -30,7 +30,6 @@ def linear(input, weight, bias=None) -> Tensor:
         weight: (O, I).
         bias: (O,) or None.
 
-    Returns (..., O). Raises TypeError for other than Tensors of one float dtype, ValueError for shapes that
-    don't fit.
+    Returns (..., O). Raises TypeError for other than Tensors of one float dtype, ValueError for shapes that don't fit.
     """
     return apply(Linear(), input, weight, bias)

@@ -82,9 +82,8 @@ def _alike(function: str, input, target) -> tuple:
 def mse_loss(input, target, *, reduction: str = "mean") -> Tensor:
     """(input - target)**2, reduced: "mean", "sum" or "none".
 
-    Both have one shape and dtype (other shapes are broadcast with a warning). Returns a 0-d Tensor, or with
-    "none" one of input's shape. Raises TypeError for array kinds and dtypes, ValueError for shapes and
-    another reduction.
+    Both have one shape and dtype (other shapes are broadcast with a warning). Returns a 0-d Tensor, or with "none" one
+    of input's shape. Raises TypeError for array kinds and dtypes, ValueError for shapes and another reduction.
     """
     return apply(Mse(reduction), *_alike("mse_loss", input, target))
 

@@ -199,8 +199,7 @@ def where(condition, input, other) -> Tensor:
         condition: a bool Tensor.
         input, other: Tensors of one dtype, or one of them a number.
 
-    Raises TypeError for a condition that is not bool or other operands, ValueError for shapes that don't
-    broadcast.
+    Raises TypeError for a condition that is not bool or other operands, ValueError for shapes that don't broadcast.
     """
     check_tensor("where", "condition", condition)
     if condition.data.dtype.kind != "b":

@@ -137,8 +137,7 @@ class Min(_ExtremeAll):
 def sum(input, dim=None, keepdim: bool = False) -> Tensor:
     """y = sum of input over dim: an int, a tuple of ints, or None for all.
 
-    Sums run in double for floats; integers and bools add up to int64. With keepdim the summed dims stay with
-    size 1.
+    Sums run in double for floats; integers and bools add up to int64. With keepdim the summed dims stay with size 1.
     Raises TypeError or IndexError for dim, ValueError for one named twice.
     """
     check_tensor("sum", "input", input)
