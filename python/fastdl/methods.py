@@ -1,4 +1,4 @@
-"""Tensor's methods and operators: the functions of `fastdl.functional`, hung on the class (imported for that effect)."""
+"""Tensor's methods and operators: the functions of `fastdl.functional` hung on the class (imported for that effect)."""
 
 from __future__ import annotations
 
