@@ -10,7 +10,7 @@ namespace {
 
 CrossEntropyAttrs attributes(const char* kernel, const py::handle& ignore_index, double label_smoothing,
                              const std::string& reduction) {
-  return {integer(kernel, "ignore_index", ignore_index, INT64_MIN, INT64_MAX), label_smoothing,
+  return {integer_up_to(kernel, "ignore_index", ignore_index, INT64_MIN, INT64_MAX), label_smoothing,
           check_reduction(kernel, reduction)};
 }
 

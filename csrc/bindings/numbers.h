@@ -27,8 +27,8 @@ inline py::int_ expect_int(const char* kernel, const char* name, const py::handl
 }
 
 // An int in [low, last]; the message gives the range as [low, last + 1).
-inline std::int64_t integer(const char* kernel, const char* name, const py::handle& value, std::int64_t low,
-                            std::int64_t last) {
+inline std::int64_t integer_up_to(const char* kernel, const char* name, const py::handle& value, std::int64_t low,
+                                  std::int64_t last) {
   const py::int_ whole = expect_int(kernel, name, value);
   int overflow = 0;
   const std::int64_t result = PyLong_AsLongLongAndOverflow(whole.ptr(), &overflow);
