@@ -132,6 +132,16 @@ def test_a_finished_run_can_be_extended(capsys):
         assert _read(f"part/{name}") == _read(f"whole/{name}")
 
 
+def test_a_run_that_was_killed_before_its_first_checkpoint_starts_again(capsys):
+    assert main(["train", "xor", "--epochs", "10", "--out", "run"]) == 0
+    before = _read("run/model.safetensors")
+    os.remove("run/checkpoint.safetensors")
+    os.remove("run/model.safetensors")
+    assert main(["train", "--resume", "run"]) == 0
+    assert _read("run/model.safetensors") == before
+    assert len(_read("run/history.csv").splitlines()) == 11
+
+
 def test_resuming_a_finished_run_changes_nothing(capsys):
     assert main(["train", "xor", "--steps", "7", "--set", "batch_size=3", "--out", "run"]) == 0
     before = {name: _read(f"run/{name}") for name in ("model.safetensors", "history.csv", "config.json")}

@@ -27,8 +27,8 @@ class Trainer:
     scheduler: one of `optim.lr_scheduler`, advanced after every "epoch" or "step" (scheduler_every).
     max_grad_norm: the gradient's norm is clipped to this; None (default) leaves it.
 
-    After `fit`, `history` is a list of dicts, one per epoch: epoch, step, lr, loss, each metric, and the same with
-    "val_". `epoch` and `step` count what is done, `stop_reason` tells why `fit` ended early (None: it did not).
+    After `fit`, `history` is a list of dicts, one per epoch: epoch, step, lr (of its last step), loss, each metric, and
+    the last two with "val_" from validation. `epoch` and `step` count what is done, `stop_reason` tells why `fit` ended early (None: it did not).
     A loss that is not finite raises FloatingPointError: training cannot recover from it.
 
     >>> trainer = Trainer(model, optim.Adam(model.parameters()), nn.functional.cross_entropy, ["accuracy"])
@@ -74,6 +74,7 @@ class Trainer:
         self.samples = 0  # training samples seen and seconds spent on them by this process
         self.seconds = 0.0
         self._sums = metric_functions.Average()
+        self._lr: float | None = None  # of the last step
         self._validating = False  # all batches of the running epoch are done, its row is not written yet
         self._loader = None
         self._pending_loader = None
@@ -209,6 +210,7 @@ class Trainer:
                 self._validating = True
                 return
             inputs, target = _split(batch, "fit")
+            self._lr = self.lr
             loss, output = self.train_step(inputs, target)
             n = len(inputs)
             self._measure(loss.item(), output, target, n)
@@ -231,7 +233,7 @@ class Trainer:
 
     def _end_epoch(self, validation, complete: bool) -> None:
         """Validate, write the row of the epoch, tell the callbacks. Ctrl-C during validation leaves the epoch open."""
-        row = {"epoch": self.epoch + 1, "step": self.step, "lr": self.lr, **self._sums.means()}
+        row = {"epoch": self.epoch + 1, "step": self.step, "lr": self._lr, **self._sums.means()}
         if validation is not None:
             measured = self._average(validation, "fit", lambda: self._interrupt.requested)
             if measured is None:
@@ -300,13 +302,14 @@ class Trainer:
     def state_dict(self) -> dict:
         """Everything that decides how training goes on; what a checkpoint holds."""
         progress = {"epoch": self.epoch, "step": self.step, "batch": self.batch, "validating": self._validating}
+        progress.update(lr=self._lr, stop_reason=self.stop_reason, average=self._sums.state_dict())
         return {
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict() if self.optimizer is not None else None,
             "callbacks": {name: callback.state_dict() for name, callback in self._named_callbacks()},
             "loader": self._loader_state(),
             "random": self._pending_random or random.default_generator.state_dict(),
-            "progress": {**progress, "stop_reason": self.stop_reason, "average": self._sums.state_dict()},
+            "progress": progress,
             "history": [dict(row) for row in self.history],
         }
 
@@ -323,7 +326,7 @@ class Trainer:
                 callback.load_state_dict(state["callbacks"][name])
         progress = state["progress"]
         self.epoch, self.step, self.batch = progress["epoch"], progress["step"], progress["batch"]
-        self._validating, self.stop_reason = progress["validating"], progress["stop_reason"]
+        self._validating, self.stop_reason, self._lr = progress["validating"], progress["stop_reason"], progress["lr"]
         self._sums = metric_functions.Average(**progress["average"])
         self.history = [dict(row) for row in state["history"]]
         self._pending_loader, self._pending_random = state["loader"], state["random"]
