@@ -28,7 +28,8 @@ class Trainer:
     max_grad_norm: the gradient's norm is clipped to this; None (default) leaves it.
 
     After `fit`, `history` is a list of dicts, one per epoch: epoch, step, lr (of its last step), loss, each metric, and
-    the last two with "val_" from validation. `epoch` and `step` count what is done, `stop_reason` tells why `fit` ended early (None: it did not).
+    loss and metrics of the validation with "val_" before their names. `epoch` and `step` count what is done,
+    `stop_reason` tells why `fit` ended early (None: it did not).
     A loss that is not finite raises FloatingPointError: training cannot recover from it.
 
     >>> trainer = Trainer(model, optim.Adam(model.parameters()), nn.functional.cross_entropy, ["accuracy"])
