@@ -67,6 +67,26 @@ def test_tensor_keeps_float64_precision_of_python_floats_when_asked():
         (lambda: fd.Tensor([1.0]), TypeError, "Tensor: data must be a NumPy array, got list"),
         (lambda: fd.Tensor(np.array(["a"])), TypeError, "Tensor: dtype must be"),
         (lambda: fd.from_numpy([1.0]), TypeError, "from_numpy: array must be a NumPy array, got list"),
+        (
+            lambda: fd.tensor([1, 300], dtype="uint8"),
+            ValueError,
+            "tensor: data must be in the range of uint8, got 1 to 300",
+        ),
+        (
+            lambda: fd.tensor(float("nan"), dtype="int64"),
+            ValueError,
+            "tensor: data must be in the range of int64, got nan",
+        ),
+        (
+            lambda: fd.full((2,), -1, dtype="uint8"),
+            ValueError,
+            "full: fill_value must be in the range of uint8, got -1",
+        ),
+        (
+            lambda: fd.zeros(2, dtype="uint8").fill_(256),
+            ValueError,
+            "fill_: value must be in the range of uint8, got 256",
+        ),
         (lambda: fd.zeros(2, -1), ValueError, r"zeros: size must be at least 0, got \(2, -1\)"),
         (lambda: fd.ones(2.5), TypeError, "ones: size must be ints, got float"),
         (lambda: fd.full((2,), "x"), TypeError, "full: fill_value must be a number, got str"),

@@ -10,6 +10,7 @@ import numpy as np
 from . import device as _device
 from . import random
 from .functional.copy import sizes_of
+from .functional.elementwise import number_as
 from .tensor import Tensor, check_dtype, check_tensor, wrap
 
 
@@ -50,9 +51,19 @@ def tensor(data, requires_grad: bool = False, dtype=None, device=None) -> Tensor
         raise TypeError(f"tensor: data must be numbers or bools, got {kind}")
     if not given and dtype is None and array.dtype == np.float64 and not _holds_arrays(data):
         dtype = np.dtype(np.float32)
-    array = array if dtype is None else array.astype(dtype, copy=False)
+    if dtype is not None and array.dtype != dtype:
+        array = _converted(array, dtype)
     check_dtype("tensor", array.dtype)
     return Tensor(array, requires_grad)
+
+
+def _converted(array: np.ndarray, dtype: np.dtype) -> np.ndarray:
+    """The array in another dtype; numbers that an integer dtype can't hold raise rather than wrap round."""
+    if dtype.kind in "iu" and array.size:
+        low, high, limits = array.min(), array.max(), np.iinfo(dtype)
+        if not (limits.min <= low and high <= limits.max):
+            raise ValueError(f"tensor: data must be in the range of {dtype}, got {low} to {high}")
+    return array.astype(dtype)
 
 
 def _plain(data):
@@ -125,8 +136,8 @@ def full(size, fill_value, dtype=None, requires_grad: bool = False, device=None)
         default = np.bool_
     else:
         default = np.int64 if isinstance(fill_value, numbers.Integral) else np.float32
-    array = np.full(_sizes("full", (size,)), fill_value, dtype_of("full", dtype, default))
-    return _finish(array, requires_grad, device)
+    value = number_as("full", "fill_value", fill_value, dtype_of("full", dtype, np.dtype(default)))
+    return _finish(np.full(_sizes("full", (size,)), value), requires_grad, device)
 
 
 def zeros_like(input, dtype=None, requires_grad: bool = False) -> Tensor:
@@ -144,7 +155,8 @@ def full_like(input, fill_value, dtype=None, requires_grad: bool = False) -> Ten
     x = check_tensor("full_like", "input", input).data
     if not isinstance(fill_value, (numbers.Real, np.bool_)):
         raise TypeError(f"full_like: fill_value must be a number, got {type(fill_value).__name__}")
-    return Tensor(np.full_like(x, fill_value, dtype_of("full_like", dtype, x.dtype), subok=False), requires_grad)
+    value = number_as("full_like", "fill_value", fill_value, dtype_of("full_like", dtype, x.dtype))
+    return Tensor(np.full_like(x, value, value.dtype, subok=False), requires_grad)
 
 
 def empty_like(input, dtype=None, requires_grad: bool = False) -> Tensor:

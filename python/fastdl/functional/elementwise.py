@@ -23,6 +23,15 @@ def constant(value, dtype) -> np.ndarray:
     return np.array(value, dtype)
 
 
+def number_as(function: str, name: str, value, dtype: np.dtype) -> np.ndarray:
+    """A number as a 0-d array; ValueError where an integer dtype can't hold it (NumPy before 2 wraps it round)."""
+    if dtype.kind in "iu":
+        limits = np.iinfo(dtype)
+        if not limits.min <= value <= limits.max:
+            raise ValueError(f"{function}: {name} must be in the range of {dtype}, got {value}")
+    return np.array(value, dtype)
+
+
 def fit(grad: np.ndarray, shape: tuple) -> np.ndarray:
     """The gradient of an operand that was broadcast from `shape`."""
     return grad if grad.shape == shape else of(grad).sum_to(grad, shape)
@@ -62,10 +71,7 @@ def _with_number(function: str, t: Tensor, number, name: str) -> tuple:
         return wrap(t.data.astype(np.float32)), wrap(constant(number, np.float32))
     if dtype.kind == "b" and not isinstance(number, (builtins.bool, np.bool_)):
         return wrap(t.data.astype(np.int64)), wrap(constant(number, np.int64))
-    try:
-        return t, wrap(constant(number, dtype))
-    except OverflowError:
-        raise ValueError(f"{function}: {name} must be in the range of {dtype}, got {number}") from None
+    return t, wrap(number_as(function, name, number, dtype))
 
 
 def _match(function: str, a: Tensor, b: Tensor) -> tuple:

@@ -10,7 +10,7 @@ from ..autograd import Operation, apply
 from ..kernels import of
 from ..tensor import FLOATS, Tensor, check_dim, check_tensor, wrap
 from .copy import reshape, transpose
-from .elementwise import NUMBERS, constant, fit
+from .elementwise import NUMBERS, constant, fit, number_as
 
 
 class Slice(Operation):
@@ -212,7 +212,7 @@ def value_like(function: str, input: Tensor, value) -> Tensor:
     """value as a Tensor of input's dtype, to be written into it; float32 and float64 don't mix."""
     dtype = input.data.dtype
     if isinstance(value, NUMBERS):
-        return wrap(constant(value, dtype))
+        return wrap(number_as(function, "value", value, dtype))
     if isinstance(value, (list, np.ndarray)):
         value = wrap(np.asarray(value))
         if isinstance(value.data, np.ndarray) and value.data.dtype == np.float64 and dtype == np.float32:

@@ -15,7 +15,7 @@ from ..kernels import of
 from ..tensor import FLOATS, Tensor, check_tensor, wrap
 from . import activation, elementwise, pointwise
 from .copy import Cast, Clone, expand
-from .elementwise import constant
+from .elementwise import constant, number_as
 from .index import SetItem, _basic, normalise, value_like
 
 
@@ -137,7 +137,7 @@ def fill_(self: Tensor, value) -> Tensor:
     """Set every element to a number."""
     if not isinstance(value, elementwise.NUMBERS):
         raise TypeError(f"fill_: value must be a number, got {type(value).__name__}")
-    return _assign("fill_", self, constant(value, self.data.dtype))
+    return _assign("fill_", self, number_as("fill_", "value", value, self.data.dtype))
 
 
 def zero_(self: Tensor) -> Tensor:
