@@ -10,7 +10,7 @@ namespace fastdl::cpu::FASTDL_ISA {
 
 namespace {
 
-constexpr double kCheap = 0.3, kDear = 1.5;  // ns per element
+constexpr double kCheap = 2, kDear = 6;  // ns per vector
 
 template <class T>
 struct VectorMath {
@@ -28,7 +28,7 @@ template <class F>
 FASTDL_INLINE void map(View x, View y, double cost, const F& f) {
   with_float(x.dtype, [&](auto type) {
     using T = decltype(type);
-    map_flat<T>(x.size(), cost, y.as<T>(), f(type), static_cast<const T*>(x.as<T>()));
+    map_flat<T>(x.size(), cost / kLanes<T>, y.as<T>(), f(type), static_cast<const T*>(x.as<T>()));
   });
 }
 
@@ -36,7 +36,7 @@ template <class F>
 FASTDL_INLINE void map(View dy, View x, View dx, double cost, const F& f) {
   with_float(x.dtype, [&](auto type) {
     using T = decltype(type);
-    map_flat<T>(x.size(), cost, dx.as<T>(), f(type), static_cast<const T*>(dy.as<T>()),
+    map_flat<T>(x.size(), cost / kLanes<T>, dx.as<T>(), f(type), static_cast<const T*>(dy.as<T>()),
                 static_cast<const T*>(x.as<T>()));
   });
 }

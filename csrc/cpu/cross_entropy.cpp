@@ -8,7 +8,8 @@ namespace fastdl::cpu::FASTDL_ISA {
 
 namespace {
 
-constexpr double kCost = 1.5;  // ns per logit
+template <class T>
+constexpr double kCost = 10.0 / kLanes<T>;  // ns per logit
 
 template <class T>
 struct Options {
@@ -81,7 +82,7 @@ void cross_entropy_forward(View logits, View target, View weight, CrossEntropyAt
       const bool reduced = attrs.reduction != Reduction::none;
       Scratch<double> scratch(reduced ? n : 0);
       double* rows = scratch;
-      parallel_for(ceil_div(n, group), kCost * static_cast<double>(group * classes), [&](int64_t task) {
+      parallel_for(ceil_div(n, group), kCost<T> * static_cast<double>(group * classes), [&](int64_t task) {
         for (int64_t i = task * group; i < min_of(n, (task + 1) * group); ++i) {
           const T row = row_loss<T>(x + i * classes, label[i], label[i] != attrs.ignore_index, o, lse + i);
           if (reduced)
@@ -116,7 +117,7 @@ void cross_entropy_backward(View dloss_, View logits, View target, View lse_, Vi
                           : static_cast<T>(classes);
       const bool each = attrs.reduction == Reduction::none;
       const double by = attrs.reduction == Reduction::mean ? divisor<T>(label, n, attrs.ignore_index, o) : 1;
-      parallel_for(ceil_div(n, group), kCost * static_cast<double>(group * classes), [&](int64_t task) {
+      parallel_for(ceil_div(n, group), kCost<T> * static_cast<double>(group * classes), [&](int64_t task) {
         for (int64_t i = task * group; i < min_of(n, (task + 1) * group); ++i) {
           T* row = dx + i * classes;
           if (label[i] == attrs.ignore_index) {

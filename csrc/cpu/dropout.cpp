@@ -51,17 +51,18 @@ void dropout(View x_, double p, PhiloxStream stream, View y_) {
     }
     const std::uint32_t bound = static_cast<std::uint32_t>(bound_exact);
     const T scale = static_cast<T>(1 / (1 - p));
-    parallel_for(ceil_div(n, kTaskWords), static_cast<double>(min_of(n, kTaskWords)), [&](int64_t task) {
-      const int64_t end = min_of(n, (task + 1) * kTaskWords);
-      for (int64_t e = task * kTaskWords; e < end; e += kWords) {
-        std::uint32_t words[kWords];
-        philox::make(stream, static_cast<std::uint64_t>(e / 4), words);
-        if (e + kWords <= end)
-          apply<T>(x + e, words, bound, scale, kWords, y + e);
-        else
-          apply<T>(x + e, words, bound, scale, end - e, y + e);
-      }
-    });
+    parallel_for(ceil_div(n, kTaskWords), 6.0 / philox::kLanes32 * static_cast<double>(min_of(n, kTaskWords)),
+                 [&](int64_t task) {
+                   const int64_t end = min_of(n, (task + 1) * kTaskWords);
+                   for (int64_t e = task * kTaskWords; e < end; e += kWords) {
+                     std::uint32_t words[kWords];
+                     philox::make(stream, static_cast<std::uint64_t>(e / 4), words);
+                     if (e + kWords <= end)
+                       apply<T>(x + e, words, bound, scale, kWords, y + e);
+                     else
+                       apply<T>(x + e, words, bound, scale, end - e, y + e);
+                   }
+                 });
   });
 }
 

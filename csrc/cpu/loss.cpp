@@ -10,7 +10,7 @@ namespace fastdl::cpu::FASTDL_ISA {
 
 namespace {
 
-constexpr double kCheap = 0.5, kDear = 2;  // ns per element
+constexpr double kCheap = 2, kDear = 8;  // ns per vector
 
 // An operand of the loss, or ones where it is absent.
 template <class T>
@@ -27,7 +27,7 @@ FASTDL_INLINE void reduce(int64_t n, double cost, Reduction reduction, T* loss, 
   const bool none = reduction == Reduction::none;
   Scratch<double> scratch(none ? 0 : blocks);
   double* sums = scratch;
-  parallel_for(blocks, cost * static_cast<double>(min_of(n, kFlatBlock)), [&](int64_t b) {
+  parallel_for(blocks, cost / kLanes<T> * static_cast<double>(min_of(n, kFlatBlock)), [&](int64_t b) {
     const int64_t begin = b * kFlatBlock, end = min_of(n, begin + kFlatBlock);
     if (none)
       for_vectors<T>(begin, end, [&](int64_t i, int64_t count) __attribute__((always_inline)) {
@@ -49,7 +49,7 @@ FASTDL_INLINE void scale_slopes(int64_t n, double cost, Reduction reduction, con
   const T g = each                           ? T{0}
               : reduction == Reduction::mean ? static_cast<T>(static_cast<double>(*dloss) / static_cast<double>(n))
                                              : *dloss;
-  parallel_for(ceil_div(n, kFlatBlock), cost * static_cast<double>(min_of(n, kFlatBlock)), [&](int64_t b) {
+  parallel_for(ceil_div(n, kFlatBlock), cost / kLanes<T> * static_cast<double>(min_of(n, kFlatBlock)), [&](int64_t b) {
     const int64_t begin = b * kFlatBlock, end = min_of(n, begin + kFlatBlock);
     for_vectors<T>(begin, end, [&](int64_t i, int64_t count) __attribute__((always_inline)) {
       const Vec<T> by = each ? load_up_to(dloss + i, count) : splat(g);

@@ -7,7 +7,7 @@ namespace fastdl::cpu::FASTDL_ISA {
 
 void random_words(PhiloxStream stream, int64_t n, std::uint32_t* words) {
   constexpr int64_t kTask = 256 * philox::kWords;
-  parallel_for(ceil_div(n, kTask), 0.7 * static_cast<double>(min_of(n, kTask)), [&](int64_t task) {
+  parallel_for(ceil_div(n, kTask), 5.0 / philox::kLanes32 * static_cast<double>(min_of(n, kTask)), [&](int64_t task) {
     const int64_t end = min_of(n, (task + 1) * kTask);
     int64_t e = task * kTask;
     for (; e + philox::kWords <= end; e += philox::kWords)

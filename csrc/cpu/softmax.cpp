@@ -73,7 +73,7 @@ FASTDL_INLINE void backward_lines(const T* dy, const T* y, int64_t n, int64_t st
 // row(offset) for every row, or lines(offset, count) for every vector of lines.
 template <class T, class Row, class Lines>
 FASTDL_INLINE void for_lines(const SoftmaxDims& d, const Row& row, const Lines& lines) {
-  constexpr double kCost = 2;  // ns per element
+  constexpr double kCost = 12.0 / kLanes<T>;  // ns per element
   if (d.inner == 1) {
     const int64_t group = rows_per_task(d.n);
     parallel_for(ceil_div(d.outer, group), kCost * static_cast<double>(group * d.n), [&](int64_t task) {

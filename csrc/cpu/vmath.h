@@ -90,6 +90,21 @@ FASTDL_INLINE Vec<T> copy_sign(Vec<T> magnitude, Vec<T> sign) {
   return (Vec<T>)(((Ints<T>)magnitude & ~Math<T>::kSign) | ((Ints<T>)sign & Math<T>::kSign));
 }
 
+// a / b for b of moderate size. With AVX-512 a division of 16 floats takes 16 cycles; an estimate and two corrections
+// (3 cycles) come as near but for one unit in the last place.
+template <class T>
+FASTDL_INLINE Vec<T> divide(Vec<T> a, Vec<T> b) {
+#if FASTDL_ISA_LEVEL == 2
+  if constexpr (std::is_same_v<T, float>) {
+    Vec<T> inverse = (Vec<T>)_mm512_maskz_rcp14_ps(0xffff, (__m512)b);
+    inverse = inverse + inverse * (1 - b * inverse);
+    const Vec<T> q = a * inverse;
+    return q + inverse * (a - q * b);
+  }
+#endif
+  return a / b;
+}
+
 // x = n ln 2 + r with n whole and |r| <= ln 2 / 2: the bits of n, shifted to the exponent, and exp(r) - 1.
 template <class T>
 FASTDL_INLINE Vec<T> reduce_exp(Vec<T> x, Ints<T>& shifted) {
@@ -128,7 +143,7 @@ FASTDL_INLINE Vec<T> expm1_negative(Vec<T> x) {
 template <class T>
 FASTDL_INLINE Vec<T> log_of_parts(Vec<T> f, Vec<T> k) {
   using M = Math<T>;
-  const Vec<T> s = f / (2 + f), z = s * s, half = static_cast<T>(0.5) * f * f;
+  const Vec<T> s = divide<T>(f, 2 + f), z = s * s, half = static_cast<T>(0.5) * f * f;
   const Vec<T> rest = s * (half + z * polynomial(M::kLog, z)) + k * M::kLn2Low;
   return k * M::kLn2High - ((half - rest) - f);
 }
@@ -158,13 +173,13 @@ FASTDL_INLINE Vec<T> log1p_unit(Vec<T> x) {
 template <class T>
 FASTDL_INLINE Vec<T> tanh(Vec<T> x) {
   const Vec<T> e = expm1_negative<T>(absolute<T>(x) * -2);
-  return copy_sign<T>(e / (e + 2), x);
+  return copy_sign<T>(divide<T>(e, e + 2), x);
 }
 
 template <class T>
 FASTDL_INLINE Vec<T> sigmoid(Vec<T> x) {
   const Vec<T> e = exp<T>(-absolute<T>(x));
-  return (x < 0 ? e : splat(static_cast<T>(1))) / (1 + e);
+  return divide<T>(x < 0 ? e : splat(static_cast<T>(1)), 1 + e);
 }
 
 // log(1 + exp(x))
@@ -183,7 +198,7 @@ FASTDL_INLINE Vec<T> normal_cdf(Vec<T> x, Vec<T>& bell) {
   const Vec<T> high = (Vec<T>)((Ints<T>)t & M::kHighHalf), rest = t - high, square = t * t;
   const Vec<T> low = ((high * high - square) + 2 * high * rest) + rest * rest;
   bell = exp<T>(square * static_cast<T>(-0.5)) * (1 - low * static_cast<T>(0.5));
-  const Vec<T> inverse = 1 / (t + M::kTailCentre);
+  const Vec<T> inverse = divide<T>(splat(static_cast<T>(1)), t + M::kTailCentre);
   const Vec<T> tail = bell * inverse * polynomial(M::kTail, (t - M::kTailCentre) * inverse);
   return x > 0 ? 1 - tail : tail;
 }

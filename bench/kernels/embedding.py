@@ -1,0 +1,23 @@
+"""Embedding of a language model: 35 steps of 20 sequences from a vocabulary of 10,000."""
+
+import numpy as np
+
+from ..case import Case, calls, torch_or_none
+
+ROWS, WIDTH, SHAPE = 10_000, 300, (35, 20)
+
+
+def cases():
+    rng = np.random.default_rng(0)
+    torch = torch_or_none()
+    weight, index = rng.standard_normal((ROWS, WIDTH), np.float32), rng.integers(0, ROWS, SHAPE)
+    dy = rng.standard_normal((*SHAPE, WIDTH), np.float32)
+    forward, backward = calls("embedding_forward", weight, index), calls("embedding_backward", dy, index, ROWS, -1)
+    if torch:
+        tweight, tindex, tdy = map(torch.from_numpy, (weight, index, dy))
+        slope = torch.ops.aten.embedding_dense_backward
+        forward["torch"] = lambda: torch.nn.functional.embedding(tindex, tweight)
+        backward["torch"] = lambda: slope(tdy, tindex, ROWS, -1, False)
+    name = f"{ROWS}x{WIDTH}, {index.size} rows"
+    yield Case("embedding", f"forward {name}", forward, bytes=8.0 * dy.size)
+    yield Case("embedding", f"backward {name}", backward, bytes=4.0 * (weight.size + 3 * dy.size))
