@@ -2,15 +2,16 @@
 
 #include "bindings/array.h"
 #include "bindings/families.h"
-#include "bindings/numbers.h"
 
 namespace fastdl::bind {
 
 namespace {
 
+constexpr std::int64_t kFarLabel = std::int64_t{1} << 62;
+
 CrossEntropyAttrs attributes(const char* kernel, const py::handle& ignore_index, double label_smoothing,
                              const std::string& reduction) {
-  return {integer_up_to(kernel, "ignore_index", ignore_index, INT64_MIN, INT64_MAX), label_smoothing,
+  return {integer(kernel, "ignore_index", ignore_index, -kFarLabel, kFarLabel), label_smoothing,
           check_reduction(kernel, reduction)};
 }
 

@@ -2,7 +2,7 @@
 
 #include "bindings/array.h"
 #include "bindings/families.h"
-#include "bindings/numbers.h"
+#include "bindings/stream.h"
 
 namespace fastdl::bind {
 
@@ -12,9 +12,9 @@ py::array dropout(const py::handle& x_, double p, const py::handle& seed, const 
   const char* kernel = "dropout";
   const Input x = activation(kernel, "x", x_);
   check::number(kernel, "p", p, 0, 1);
-  const PhiloxStream stream = {word64(kernel, "seed", seed), word64(kernel, "counter", counter)};
+  const PhiloxStream words = stream(kernel, seed, counter);
   Output y = empty_activation(x.view.dtype, x.view.shape, x.view.ndim);
-  run(x.view.size(), [&] { cpu::dropout(x, p, stream, y.view); });
+  run(x.view.size(), [&] { cpu::dropout(x, p, words, y.view); });
   return y.array;
 }
 

@@ -2,7 +2,6 @@
 
 #include "bindings/array.h"
 #include "bindings/families.h"
-#include "bindings/numbers.h"
 
 namespace fastdl::bind {
 
@@ -24,8 +23,8 @@ py::array embedding_backward(const py::handle& dy_, const py::handle& index_, co
                              const py::handle& padding_idx_) {
   const char* kernel = "embedding_backward";
   const Input dy = contiguous(kernel, "dy", dy_), index = integers(kernel, "index", index_);
-  const std::int64_t rows = integer_up_to(kernel, "num_embeddings", num_embeddings_, 0, INT64_MAX);
-  const std::int64_t padding_idx = integer_up_to(kernel, "padding_idx", padding_idx_, -1, rows - 1);
+  const std::int64_t rows = integer(kernel, "num_embeddings", num_embeddings_, 0, std::int64_t{1} << 62);
+  const std::int64_t padding_idx = integer(kernel, "padding_idx", padding_idx_, -1, rows);
   check_embedding_backward(dy, index, rows);
   Output dweight = empty(dy.view.dtype, {rows, dy.view.shape[dy.view.ndim - 1]});
   run(dy.view.size() + dweight.view.size(), [&] { cpu::embedding_backward(dy, index, padding_idx, dweight.view); });

@@ -2,7 +2,7 @@
 
 #include "bindings/array.h"
 #include "bindings/families.h"
-#include "bindings/numbers.h"
+#include "bindings/stream.h"
 
 namespace fastdl::bind {
 
@@ -10,11 +10,11 @@ namespace {
 
 py::array random_words(const py::handle& seed, const py::handle& counter, const py::handle& n_) {
   const char* kernel = "random_words";
-  const PhiloxStream stream = {word64(kernel, "seed", seed), word64(kernel, "counter", counter)};
-  const std::int64_t n = integer_up_to(kernel, "n", n_, 0, INT64_MAX);
+  const PhiloxStream words_of = stream(kernel, seed, counter);
+  const std::int64_t n = integer(kernel, "n", n_, 0, std::int64_t{1} << 62);
   py::array_t<std::uint32_t> words(n);
   std::uint32_t* data = words.mutable_data();
-  run(n, [&] { cpu::random_words(stream, n, data); });
+  run(n, [&] { cpu::random_words(words_of, n, data); });
   return words;
 }
 

@@ -53,7 +53,7 @@ FASTDL_INLINE V elu(V x, T alpha) {
 }
 template <class M, class T, class V>
 FASTDL_INLINE V elu_backward(V dy, V x, T alpha) {
-  return x > 0 ? dy : dy * (M::exp(x) * alpha);
+  return x > 0 ? dy : dy * (M::exp_negative(x) * alpha);
 }
 
 template <class M, class V>

@@ -15,7 +15,7 @@ constexpr double kCheap = 2, kDear = 6;  // ns per vector
 template <class T>
 struct VectorMath {
   typedef Vec<T> V;
-  static FASTDL_INLINE V exp(V x) { return vmath::exp<T>(x); }
+  static FASTDL_INLINE V exp_negative(V x) { return vmath::exp_negative<T>(x); }
   static FASTDL_INLINE V expm1_negative(V x) { return vmath::expm1_negative<T>(x); }
   static FASTDL_INLINE V tanh(V x) { return vmath::tanh<T>(x); }
   static FASTDL_INLINE V sigmoid(V x) { return vmath::sigmoid<T>(x); }

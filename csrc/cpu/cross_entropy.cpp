@@ -35,7 +35,7 @@ template <class T>
 FASTDL_INLINE T row_loss(const T* x, int64_t label, bool counts, const Options<T>& o, T* lse) {
   const T top = max_of_row(x, o.classes);
   const T sum = sum_of<T>(0, o.classes, [&](int64_t i, int64_t count) __attribute__((always_inline)) {
-    return vmath::exp<T>(load_up_to(x + i, count) - top);
+    return vmath::exp_negative<T>(load_up_to(x + i, count) - top);
   });
   const T log_sum = log_of(sum);
   *lse = top + log_sum;
@@ -52,7 +52,7 @@ template <class T>
 FASTDL_INLINE void row_gradient(const T* x, int64_t label, T g, T total, T lse, const Options<T>& o, T* dx) {
   const T factor = g * (o.keep * o.weight_of(label) + o.smooth * total), even = g * o.smooth;
   for_vectors<T>(0, o.classes, [&](int64_t i, int64_t count) __attribute__((always_inline)) {
-    Vec<T> d = vmath::exp<T>(load_up_to(x + i, count) - lse) * factor;
+    Vec<T> d = vmath::exp_negative<T>(load_up_to(x + i, count) - lse) * factor;
     if (o.smooth > 0) d -= o.weights(i, count) * even;
     store_up_to(dx + i, d, count);
   });

@@ -92,13 +92,22 @@ FASTDL_INLINE void store_part(T* p, Vec<T> v, int64_t count) {
   __builtin_memcpy(p, &v, static_cast<std::size_t>(count) * sizeof(T));
 }
 
+// b where one of them is NaN. GCC makes a comparison and a blend of the plain form with AVX-512.
 template <class T>
 FASTDL_INLINE Vec<T> maximum(Vec<T> a, Vec<T> b) {
+#if FASTDL_ISA_LEVEL == 2
+  if constexpr (std::is_same_v<T, float>) return (Vec<T>)_mm512_maskz_max_ps(0xffff, (__m512)a, (__m512)b);
+  if constexpr (std::is_same_v<T, double>) return (Vec<T>)_mm512_maskz_max_pd(0xff, (__m512d)a, (__m512d)b);
+#endif
   return a > b ? a : b;
 }
 
 template <class T>
 FASTDL_INLINE Vec<T> minimum(Vec<T> a, Vec<T> b) {
+#if FASTDL_ISA_LEVEL == 2
+  if constexpr (std::is_same_v<T, float>) return (Vec<T>)_mm512_maskz_min_ps(0xffff, (__m512)a, (__m512)b);
+  if constexpr (std::is_same_v<T, double>) return (Vec<T>)_mm512_maskz_min_pd(0xff, (__m512d)a, (__m512d)b);
+#endif
   return a < b ? a : b;
 }
 

@@ -13,7 +13,7 @@ template <class T, bool kLog>
 FASTDL_INLINE void forward_row(const T* x, int64_t n, T* y) {
   const T top = max_of_row(x, n);
   const T sum = sum_of<T>(0, n, [&](int64_t i, int64_t count) __attribute__((always_inline)) {
-    const Vec<T> e = vmath::exp<T>(load_up_to(x + i, count) - top);
+    const Vec<T> e = vmath::exp_negative<T>(load_up_to(x + i, count) - top);
     if (!kLog) store_up_to(y + i, e, count);
     return e;
   });
@@ -44,7 +44,7 @@ FASTDL_INLINE void forward_lines(const T* x, int64_t n, int64_t step, int64_t co
   Vec<T> top = splat(static_cast<T>(-__builtin_inf())), sum{};
   for (int64_t k = 0; k < n; ++k) top = maximum<T>(load_up_to(x + k * step, count), top);
   for (int64_t k = 0; k < n; ++k) {
-    const Vec<T> e = vmath::exp<T>(load_up_to(x + k * step, count) - top);
+    const Vec<T> e = vmath::exp_negative<T>(load_up_to(x + k * step, count) - top);
     if (!kLog) store_up_to(y + k * step, e, count);
     sum += e;
   }

@@ -25,6 +25,7 @@ struct Math<float> {
   static constexpr float kRound = 12582912.0f;  // 1.5 * 2^23: adding it rounds to a whole number in the low bits
   static constexpr float kWhole = 8388608.0f;   // 2^23
   static constexpr float kExpLow = -87.33654f, kExpHigh = 88.72284f;  // results are normal and finite between them
+  static constexpr float kExpZero = -88.0f;                           // n = -127: the exponent field is 0
   static constexpr float kExpm1Low = -20.0f;                          // exp of it is lost beside 1
   static constexpr float kLn2High = 0.693359375f, kLn2Low = -2.12194440e-4f;
   static constexpr float kExp[] = {1.392692661e-03f, 8.363773874e-03f, 4.166655011e-02f, 1.666657338e-01f, 0.5f};
@@ -48,6 +49,7 @@ struct Math<double> {
   static constexpr double kRound = 6755399441055744.0;
   static constexpr double kWhole = 4503599627370496.0;
   static constexpr double kExpLow = -708.3964185322641, kExpHigh = 709.782712893384;
+  static constexpr double kExpZero = -709.0;
   static constexpr double kExpm1Low = -40.0;
   static constexpr double kLn2High = 6.93145751953125e-1, kLn2Low = 1.42860682030941723212e-6;
   static constexpr double kExp[] = {2.51013469283503390e-08, 2.76213386691429246e-07, 2.75572664186123018e-06,
@@ -87,18 +89,21 @@ FASTDL_INLINE Vec<T> absolute(Vec<T> x) {
 
 template <class T>
 FASTDL_INLINE Vec<T> copy_sign(Vec<T> magnitude, Vec<T> sign) {
+#if FASTDL_ISA_LEVEL == 2  // one instruction: bits of the first where the mask is 0, of the second where it is 1
+  const __m512i mask = (__m512i)(Ints<T>{} + Math<T>::kSign);
+  return (Vec<T>)_mm512_ternarylogic_epi64((__m512i)magnitude, (__m512i)sign, mask, 0xd8);
+#else
   return (Vec<T>)(((Ints<T>)magnitude & ~Math<T>::kSign) | ((Ints<T>)sign & Math<T>::kSign));
+#endif
 }
 
-// a / b for b of moderate size. With AVX-512 a division of 16 floats takes 16 cycles; an estimate and two corrections
-// (3 cycles) come as near but for one unit in the last place.
+// a / b for b of moderate size. With AVX-512 a division of 16 floats takes 16 cycles; an estimate and a correction of
+// the quotient (2 cycles) are off by one unit in the last place at most.
 template <class T>
 FASTDL_INLINE Vec<T> divide(Vec<T> a, Vec<T> b) {
 #if FASTDL_ISA_LEVEL == 2
   if constexpr (std::is_same_v<T, float>) {
-    Vec<T> inverse = (Vec<T>)_mm512_maskz_rcp14_ps(0xffff, (__m512)b);
-    inverse = inverse + inverse * (1 - b * inverse);
-    const Vec<T> q = a * inverse;
+    const Vec<T> inverse = (Vec<T>)_mm512_maskz_rcp14_ps(0xffff, (__m512)b), q = a * inverse;
     return q + inverse * (a - q * b);
   }
 #endif
@@ -128,15 +133,25 @@ FASTDL_INLINE Vec<T> exp(Vec<T> x) {
   return x == x ? y : x;
 }
 
+// exp(x) for x <= 0 (up to 88 it holds): a third of the work less. Zero from 0.7 above the smallest normal result down.
+template <class T>
+FASTDL_INLINE Vec<T> exp_negative(Vec<T> x) {
+  using M = Math<T>;
+  Ints<T> shifted;
+  const Vec<T> p = reduce_exp<T>(maximum<T>(splat(M::kExpZero), x), shifted);  // in this order NaN stays NaN
+  const Vec<T> scale = (Vec<T>)(shifted + M::kOne);
+  if (FASTDL_ISA_LEVEL == 0) return scale * (1 + p);  // without a fused multiply-add scale * p may be flushed to zero
+  return scale + scale * p;
+}
+
 // exp(x) - 1 for x <= 0.
 template <class T>
 FASTDL_INLINE Vec<T> expm1_negative(Vec<T> x) {
   using M = Math<T>;
   Ints<T> shifted;
-  const Vec<T> p = reduce_exp<T>(maximum<T>(x, splat(M::kExpm1Low)), shifted);
+  const Vec<T> p = reduce_exp<T>(maximum<T>(splat(M::kExpm1Low), x), shifted);
   const Vec<T> scale = (Vec<T>)(shifted + M::kOne);
-  const Vec<T> y = scale * p + (scale - 1);
-  return x == x ? y : x;
+  return scale * p + (scale - 1);
 }
 
 // log(1 + f) + k ln 2 for sqrt(1/2) <= 1 + f < sqrt(2).
@@ -178,14 +193,14 @@ FASTDL_INLINE Vec<T> tanh(Vec<T> x) {
 
 template <class T>
 FASTDL_INLINE Vec<T> sigmoid(Vec<T> x) {
-  const Vec<T> e = exp<T>(-absolute<T>(x));
+  const Vec<T> e = exp_negative<T>(-absolute<T>(x));
   return divide<T>(x < 0 ? e : splat(static_cast<T>(1)), 1 + e);
 }
 
 // log(1 + exp(x))
 template <class T>
 FASTDL_INLINE Vec<T> softplus(Vec<T> x) {
-  return (x < 0 ? Vec<T>{} : x) + log1p_unit<T>(exp<T>(-absolute<T>(x)));
+  return (x < 0 ? Vec<T>{} : x) + log1p_unit<T>(exp_negative<T>(-absolute<T>(x)));
 }
 
 // The cumulative normal distribution, and exp(-x^2 / 2) of its density. NaN gives a number.
@@ -197,7 +212,7 @@ FASTDL_INLINE Vec<T> normal_cdf(Vec<T> x, Vec<T>& bell) {
   // t^2 as square + low, exact: one rounding of t^2 would show t^2 times as large in exp(-t^2 / 2).
   const Vec<T> high = (Vec<T>)((Ints<T>)t & M::kHighHalf), rest = t - high, square = t * t;
   const Vec<T> low = ((high * high - square) + 2 * high * rest) + rest * rest;
-  bell = exp<T>(square * static_cast<T>(-0.5)) * (1 - low * static_cast<T>(0.5));
+  bell = exp_negative<T>(square * static_cast<T>(-0.5)) * (1 - low * static_cast<T>(0.5));
   const Vec<T> inverse = divide<T>(splat(static_cast<T>(1)), t + M::kTailCentre);
   const Vec<T> tail = bell * inverse * polynomial(M::kTail, (t - M::kTailCentre) * inverse);
   return x > 0 ? 1 - tail : tail;

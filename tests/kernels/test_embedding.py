@@ -136,7 +136,7 @@ INVALID = (
     ("embedding_backward", (d4[0], i8, 5, -1), ValueError, "dy must have shape (2,) + (D,), got (2,)"),
     ("embedding_backward", (d4, i8, 4, -1), IndexError, "index must lie in [0, 4), got 4"),
     ("embedding_backward", (d4, i8, -1, -1), ValueError,
-     "num_embeddings must lie in [0, 9223372036854775808), got -1"),
+     "num_embeddings must lie in [0, 4611686018427387904), got -1"),
     ("embedding_backward", (d4, i8, 5.0, -1), TypeError, "num_embeddings must be an int, got float"),
     ("embedding_backward", (d4, i8, 5, -2), ValueError, "padding_idx must lie in [-1, 5), got -2"),
     ("embedding_backward", (d4, i8, 5, 5), ValueError, "padding_idx must lie in [-1, 5), got 5"),

@@ -71,7 +71,7 @@ INVALID = (
     ((-1, 0, 1), ValueError, "random_words: seed must lie in [0, 18446744073709551616), got -1"),
     ((2**64, 0, 1), ValueError, f"random_words: seed must lie in [0, 18446744073709551616), got {2**64}"),
     ((0, -5, 1), ValueError, "random_words: counter must lie in [0, 18446744073709551616), got -5"),
-    ((0, 0, -1), ValueError, "random_words: n must lie in [0, 9223372036854775808), got -1"),
+    ((0, 0, -1), ValueError, "random_words: n must lie in [0, 4611686018427387904), got -1"),
     ((1.0, 0, 1), TypeError, "random_words: seed must be an int, got float"),
     ((0, None, 1), TypeError, "random_words: counter must be an int, got NoneType"),
     ((0, 0, "3"), TypeError, "random_words: n must be an int, got str"),

@@ -88,7 +88,7 @@ def _check_arguments(kernel, logits, target, weight, ignore_index, label_smoothi
     _check.shape(kernel, "target", target, logits.shape[:1])
     _check.like(kernel, "weight", weight, "logits", logits)
     _check.shape(kernel, "weight", weight, logits.shape[1:])
-    _check.integer(kernel, "ignore_index", ignore_index, -(2**63), 2**63)
+    _check.integer(kernel, "ignore_index", ignore_index, -(2**62), 2**62)
     _check.number(kernel, "label_smoothing", label_smoothing, 0, 1)
     _check.choice(kernel, "reduction", reduction, REDUCTIONS)
     bad = target[((target < 0) | (target >= logits.shape[1])) & (target != ignore_index)]

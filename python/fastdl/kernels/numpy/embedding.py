@@ -38,7 +38,7 @@ def embedding_backward(dy, index, num_embeddings, padding_idx):
     _check.integers(kernel, "index", index)
     if dy.ndim != index.ndim + 1 or dy.shape[:-1] != index.shape:
         raise ValueError(f"{kernel}: dy must have shape {index.shape} + (D,), got {dy.shape}")
-    _check.integer(kernel, "num_embeddings", num_embeddings, 0, 2**63)
+    _check.integer(kernel, "num_embeddings", num_embeddings, 0, 2**62)
     _check.integer(kernel, "padding_idx", padding_idx, -1, num_embeddings)
     _check.indices(kernel, "index", index, num_embeddings)
     index, dy = index.reshape(-1), dy.reshape(index.size, dy.shape[-1])

@@ -35,7 +35,7 @@ def random_words(seed: int, counter: int, n: int) -> np.ndarray:
     """
     _check.integer("random_words", "seed", seed, 0, 2**64)
     _check.integer("random_words", "counter", counter, 0, 2**64)
-    _check.integer("random_words", "n", n, 0, 2**63)
+    _check.integer("random_words", "n", n, 0, 2**62)
     seed, counter = int(seed), int(counter)
     e = np.arange((int(n) + 3) // 4, dtype=np.uint64)
     blocks = philox(
