@@ -64,3 +64,18 @@ def test_gradients_that_are_views_of_one_number(host, case):
         assert (a.grad is None) == (b.grad is None)
         if a.grad is not None:
             assert_close(a.grad.numpy(), b.grad.numpy(), "functional", scale=8)
+
+
+@pytest.mark.parametrize("first", ["contiguous", "fortran", "channels-last", "reversed", "gapped"])
+@pytest.mark.parametrize("second", ["contiguous", "fortran", "channels-last", "reversed", "gapped"])
+def test_accumulating_over_memory_orders(host, first, second):
+    """.grad keeps the order of the first gradient; later ones come in any other, and several within one walk."""
+    a, b = np.random.default_rng(0).standard_normal((2, 2, 3, 4, 5))
+    x = fd.zeros(2, 3, 4, 5, dtype="float64", requires_grad=True)
+    a_there, b_there = layouts(a, (first,))[first], layouts(b, (second,))[second]
+    x.backward(fd.from_numpy(a_there))
+    x.backward(fd.from_numpy(b_there))
+    assert_close(x.grad.numpy(), a + b, "functional")
+    y = x * 1.0
+    (y * fd.from_numpy(a_there) + y * fd.from_numpy(b_there) + y * fd.from_numpy(a_there)).sum().backward()
+    assert_close(x.grad.numpy(), a + b + a + b + a, "functional")
