@@ -165,6 +165,13 @@ def test_instruction_sets(cpu, reference, isa, case, dtype):
         assert_close(backward(cpu, case, dy, x, y), backward(reference, case, dy, x, y), "activation", scale=8)
 
 
+@pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.parametrize("case", CASES)
+def test_extremes_on_every_instruction_set(cpu, reference, isa, case, dtype):
+    test_worked_values(cpu, case, dtype)
+    test_backward_at_extremes(cpu, reference, case, dtype)
+
+
 def test_threads_do_not_change_bits(cpu, threads):
     from fastdl import _cpu
 

@@ -171,6 +171,12 @@ def test_instruction_sets(cpu, reference, isa, options, dtype):
         Case(n, classes, dtype, options).check(cpu, reference)
 
 
+@pytest.mark.parametrize("dtype", FLOATS)
+def test_extremes_on_every_instruction_set(cpu, isa, dtype):
+    test_extremes(cpu, dtype)
+    test_bad_rows(cpu, dtype)
+
+
 def test_threads_do_not_change_bits(cpu, threads):
     from fastdl import _cpu
 

@@ -150,6 +150,11 @@ def test_instruction_sets(cpu, reference, isa, kernel, dtype):
             check(cpu, reference, kernel, values(shape, dtype, 1), values(shape, dtype, 2), axis)
 
 
+@pytest.mark.parametrize("dtype", FLOATS)
+def test_extremes_on_every_instruction_set(cpu, isa, dtype):
+    test_extremes(cpu, dtype)
+
+
 def test_threads_do_not_change_bits(cpu, threads):
     from fastdl import _cpu
 
