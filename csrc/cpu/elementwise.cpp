@@ -5,6 +5,7 @@
 // for exp and log. Bound by memory: 4 to 12 bytes per element and operand.
 #include "core/elementwise.h"
 
+#include "cpu/convert.h"
 #include "cpu/vmath.h"
 
 namespace fastdl::cpu::FASTDL_ISA {
@@ -115,18 +116,84 @@ void vector_loop(const Nest& nest, double cost, View y_, View x_, const F& f) {
   });
 }
 
-// pow is the one operation that the C library does element by element, some 10 ns each; squares, by far the most common
-// use, are products.
+// y[i] = c[i] ? a[i * sa] : b[i * sb] in explicit vectors: the compiler makes branches of it, and random conditions
+// mispredict every other one.
+template <int sa, int sb, class T>
+FASTDL_INLINE void where_row(int64_t n, T* y, const std::uint8_t* c, const T* a, const T* b) {
+  constexpr int64_t W = kLanes<T>;
+  const Vec<T> one_a = splat(*a), one_b = splat(*b);
+  int64_t i = 0;
+  for (; i + W <= n; i += W) {
+    const Vec<T> u = sa ? load(a + i) : one_a, v = sb ? load(b + i) : one_b;
+    store(y + i, load_bytes(c + i, T{}) != 0 ? u : v);
+  }
+  for (; i < n; ++i) y[i] = c[i] ? a[i * sa] : b[i * sb];
+}
+
+FASTDL_INLINE Vec<double> all_of(double x) { return splat(x); }
+
+// a ** b in double, which leaves a float result correctly rounded in all but rare cases: exp(b log |a|), then the sign
+// for negative a (NaN unless b is whole) and the cases where a product of 0 and infinity has no value.
+FASTDL_INLINE Vec<double> power_of(Vec<double> a, Vec<double> b) {
+  typedef std::int64_t Ints __attribute__((vector_size(kVecBytes)));
+  constexpr double kEven = 9007199254740992.0;  // 2^53: every double from here on is an even whole number
+  constexpr double kRound = 6755399441055744.0;
+  const Vec<double> size = vmath::absolute<double>(a), steps = vmath::absolute<double>(b);
+  Vec<double> y = vmath::exp<double>(b * vmath::log<double>(size));
+  y = ((b == 0) | (a == 1) | ((size == 1) & (steps == __builtin_inf()))) ? all_of(1) : y;
+  // Adding kRound to |b| < 2^51 rounds it to a whole number that stands in the low bits; floats from 2^24 on are even.
+  const Vec<double> shifted = (steps < kEven / 8 ? steps : Vec<double>{}) + kRound;
+  const Ints whole = (shifted - kRound == steps) | (steps >= kEven / 8);
+  const Ints odd = whole & (((Ints)shifted & 1) != 0);
+  const Vec<double> negated = (Vec<double>)((Ints)y ^ (odd & ((Ints)a & INT64_MIN)));
+  return ((a < 0) & ~whole & (size < __builtin_inf()) & (b != 0)) ? all_of(__builtin_nan("")) : negated;
+}
+
+// A vector of doubles from a row of floats; the lanes past `count` repeat the first.
+FASTDL_INLINE Vec<double> take_doubles(const float* x, int64_t stride, int64_t count) {
+  if (stride == 1 && count == kLanes<double>) return load_doubles(x);
+  double lane[kLanes<double>];
+  for (int64_t i = 0; i < kLanes<double>; ++i) lane[i] = x[i < count ? i * stride : 0];
+  return load(lane);
+}
+
+void power_floats(const Nest& nest, View y_, View a_, View b_) {
+  constexpr int64_t W = kLanes<double>;
+  const int inner = nest.ndim - 1;
+  const int64_t sy = nest.strides[0][inner], sa = nest.strides[1][inner], sb = nest.strides[2][inner];
+  for_each_row<3>(nest, 2, [&](int64_t n, const int64_t* offsets) {
+    float* y = y_.as<float>() + offsets[0];
+    const float *a = a_.as<float>() + offsets[1], *b = b_.as<float>() + offsets[2];
+    const Vec<double> exponent = all_of(*b);
+    for (int64_t i = 0; i < n; i += W) {
+      const int64_t count = min_of(W, n - i);
+      const Vec<double> e = sb == 0 ? exponent : take_doubles(b + i * sb, sb, count);
+      const Vec<double> v = power_of(take_doubles(a + i * sa, sa, count), e);
+      if (sy == 1 && count == W)
+        store_floats(y + i, v);
+      else
+        for (int64_t j = 0; j < count; ++j) y[(i + j) * sy] = static_cast<float>(v[j]);
+    }
+  });
+}
+
+// Small whole exponents, by far the most common use, are products. Doubles otherwise go through the C library, some
+// 20 ns each: exp(b log a) in double would lose up to 10 bits.
 template <class T>
 void power(const Nest& nest, View y, View a, View b) {
   bool one_exponent = true;
   for (int d = 0; d < nest.ndim; ++d) one_exponent = one_exponent && (nest.strides[2][d] == 0 || nest.shape[d] == 1);
-  if (one_exponent && *b.as<T>() == 2)
+  const T e = one_exponent ? *b.as<T>() : T(0);
+  if (e == 2)
     binary_loop<T, T>(nest, 0.2, y, a, b, [](T x, T) { return x * x; });
+  else if (e == 3)
+    binary_loop<T, T>(nest, 0.2, y, a, b, [](T x, T) { return x * x * x; });
+  else if (e == -1)
+    binary_loop<T, T>(nest, 0.3, y, a, b, [](T x, T) { return 1 / x; });
   else if constexpr (sizeof(T) == 4)
-    binary_loop<T, T>(nest, 10, y, a, b, [](T x, T e) { return __builtin_powf(x, e); });
+    power_floats(nest, y, a, b);
   else
-    binary_loop<T, T>(nest, 20, y, a, b, [](T x, T e) { return __builtin_pow(x, e); });
+    binary_loop<T, T>(nest, 20, y, a, b, [](T x, T exponent) { return __builtin_pow(x, exponent); });
 }
 
 }  // namespace
@@ -196,8 +263,8 @@ void clip(const ClipBounds& bounds, const Nest& nest, View y, View x) {
     const T low = bounds.has_low ? static_cast<T>(bounds.low) : -static_cast<T>(__builtin_inf());
     const T high = bounds.has_high ? static_cast<T>(bounds.high) : static_cast<T>(__builtin_inf());
     unary_loop<T, T>(nest, 0.2, y, x, [low, high](T v) {
-      v = v < low ? low : v;
-      return v > high ? high : v;
+      v = low > v ? low : v;  // the operands of max and min instructions, which return the second where one is NaN
+      return high < v ? high : v;
     });
   });
 }
@@ -210,18 +277,16 @@ void where(const Nest& nest, View y_, View condition_, View a_, View b_) {
     using T = decltype(type);
     for_each_row<4>(nest, 0.3, [&](int64_t n, const int64_t* offsets) {
       T* y = y_.as<T>() + offsets[0];
-      const bool* c = condition_.as<bool>() + offsets[1];
+      const std::uint8_t* c = condition_.as<std::uint8_t>() + offsets[1];
       const T *a = a_.as<T>() + offsets[2], *b = b_.as<T>() + offsets[3];
-      if (sy == 1 && sc == 1 && sa == 1 && sb == 1) {
-#pragma GCC ivdep
-        for (int64_t i = 0; i < n; ++i) y[i] = c[i] ? a[i] : b[i];
-      } else if (sy == 1 && sc == 1 && sa == 1 && sb == 0) {
-        const T other = *b;
-#pragma GCC ivdep
-        for (int64_t i = 0; i < n; ++i) y[i] = c[i] ? a[i] : other;
-      } else {
+      if (sy == 1 && sc == 1 && sa == 1 && sb == 1)
+        where_row<1, 1>(n, y, c, a, b);
+      else if (sy == 1 && sc == 1 && sa == 1 && sb == 0)
+        where_row<1, 0>(n, y, c, a, b);
+      else if (sy == 1 && sc == 1 && sa == 0 && sb == 1)
+        where_row<0, 1>(n, y, c, a, b);
+      else
         for (int64_t i = 0; i < n; ++i) y[i * sy] = c[i * sc] ? a[i * sa] : b[i * sb];
-      }
     });
   });
 }

@@ -9,57 +9,65 @@ constexpr int64_t kReduceBlock = 16384;  // elements per task or partial result
 
 namespace {
 
-// Is v better than the best so far? NaN beats every number, the first NaN stays.
-template <bool smallest, class T>
-FASTDL_INLINE bool better(T v, T best) {
-  return (smallest ? v < best : v > best) || (v != v && best == best);
+// Is v better than the best so far? NaN beats every number, the first NaN stays. On numbers and on vectors; without
+// branches, which random data would mispredict.
+template <bool smallest, class V>
+FASTDL_INLINE auto better(V v, V best) {
+  if constexpr (smallest)
+    return (v < best) | ((v != v) & (best == best));
+  else
+    return (v > best) | ((v != v) & (best == best));
 }
 
-// The extremum of n contiguous elements and its first position.
+template <class T>
+struct Place {
+  typedef std::int32_t type;
+};
+template <>
+struct Place<double> {
+  typedef std::int64_t type;
+};
+
+// The extremum of n < 2^31 contiguous elements and its first position. Lane l of a vector follows the elements l, l +
+// W, l + 2 W, ...; of lanes with equal extrema the one with the smaller position wins.
 template <bool smallest, class T>
 void row_extremum(const T* x, int64_t n, T* value, int64_t* index) {
+  using I = typename Place<T>::type;
+  typedef I Places __attribute__((vector_size(kVecBytes)));
   constexpr int W = kLanes<T>;
   T best = x[0];
-  int64_t at = 0;
-  if (n < 8 * W) {
-    for (int64_t i = 1; i < n; ++i)
-      if (better<smallest>(x[i], best)) {
-        best = x[i];
-        at = i;
+  int64_t at = 0, i = 1;
+  if (n >= 4 * W) {
+    Vec<T> top[2] = {load(x), load(x + W)};
+    Places now[2], place[2];
+    for (int lane = 0; lane < W; ++lane) now[0][lane] = lane;
+    now[1] = now[0] + W;
+    for (int v = 0; v < 2; ++v) place[v] = now[v];
+    for (i = 2 * W; i + 2 * W <= n; i += 2 * W)
+      for (int v = 0; v < 2; ++v) {
+        now[v] += 2 * W;
+        const Vec<T> y = load(x + i + v * W);
+        const auto wins = better<smallest>(y, top[v]);
+        top[v] = wins ? y : top[v];
+        place[v] = wins ? now[v] : place[v];
       }
-  } else {  // first what it is, then where
-    Vec<T> top[4], nan = {};
-    for (int v = 0; v < 4; ++v) top[v] = load(x + v * W);
-    const auto take = [&](Vec<T>& t, Vec<T> v) {
-      t = (smallest ? v < t : v > t) ? v : t;
-      nan = v != v ? v : nan;
-    };
-    for (int v = 0; v < 4; ++v) nan = top[v] != top[v] ? top[v] : nan;
-    int64_t i = 4 * W;
-    for (; i + 4 * W <= n; i += 4 * W)
-      for (int v = 0; v < 4; ++v) take(top[v], load(x + i + v * W));
-    for (; i + W <= n; i += W) take(top[0], load(x + i));
-    bool any_nan = false;
-    for (int v = 0; v < 4; ++v)
+    best = top[0][0];
+    at = place[0][0];
+    for (int v = 0; v < 2; ++v)
       for (int lane = 0; lane < W; ++lane) {
-        any_nan = any_nan || nan[lane] != nan[lane];
-        if (better<smallest>(top[v][lane], best)) best = top[v][lane];
+        const T y = top[v][lane];
+        const bool same = (y == best) | ((y != y) & (best != best));
+        const bool wins = better<smallest>(y, best) | (same & (place[v][lane] < at));
+        best = wins ? y : best;
+        at = wins ? place[v][lane] : at;
       }
-    for (; i < n; ++i) {
-      any_nan = any_nan || x[i] != x[i];
-      if (better<smallest>(x[i], best)) best = x[i];
-    }
-    if (any_nan) {
-      while (x[at] == x[at]) ++at;
-    } else {
-      for (bool found = false; at + W <= n; at += W) {
-        for (int lane = 0; lane < W; ++lane) found = found | (x[at + lane] == best);
-        if (found) break;
-      }
-      while (x[at] != best) ++at;
-    }
   }
-  *value = x[at];
+  for (; i < n; ++i) {
+    const bool wins = better<smallest>(x[i], best);
+    best = wins ? x[i] : best;
+    at = wins ? i : at;
+  }
+  *value = best;
   *index = at;
 }
 

@@ -6,8 +6,8 @@
 // vector v belongs to column (v * W + l) % c. Sums with few results are cut into blocks along the reduced dimensions.
 #include "core/reduce.h"
 
+#include "cpu/convert.h"
 #include "cpu/extremum.h"
-#include "cpu/simd.h"
 
 namespace fastdl::cpu::FASTDL_ISA {
 
@@ -18,16 +18,6 @@ constexpr int64_t kNarrow = 48;
 
 using Doubles = Vec<double>;
 constexpr int kWide = kLanes<double>;
-
-template <class T>
-struct Half {  // as many T as there are lanes of double
-  typedef T type __attribute__((vector_size(kWide * sizeof(T)), aligned(alignof(T)), may_alias));
-};
-
-template <class T>
-FASTDL_INLINE Doubles load_doubles(const T* p) {
-  return __builtin_convertvector(*reinterpret_cast<const typename Half<T>::type*>(p), Doubles);
-}
 
 template <bool squares, class V>
 FASTDL_INLINE V term(V x) {
@@ -82,6 +72,17 @@ struct Walk {
       y += at[d] * dims[d].y_stride;
     }
   }
+  // How many steps stay in the innermost dimension, and taking them at once.
+  FASTDL_INLINE int64_t run() const { return ndim > 0 ? dims[ndim - 1].size - at[ndim - 1] : 1; }
+  FASTDL_INLINE int64_t step() const { return ndim > 0 ? dims[ndim - 1].x_stride : 0; }
+  FASTDL_INLINE void skip(int64_t steps) {
+    if (ndim > 0) {
+      at[ndim - 1] += steps - 1;
+      x += (steps - 1) * dims[ndim - 1].x_stride;
+      y += (steps - 1) * dims[ndim - 1].y_stride;
+    }
+    next();
+  }
   FASTDL_INLINE void next() {
     for (int d = ndim - 1; d >= 0; --d) {
       x += dims[d].x_stride;
@@ -113,6 +114,12 @@ struct Result {
   Y* y;
   double divisor;
   FASTDL_INLINE void set(int64_t i, double sum) const { y[i] = static_cast<Y>(sum / divisor); }
+  FASTDL_INLINE void set(int64_t i, int64_t stride, const double* sums, int64_t n) const {
+    if (stride == 1)
+      for (int64_t j = 0; j < n; ++j) set(i + j, sums[j]);
+    else
+      for (int64_t j = 0; j < n; ++j) set(i + j * stride, sums[j]);
+  }
 };
 
 // The innermost dimension is reduced: every result is a sum of rows.
@@ -168,8 +175,14 @@ void sum_rows(const SumPlan& plan, const T* x, const Result<Y>& result) {
 template <bool squares, int vectors, class T>
 FASTDL_INLINE void strip(const T* x, Walk walk, int64_t rows, double* sums) {
   Doubles acc[vectors] = {};
-  for (int64_t r = 0; r < rows; ++r, walk.next())
-    for (int v = 0; v < vectors; ++v) acc[v] += term<squares>(load_doubles(x + walk.x + v * kWide));
+  for (int64_t r = 0; r < rows;) {
+    const int64_t run = min_of(walk.run(), rows - r), step = walk.step();
+    const T* p = x + walk.x;
+    for (int64_t i = 0; i < run; ++i, p += step)
+      for (int v = 0; v < vectors; ++v) acc[v] += term<squares>(load_doubles(p + v * kWide));
+    r += run;
+    walk.skip(run);
+  }
   for (int v = 0; v < vectors; ++v) store(sums + v * kWide, acc[v]);
 }
 
@@ -239,7 +252,7 @@ void sum_columns(const SumPlan& plan, const T* x, const Result<Y>& result) {
     double* sums = partial + o * blocks * c;
     for (int64_t b = 1; b < blocks; ++b)
       for (int64_t j = 0; j < c; ++j) sums[j] += sums[b * c + j];
-    for (int64_t j = 0; j < c; ++j) result.set(at.y + j * column.y_stride, sums[j]);
+    result.set(at.y, column.y_stride, sums, c);
   }
 }
 
