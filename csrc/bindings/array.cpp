@@ -154,14 +154,27 @@ Output empty_ordered(DType dtype, const std::int64_t* shape, int ndim, const int
     if (shape[d] == 0) count = 0;
   const std::int64_t item = item_size(dtype);
   view.data = cached_alloc(static_cast<std::size_t>(count * item));
-  py::capsule owner(view.data, [](void* memory) { cached_free(memory); });
-  std::array<py::ssize_t, kMaxDims> strides{}, extents{};
+  Py_intptr_t extents[kMaxDims], strides[kMaxDims];
   for (int d = 0; d < ndim; ++d) {
-    extents[static_cast<std::size_t>(d)] = shape[d];
-    strides[static_cast<std::size_t>(d)] = view.strides[d] * item;
+    extents[d] = shape[d];
+    strides[d] = view.strides[d] * item;
   }
-  output.array = py::array(numpy_dtype(dtype), py::array::ShapeContainer(extents.begin(), extents.begin() + ndim),
-                           py::array::StridesContainer(strides.begin(), strides.begin() + ndim), view.data, owner);
+  // By NumPy's own functions: through py::array and py::capsule the same takes 0.1 us longer, a third of a small call.
+  const auto& api = npy_api::get();
+  PyObject* owner =
+      PyCapsule_New(view.data, nullptr, [](PyObject* capsule) { cached_free(PyCapsule_GetPointer(capsule, nullptr)); });
+  if (owner == nullptr) {
+    cached_free(view.data);
+    throw py::error_already_set();
+  }
+  PyObject* array = api.PyArray_NewFromDescr_(api.PyArray_Type_, numpy_dtype(dtype).release().ptr(), ndim, extents,
+                                              strides, view.data, kWriteable, nullptr);
+  if (array == nullptr || api.PyArray_SetBaseObject_(array, owner) != 0) {
+    if (array == nullptr) Py_DECREF(owner);  // SetBaseObject takes the owner even when it fails
+    Py_XDECREF(array);
+    throw py::error_already_set();
+  }
+  output.array = py::reinterpret_steal<py::array>(array);
   return output;
 }
 

@@ -58,7 +58,7 @@ Input any_dtype(const char* kernel, const char* name, const py::handle& x);
 
 // A new array that the kernel fills.
 struct Output {
-  py::array array;
+  py::array array = py::reinterpret_steal<py::array>(py::handle());  // none yet: the default makes an empty one
   View view;
 };
 
