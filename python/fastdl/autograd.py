@@ -123,7 +123,7 @@ def apply(op: Operation, *inputs) -> Tensor:
                 need.append(False)
             else:
                 if t._base is not None and enabled:
-                    _check_view(op, t)
+                    refresh(t)
                 arrays.append(t.data)
                 need.append(enabled and t._requires)
     except AttributeError:
@@ -136,7 +136,8 @@ def apply(op: Operation, *inputs) -> Tensor:
         first = inputs[0]
         out._counter = first._counter
         out._base = first if first._base is None else first._base
-        out._chain = (*first._chain, op)
+        followed = enabled or not (first._requires or out._base._requires)
+        out._chain = (*first._chain, op) if followed and first._chain is not None else None
         out._seen = first._counter[0]
     if True in need:
         out._requires = True
@@ -145,11 +146,11 @@ def apply(op: Operation, *inputs) -> Tensor:
         watched = []
         for array in op.saved:
             if array is y:
-                watched.append((out._counter, out._counter[0], -1))
+                watched.append((out._counter, out._counter[0], -1, array))
             elif array is not None:
                 for i, t in enumerate(inputs):
                     if t is not None and t.data is array:
-                        watched.append((t._counter, t._counter[0], i))
+                        watched.append((t._counter, t._counter[0], i, array))
                         break
         op.watched = watched
     return out
@@ -173,13 +174,30 @@ def name_of(op) -> str:
     return type(op).__name__
 
 
-def _check_view(op, t: Tensor) -> None:
-    """A view recorded before its base changed in place would carry the gradient of the old values."""
-    if t._seen != t._counter[0] and (t._requires or t._base._requires):
+def refresh(t: Tensor) -> None:
+    """Bring the history of a view up to date after its memory was changed in place through another tensor.
+
+    Raises RuntimeError for a view taken inside `no_grad`, which is not to be followed but shows memory that now is.
+    """
+    if t._seen == t._counter[0] or not (t._requires or t._base._requires):
+        return
+    if t._chain is None:
         raise RuntimeError(
-            f"{name_of(op)}: an input is a view of a tensor that was modified in place after the "
-            f"view was taken (version {t._counter[0]}, expected {t._seen}); take it again after the change"
+            "a view that was taken inside no_grad() shows memory that was modified in place and that autograd "
+            "follows; take the view again, or clone() it inside no_grad()"
         )
+    again = t._base
+    for op in t._chain:
+        again = apply(_again(op), again)
+    t._requires, t._node, t._chain, t._seen = again._requires, again._node, again._chain, again._seen
+
+
+def _again(op: Operation) -> Operation:
+    """The same operation, not recorded yet."""
+    new = object.__new__(type(op))
+    for slot in type(op).__slots__:
+        setattr(new, slot, getattr(op, slot))
+    return new
 
 
 def _check_saved(op: Operation) -> None:
@@ -188,7 +206,7 @@ def _check_saved(op: Operation) -> None:
             f"backward: the graph was already freed at {name_of(op)} by an earlier backward(); "
             "call backward(retain_graph=True) the first time to go through it again"
         )
-    for counter, version, index in op.watched:
+    for counter, version, index, _ in op.watched:
         if counter[0] != version:
             names = _argument_names(op)
             what = "its output" if index < 0 else f"its input '{names[min(index, len(names) - 1)]}'"
@@ -229,6 +247,8 @@ def backward(self: Tensor, gradient: Tensor | None = None, retain_graph: bool = 
             was freed by an earlier backward, or a tensor that backward needs was modified in place.
         TypeError, ValueError: gradient has another dtype or shape.
     """
+    if self._base is not None:
+        refresh(self)
     if not self._requires:
         raise RuntimeError("backward: the tensor does not require grad and was not computed from one that does")
     root = self._node or self
@@ -259,7 +279,7 @@ def backward(self: Tensor, gradient: Tensor | None = None, retain_graph: bool = 
             if counts[edge] == 0:
                 ready.append(edge)
         if not retain_graph and node.saved:
-            node.saved = None
+            node.saved, node.watched = None, ()
 
 
 def _seed(t: Tensor, gradient) -> np.ndarray:

@@ -34,7 +34,7 @@ class Tensor:
     _requires = False
     _node = None  # the Operation that made this tensor, while it is being recorded
     _base = None  # for a view: the tensor whose memory it shows
-    _chain = ()  # for a view: the operations that lead from the base to it
+    _chain = ()  # for a view: the operations that lead from the base to it; None if taken inside no_grad
     _seen = 0  # for a view: the version of that memory when the view was made
     _grad_slot = None  # an array that backward writes the gradient into, set by an optimizer
 

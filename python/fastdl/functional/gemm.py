@@ -16,17 +16,19 @@ from .elementwise import as_operand, fit
 class MatMul(Operation):
     """y = a b over the last axes;  da = dy b',  db = a' dy, summed over batch axes if broadcast."""
 
-    __slots__ = ()
+    __slots__ = ("shapes",)
     fresh = True
 
     def forward(self, input, other):
-        self.saved = input, other
+        need = self.need
+        self.shapes = input.shape, other.shape
+        self.saved = input if need[1] else None, other if need[0] else None
         return of(input, other).gemm(input, other)
 
     def backward(self, dy):
-        (a, b), need, k = self.saved, self.need, of(dy)
-        da = fit(k.gemm(dy, b.swapaxes(-1, -2)), a.shape) if need[0] else None
-        return da, fit(k.gemm(a.swapaxes(-1, -2), dy), b.shape) if need[1] else None
+        (a, b), need, shapes, k = self.saved, self.need, self.shapes, of(dy)
+        da = fit(k.gemm(dy, b.swapaxes(-1, -2)), shapes[0]) if need[0] else None
+        return da, fit(k.gemm(a.swapaxes(-1, -2), dy), shapes[1]) if need[1] else None
 
 
 def matmul(input, other) -> Tensor:

@@ -2,7 +2,7 @@
 
 Writing into a leaf that requires grad, also through a view, raises unless recording is off: its gradient would be lost.
 Writing through a view of anything else gives the tensor that it shows a new history as well. Backward of an operation
-that needs the old values raises, and so does using another view that was taken before the change (see autograd).
+that needs the old values raises; other views of the memory follow the new history (see autograd).
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 from .. import random
-from ..autograd import Operation, apply, is_grad_enabled
+from ..autograd import Operation, apply, is_grad_enabled, refresh
 from ..kernels import of
 from ..tensor import FLOATS, Tensor, check_tensor, wrap
 from . import activation, elementwise, pointwise
@@ -47,17 +47,13 @@ class ViewUpdate(Operation):
         return dx, dvalue
 
 
-def _again(op: Operation) -> Operation:
-    """The same operation, not recorded yet."""
-    new = object.__new__(type(op))
-    for slot in type(op).__slots__:
-        setattr(new, slot, getattr(op, slot))
-    return new
-
-
 def guard(name: str, t: Tensor) -> None:
     """Raise RuntimeError where a change to t in place would lose a gradient."""
     owner = t if t._base is None else t._base
+    if t._chain is None and owner._requires and is_grad_enabled():
+        raise RuntimeError(
+            f"{name}: a view that was taken inside no_grad() must not be changed in place outside; take the view again"
+        )
     if owner._requires and owner._node is None and is_grad_enabled():
         raise RuntimeError(
             f"{name}: a leaf tensor that requires grad must not be changed in place; do it inside fastdl.no_grad()"
@@ -73,13 +69,20 @@ def adopt(t: Tensor, out: Tensor) -> Tensor:
     if base is None:
         t._requires, t._node = out._requires, out._node
     elif base._requires or out._requires:
+        t._seen = -1  # the history ends with the change
         update = apply(ViewUpdate(t._chain), base, out)
         base._requires, base._node = update._requires, update._node
-        again = base
-        for op in t._chain:
-            again = apply(_again(op), again)
-        t._requires, t._node, t._chain, t._seen = again._requires, again._node, again._chain, again._seen
+        refresh(t)
     return t
+
+
+def _keep(op: Operation, old: np.ndarray) -> None:
+    """Let an operation whose result is about to overwrite its input keep a copy of the old values for backward."""
+    if any(array is old for array in op.saved):
+        kept = np.empty_like(old)
+        of(old).assign(kept, old)
+        op.saved = tuple([kept if array is old else array for array in op.saved])
+        op.watched = [entry for entry in op.watched if entry[3] is not old]
 
 
 def _store(name: str, t: Tensor, out: Tensor) -> Tensor:
@@ -88,6 +91,8 @@ def _store(name: str, t: Tensor, out: Tensor) -> Tensor:
     if out.data.shape != t.data.shape:
         raise ValueError(f"{name}: the result must have shape {t.data.shape} like the tensor, got {out.data.shape}")
     guard(name, t)
+    if out._node is not None:
+        _keep(out._node, t.data)
     of(t.data).assign(t.data, out.data)
     return adopt(t, out)
 

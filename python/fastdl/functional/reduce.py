@@ -182,7 +182,7 @@ def _extremum(name: str, along, of_all, numpy_arg, input, dim, keepdim):
         op = along(axis, bool(keepdim))
         values, indices = apply(op, input), wrap(op.index)
         if values._requires:  # backward reads the indices, which the caller gets too
-            op.watched.append((indices._counter, 0, -1))
+            op.watched.append((indices._counter, 0, -1, op.index))
         return Extremum(values, indices)
     index = np.expand_dims(numpy_arg(x, axis), axis)
     values = np.take_along_axis(x, index, axis)
