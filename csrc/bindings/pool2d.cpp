@@ -29,12 +29,14 @@ Output empty_image(DType dtype, const View& like, Pair size) {
 }
 
 // An int other than 0, or null for None.
-const std::int64_t* divisor_of(const char* kernel, const py::handle& value, std::int64_t* storage) {
+const double* divisor_of(const char* kernel, const py::handle& value, double* storage) {
   if (value.is_none()) return nullptr;
   if (!PyIndex_Check(value.ptr()))
     check::fail_type(kernel, "divisor_override must be an int or None, got " +
                                  std::string(py::str(py::type::of(value).attr("__name__"))));
-  *storage = value.cast<std::int64_t>();
+  const auto whole = py::reinterpret_steal<py::object>(PyNumber_Index(value.ptr()));
+  *storage = PyLong_AsDouble(whole.ptr());
+  if (PyErr_Occurred()) throw py::error_already_set();
   if (*storage == 0) check::fail_value(kernel, "divisor_override must not be 0, got 0");
   return storage;
 }
@@ -107,8 +109,8 @@ py::array avg_pool2d_forward(const py::handle& x_, const py::handle& kernel_size
   check_pool_sides(kernel, "x", x);
   const Window window = window_of(kernel, kernel_size, stride, padding);
   check_pool_window(kernel, window);
-  std::int64_t storage;
-  const std::int64_t* divisor = divisor_of(kernel, divisor_override, &storage);
+  double storage;
+  const double* divisor = divisor_of(kernel, divisor_override, &storage);
   const Pair out = window_output_size(kernel, image_size(x), window, ceil_mode);
   const Pool2dTables tables(image_size(x), out, window, count_include_pad, divisor);
   Output y = empty_image(x.view.dtype, x, out);
@@ -125,8 +127,8 @@ py::array avg_pool2d_backward(const py::handle& dy_, const py::handle& input_siz
   const Pair input_size = size_pair(kernel, "input_size", input_size_);
   const Window window = window_of(kernel, kernel_size, stride, padding);
   check_pool_window(kernel, window);
-  std::int64_t storage;
-  const std::int64_t* divisor = divisor_of(kernel, divisor_override, &storage);
+  double storage;
+  const double* divisor = divisor_of(kernel, divisor_override, &storage);
   const Pair out = window_output_size(kernel, input_size, window, ceil_mode);
   check::shape(kernel, "dy", dy, {dy.view.shape[0], dy.view.shape[1], out.first, out.second});
   const Pool2dTables tables(input_size, out, window, count_include_pad, divisor);

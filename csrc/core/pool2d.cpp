@@ -104,11 +104,11 @@ Pool2dTables::Pool2dTables(Pair input_size, Pair output_size, const Window& w) {
 }
 
 Pool2dTables::Pool2dTables(Pair input_size, Pair output_size, const Window& w, bool count_include_pad,
-                           const std::int64_t* divisor_override)
+                           const double* divisor_override)
     : Pool2dTables(input_size, output_size, w) {
   if (divisor_override != nullptr) {
     const Tables t = tables_of(dims_.rows);
-    std::fill_n(t.share, output_size.first, 1.0 / static_cast<double>(*divisor_override));
+    std::fill_n(t.share, output_size.first, 1.0 / *divisor_override);
     return;
   }
   fill_shares(dims_.rows, w.padding.first, count_include_pad);

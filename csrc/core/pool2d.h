@@ -33,7 +33,7 @@ class Pool2dTables {
  public:
   Pool2dTables(check::Pair input_size, check::Pair output_size, const Window& window);  // maximum
   Pool2dTables(check::Pair input_size, check::Pair output_size, const Window& window, bool count_include_pad,
-               const std::int64_t* divisor_override);             // average; the divisor may be null
+               const double* divisor_override);                   // average; the divisor may be null
   Pool2dTables(check::Pair input_size, check::Pair output_size);  // adaptive average
   ~Pool2dTables();
   Pool2dTables(const Pool2dTables&) = delete;

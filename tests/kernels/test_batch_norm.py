@@ -299,6 +299,7 @@ BAD = {
         ((X, X, V[1:], V, V, ALL), ValueError, "weight must have shape (3,), got (2,)"),
         ((X, X, V, None, V, ALL), TypeError, "mean must be a NumPy array, got NoneType"),
         ((X, X, V, V, X, ALL), ValueError, "invstd must have shape (3,), got (4, 3)"),
+        ((X, X, V, V, V, (True, True)), TypeError, "need must be a tuple of 3 bools, got (True, True)"),
     ),
     "batch_norm_inference_backward": (
         ((V, V, V, V, V, EPS, ALL), ValueError, f"x must have 2, 3 or 4 dimensions {SHAPE} (3,)"),
@@ -306,6 +307,7 @@ BAD = {
         ((X, X, V, V, None, EPS, ALL), TypeError, "running_var must be a NumPy array, got NoneType"),
         ((X, X, V, D, V, EPS, ALL), TypeError, "running_mean must be float32 like x, got float64"),
         ((X, X, V, V, V, -EPS, ALL), ValueError, "eps must be at least 0, got -1e-05"),
+        ((X, X, V, V, V, EPS, None), TypeError, "need must be a tuple of 3 bools, got None"),
     ),
 }  # fmt: skip
 

@@ -170,6 +170,7 @@ def test_avg_pool2d_by_hand(backend):
     assert_close(backend.avg_pool2d_forward(x, *pad, True, None), sums / 4, "pool2d")
     assert_close(backend.avg_pool2d_forward(x, *pad, False, None), sums / counts, "pool2d")
     assert_close(backend.avg_pool2d_forward(x, *pad, False, 5), sums / 5, "pool2d")
+    assert_close(backend.avg_pool2d_forward(x, *pad, False, 2**70), sums / 2**70, "pool2d")
     # ceil_mode: the last windows hang over the edge, and that part is never counted.
     over = backend.avg_pool2d_forward(x, (2, 2), (2, 2), (0, 0), True, True, None)
     assert_close(over, np.array([[[[3.0, 4.5], [7.5, 9.0]]]]), "pool2d")

@@ -73,8 +73,8 @@ def batch_norm_forward(x, weight, bias, running_mean, running_var, momentum, eps
     _check_input(kernel, "x", x)
     _check_channels(kernel, x, weight=weight, bias=bias, running_mean=running_mean, running_var=running_var)
     for name, running in (("running_mean", running_mean), ("running_var", running_var)):
-        if running is not None and not running.flags.writeable:
-            raise ValueError(f"{kernel}: {name} must be writeable, got a read-only array")
+        if running is not None:
+            _check.writeable(kernel, name, running)
     _check.number(kernel, "momentum", momentum)
     _check.number(kernel, "eps", eps, low=0.0)
     channels = x.shape[1]
@@ -108,7 +108,7 @@ def batch_norm_inference(x, weight, bias, running_mean, running_var, eps):
         return _affine((x - _along(running_mean, x)) * _along(invstd, x), x, weight, bias)
 
 
-def _sums(dy, x, mean, invstd, need):
+def _sums(dy, x, mean, invstd):
     """(dbias, dweight, normalised x) in double: sums per channel of dy and of dy times normalised x."""
     normal = (x - _along(mean, x)) * _along(invstd, x)
     return dy.sum(_axes(x), dtype=np.float64), (dy * normal).sum(_axes(x)), normal
@@ -126,7 +126,8 @@ def batch_norm_backward(dy, x, weight, mean, invstd, need):
     _check_gradient(kernel, dy, x)
     _check_channels(kernel, x, weight=weight)
     _check_channels(kernel, x, required=True, mean=mean, invstd=invstd)
-    dbias, dweight, normal = _sums(dy, x, mean, invstd, need)
+    _check.need(kernel, need, 3)
+    dbias, dweight, normal = _sums(dy, x, mean, invstd)
     count = max(x.size // max(x.shape[1], 1), 1)
     dx = None
     if need[0]:
@@ -143,8 +144,9 @@ def batch_norm_inference_backward(dy, x, weight, running_mean, running_var, eps,
     _check_channels(kernel, x, weight=weight)
     _check_channels(kernel, x, required=True, running_mean=running_mean, running_var=running_var)
     _check.number(kernel, "eps", eps, low=0.0)
+    _check.need(kernel, need, 3)
     with np.errstate(divide="ignore", invalid="ignore"):
         invstd = 1 / np.sqrt(running_var.astype(np.float64) + eps)
-        dbias, dweight, _ = _sums(dy, x, running_mean, invstd, need)
+        dbias, dweight, _ = _sums(dy, x, running_mean, invstd)
         dx = _affine(dy * _along(invstd, x), x, weight, None) if need[0] else None
     return dx, dweight.astype(x.dtype) if need[1] else None, dbias.astype(x.dtype) if need[2] else None
