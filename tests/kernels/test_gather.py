@@ -4,6 +4,7 @@ import re
 
 import numpy as np
 import pytest
+
 from layouts import layouts, unchanged
 from tolerances import assert_close
 
