@@ -1,6 +1,6 @@
 """LeNet-5 on MNIST, two convolutions and two dense layers: 99 %.
 
-The 60,000 training images less the validation images are trained on, the 10,000 test images tested.
+The last 5,000 of the 60,000 training images are for validation; the 10,000 test images are seen at the end only.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Dense network 784-500-10 on MNIST: 98 % of the test images right.
 
-The 60,000 training images less the validation images are trained on, the 10,000 test images tested.
+The last 5,000 of the 60,000 training images are for validation; the 10,000 test images are seen at the end only.
 """
 
 from __future__ import annotations

@@ -107,7 +107,7 @@ class _Monitor(Callback):
         self.best_epoch = 0
 
     def improved(self, row: dict) -> bool:
-        """Whether the row is better than all before by more than min_delta; KeyError's place: ValueError."""
+        """Whether the row is better than all before by more than min_delta; ValueError for a row without `monitor`."""
         if self.monitor not in row:
             raise ValueError(
                 f"{type(self).__name__}: monitor must be one of {', '.join(row)}, got {self.monitor!r}"
