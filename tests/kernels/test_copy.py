@@ -4,6 +4,7 @@ import re
 
 import numpy as np
 import pytest
+
 from layouts import layouts, unchanged
 
 DTYPES = ("float32", "float64", "int32", "int64", "uint8", "bool")
