@@ -188,6 +188,8 @@ void power(const Nest& nest, View y, View a, View b) {
     binary_loop<T, T>(nest, 0.2, y, a, b, [](T x, T) { return x * x; });
   else if (e == 3)
     binary_loop<T, T>(nest, 0.2, y, a, b, [](T x, T) { return x * x * x; });
+  else if (e == T(0.5))  // as NumPy and PyTorch: differs from pow at -0 and -infinity
+    binary_loop<T, T>(nest, 0.3, y, a, b, [](T x, T) { return square_root(x); });
   else if (e == -1)
     binary_loop<T, T>(nest, 0.3, y, a, b, [](T x, T) { return 1 / x; });
   else if constexpr (sizeof(T) == 4)

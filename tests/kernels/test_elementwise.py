@@ -125,6 +125,22 @@ def test_broadcasting(backend, reference, kernel):
             assert_close(getattr(backend, kernel)(a, b), getattr(reference, kernel)(a, b), "elementwise")
 
 
+@pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.parametrize("exponent", [0, 1, 2, 3, -1, -2, 0.5, 1.7, -3.0, inf, -inf, nan])
+def test_power_with_one_exponent(backend, exponent, dtype):
+    """A number as exponent has short cuts of its own; signs, zeros and infinities as in C."""
+    a = np.array([0.0, -0.0, 1, -1, 0.5, -0.5, 3, -3, 1e6, inf, -inf, nan] * 3, dtype)
+    if exponent == 0.5:  # pow or square root: NumPy's choice depends on its version, and differs at -0 and -inf
+        a = a[~np.signbit(a) | ((a < 0) & np.isfinite(a))]
+    with np.errstate(all="ignore"):
+        want = np.power(a.astype("float64"), exponent).astype(dtype)
+    got = backend.power(a, np.array(exponent, dtype))
+    # 1.7 is another number in float32: the logarithm of the result moves by up to 14 times its rounding
+    assert_close(got, want, "elementwise" if exponent != 1.7 else "reduce", scale=1.0)
+    zeros = got == 0
+    assert (np.signbit(got[zeros]) == np.signbit(want[zeros])).all()
+
+
 @pytest.mark.parametrize("kernel", ["subtract", "less"])
 @pytest.mark.parametrize("shape", [(6,), (3, 5), (2, 3, 4, 5), (5, 1, 3, 1)], ids=str)
 def test_layouts_of_both_operands(backend, reference, kernel, shape):
