@@ -5,6 +5,7 @@ from importlib import import_module
 from pathlib import Path
 
 import pytest
+
 from fastdl import kernels
 
 ROOT = Path(__file__).parent.parent

@@ -6,4 +6,4 @@ from . import numpy as _reference
 _cpu.configure()
 name = "cpu"
 __all__ = list(_reference.__all__)
-globals().update({_name: getattr(_cpu, _name, getattr(_reference, _name)) for _name in __all__})
+globals().update({_name: getattr(_cpu, _name) for _name in __all__})
