@@ -20,38 +20,35 @@ struct PlainSource {
       for (int64_t k = 0; k < kc; ++k) pack_row<W>(dst + k * W, src + k * kstep, count);
       return;
     }
-    constexpr int L = kLanes<T>;
-    for (int64_t j = 0; j < W;) {
-      if (W % L == 0 && kstep == 1 && j + L <= count) {
-        const int64_t done = pack_squares<W>(dst + j, src + j * step, kc);
-        for (int i = 0; i < L; ++i, ++j) pack_column<W>(dst + j, src + j * step, done, kc);
-      } else if (j < count) {
-        pack_column<W>(dst + j, src + j * step, 0, kc);
-        ++j;
-      } else {
-        for (int64_t k = 0; k < kc; ++k) dst[k * W + j] = T(0);
-        ++j;
+    constexpr int64_t L = kLanes<T>;
+    if constexpr (W % L != 0) {
+      for (int64_t j = 0; j < W; ++j)
+        for (int64_t k = 0; k < kc; ++k) dst[k * W + j] = j < count ? src[j * step + k * kstep] : T(0);
+      return;
+    }
+    for (int64_t j = 0; j < W; j += L, dst += L, src += L * step) {
+      const int64_t rows = max_of(0, min_of(L, count - j));
+      const int64_t done = kstep == 1 && rows > 0 ? pack_squares<W>(dst, src, rows, kc) : 0;
+      for (int64_t k = done; k < kc; ++k) {
+        store(dst + k * W, Vec<T>{});
+        for (int64_t i = 0; i < rows; ++i) dst[k * W + i] = src[i * step + k * kstep];
       }
     }
   }
 
-  // Row-major source, kLanes<T> columns: squares of vectors are transposed in registers. Returns the k's done.
+  // Row-major source, kLanes<T> columns, zeros for those past `rows`: squares of vectors are transposed in registers.
+  // Returns the k's done.
   template <int W>
-  FASTDL_INLINE int64_t pack_squares(T* dst, const T* src, int64_t kc) const {
+  FASTDL_INLINE int64_t pack_squares(T* dst, const T* src, int64_t rows, int64_t kc) const {
     constexpr int L = kLanes<T>;
     int64_t k = 0;
     for (; k + L <= kc; k += L) {
       Vec<T> square[L];
-      for (int i = 0; i < L; ++i) square[i] = load(src + i * step + k);
+      for (int i = 0; i < L; ++i) square[i] = i < rows ? load(src + i * step + k) : Vec<T>{};
       transpose<T>(square);
       for (int i = 0; i < L; ++i) store(dst + (k + i) * W, square[i]);
     }
     return k;
-  }
-
-  template <int W>
-  FASTDL_INLINE void pack_column(T* dst, const T* src, int64_t k, int64_t kc) const {
-    for (; k < kc; ++k) dst[k * W] = src[k * kstep];
   }
 
   template <int W>

@@ -38,32 +38,33 @@ struct TileArgs {
   bool accumulate;  // C += instead of C =
 };
 
-template <class T, int MR, int NV>
+// Every loop is unrolled: an index that isn't a constant would send the accumulators through memory.
+template <class T, int MR, int NV, bool kAdd>
 FASTDL_INLINE void tile_store(const TileArgs<T>& t, Vec<T> (&acc)[MR][NV]) {
   constexpr int W = kLanes<T>;
+  T* const c = t.c;
+  const int64_t ldc = t.ldc;
   if (t.cols == NV * W) {
+#pragma GCC unroll 2
     for (int v = 0; v < NV; ++v) {
       const Vec<T> bias = t.bias ? load(t.bias + v * W) : Vec<T>{};
 #pragma GCC unroll 14
       for (int i = 0; i < MR; ++i) {
-        T* c = t.c + i * t.ldc + v * W;
-        Vec<T> value = acc[i][v] + bias;
-        if (t.accumulate) value += load(c);
-        store(c, value);
+        T* const to = c + i * ldc + v * W;
+        store(to, kAdd ? acc[i][v] + bias + load(to) : acc[i][v] + bias);
       }
     }
     return;
   }
+#pragma GCC unroll 2
   for (int v = 0; v < NV; ++v) {
     const int64_t count = min_of(t.cols - v * W, W);
-    if (count <= 0) break;
+    if (count <= 0) continue;
     const Vec<T> bias = t.bias ? load_part(t.bias + v * W, count) : Vec<T>{};
 #pragma GCC unroll 14
     for (int i = 0; i < MR; ++i) {
-      T* c = t.c + i * t.ldc + v * W;
-      Vec<T> value = acc[i][v] + bias;
-      if (t.accumulate) value += load_part(c, count);
-      store_part(c, value, count);
+      T* const to = c + i * ldc + v * W;
+      store_part(to, kAdd ? acc[i][v] + bias + load_part(to, count) : acc[i][v] + bias, count);
     }
   }
 }
@@ -73,6 +74,12 @@ void tile(const TileArgs<T>& t) {
   constexpr int W = kLanes<T>;
   Vec<T> acc[MR][NV] = {};
   const T* b = t.b;
+  if (t.kc * t.taps >= 64) {  // long enough for C to arrive before it is needed
+#pragma GCC unroll 14
+    for (int i = 0; i < MR; ++i)
+#pragma GCC unroll 2
+      for (int v = 0; v < NV; ++v) __builtin_prefetch(t.c + i * t.ldc + v * W, 1);
+  }
   for (int64_t tap = 0; tap < t.taps; ++tap) {
     const T* row[MR];
     const int64_t offset = t.offsets ? t.offsets[tap] : 0;
@@ -95,7 +102,10 @@ void tile(const TileArgs<T>& t) {
       if constexpr (!kRows) a += t.lda;
     }
   }
-  tile_store<T, MR, NV>(t, acc);
+  if (t.accumulate)
+    tile_store<T, MR, NV, true>(t, acc);
+  else
+    tile_store<T, MR, NV, false>(t, acc);
 }
 
 template <class T>
