@@ -71,7 +71,9 @@ def indices(kernel: str, name: str, x, size: int) -> None:
         raise IndexError(f"{kernel}: {name} must lie in [0, {size}), got {bad}")
 
 
-def number(kernel: str, name: str, value, low: float = -math.inf, high: float = math.inf, open_high: bool = False) -> None:
+def number(
+    kernel: str, name: str, value, low: float = -math.inf, high: float = math.inf, open_high: bool = False
+) -> None:
     """value is a finite number in [low, high] (or [low, high) with open_high)."""
     if not math.isfinite(value):
         raise ValueError(f"{kernel}: {name} must be finite, got {value:g}")
