@@ -112,22 +112,22 @@ FASTDL_INLINE Vec<T> divide(Vec<T> a, Vec<T> b) {
 
 // x = n ln 2 + r with n whole and |r| <= ln 2 / 2: the bits of n, shifted to the exponent, and exp(r) - 1.
 template <class T>
-FASTDL_INLINE Vec<T> reduce_exp(Vec<T> x, Ints<T>& shifted) {
+FASTDL_INLINE Vec<T> reduce_exp(Vec<T> x, UInts<T>& shifted) {
   using M = Math<T>;
   const Vec<T> t = x * static_cast<T>(1.4426950408889634) + M::kRound;
   const Vec<T> n = t - M::kRound;
   Vec<T> r = x - n * M::kLn2High;
   r = r - n * M::kLn2Low;
-  shifted = (Ints<T>)((UInts<T>)t << M::kMantissa);
+  shifted = (UInts<T>)t << M::kMantissa;  // unsigned: lanes that the caller discards may wrap around
   return r + r * r * polynomial(M::kExp, r);
 }
 
 template <class T>
 FASTDL_INLINE Vec<T> exp(Vec<T> x) {
   using M = Math<T>;
-  Ints<T> shifted;
+  UInts<T> shifted;
   const Vec<T> p = reduce_exp<T>(minimum<T>(maximum<T>(x, splat(M::kExpLow)), splat(M::kExpHigh)), shifted);
-  Vec<T> y = (Vec<T>)((Ints<T>)(1 + p) + shifted);
+  Vec<T> y = (Vec<T>)((UInts<T>)(1 + p) + shifted);
   y = x > M::kExpHigh ? splat(static_cast<T>(__builtin_inf())) : y;
   y = x < M::kExpLow ? Vec<T>{} : y;
   return x == x ? y : x;
@@ -137,9 +137,9 @@ FASTDL_INLINE Vec<T> exp(Vec<T> x) {
 template <class T>
 FASTDL_INLINE Vec<T> exp_negative(Vec<T> x) {
   using M = Math<T>;
-  Ints<T> shifted;
+  UInts<T> shifted;
   const Vec<T> p = reduce_exp<T>(maximum<T>(splat(M::kExpZero), x), shifted);  // in this order NaN stays NaN
-  const Vec<T> scale = (Vec<T>)(shifted + M::kOne);
+  const Vec<T> scale = (Vec<T>)(shifted + static_cast<typename M::UInt>(M::kOne));
   if (FASTDL_ISA_LEVEL == 0) return scale * (1 + p);  // without a fused multiply-add scale * p may be flushed to zero
   return scale + scale * p;
 }
@@ -148,9 +148,9 @@ FASTDL_INLINE Vec<T> exp_negative(Vec<T> x) {
 template <class T>
 FASTDL_INLINE Vec<T> expm1_negative(Vec<T> x) {
   using M = Math<T>;
-  Ints<T> shifted;
+  UInts<T> shifted;
   const Vec<T> p = reduce_exp<T>(maximum<T>(splat(M::kExpm1Low), x), shifted);
-  const Vec<T> scale = (Vec<T>)(shifted + M::kOne);
+  const Vec<T> scale = (Vec<T>)(shifted + static_cast<typename M::UInt>(M::kOne));
   return scale * p + (scale - 1);
 }
 
