@@ -2,6 +2,8 @@
 
 Shared machines drift: a rival timed a second later may meet another machine. So the rivals take turns, A B C A B C,
 each turn long enough to time (MIN_TURN seconds, several calls for a quick kernel), and ratios are taken turn by turn.
+Before a turn the machine rests for SETTLE seconds: OpenBLAS keeps its threads spinning for about 26 ms (2^26 cycles)
+after a call, OpenMP for some milliseconds, and they would take a core from the next rival.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ import numpy as np
 from .case import Case
 
 MIN_TURN = 0.003  # seconds; the clock's own cost (50 ns) is nothing beside it
+SETTLE = 0.04  # seconds
 ROUNDS = 11
 
 
@@ -50,6 +53,8 @@ def measure(case: Case, rounds: int = ROUNDS) -> dict[str, Timing]:
     seconds: dict[str, list[float]] = {rival: [] for rival in case.runs}
     for _ in range(rounds):
         for rival, run in case.runs.items():
+            time.sleep(SETTLE)
+            run()  # wakes the rival's threads and brings its data back into the caches
             seconds[rival].append(_turn(run, calls[rival]))
     ours = seconds["fastdl"]
     return {

@@ -4,7 +4,7 @@
 // in memory, weight and bias contiguous.
 // Scratch: the weight once, its columns rounded up to a vector pair; with padding per thread a zero-padded block of
 // rows (conv/taps.h); for dweight up to 16 partial sums of its size, 8 M elements in all or one sum, and per thread the
-// block's pixels of dy and of one tile of x.
+// block's pixels of dy and of one tile of x; for dx towards few channels per thread about 128 K elements.
 #pragma once
 #include "core/kernel.h"
 #include "core/window.h"

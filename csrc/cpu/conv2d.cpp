@@ -1,9 +1,11 @@
 // Convolution, channels-last: forward and input gradient are correlations, the weight gradient an outer product over
 // output pixels (csrc/cpu/conv/). A strided convolution's input gradient is one correlation per remainder of the pixel
-// position by the stride, each with the taps that reach it: no multiplications by zero. dbias is a column sum.
+// position by the stride, each with the taps that reach it: no multiplications by zero; towards few input channels it
+// is a product and a fold. dbias is a column sum.
 #include "core/conv2d.h"
 
 #include "cpu/conv/correlate.h"
+#include "cpu/conv/fold_gradient.h"
 #include "cpu/conv/weight_gradient.h"
 #include "cpu/gemm/column_sums.h"
 
@@ -25,6 +27,8 @@ template <class T>
 void input_gradient(const Conv2dDims& d, const T* dy, const T* weight, T* dx) {
   const Axis ah = axis_h(d), aw = axis_w(d);
   const int64_t depth = d.o / d.groups, width = d.c / d.groups, taps = ah.kernel * aw.kernel;
+  if (width < kLanes<T> / 2 && depth > 1)
+    return fold_gradient(FoldGradient<T>{ah, aw, d.n, d.groups, depth, width, dy, weight, dx});
   Scratch<int64_t> memory_h(2 * ah.kernel), memory_w(2 * aw.kernel);
   for (int64_t rh = 0; rh < min_of(ah.stride, d.h); ++rh)
     for (int64_t rw = 0; rw < min_of(aw.stride, d.w); ++rw) {
