@@ -6,6 +6,7 @@ VENV ?= .venv
 EXTRAS ?= train,test
 RECIPE ?= digits
 ARGS ?=
+BUILD_FLAGS ?=
 
 BIN := $(VENV)/bin
 SOURCES := CMakeLists.txt pyproject.toml $(shell find csrc python bench -type f -not -name '*.pyc' -not -name '*.so')
@@ -33,7 +34,7 @@ $(VENV)/.build-tools: $(VENV)/bin/python
 
 $(STAMP): $(VENV)/.build-tools $(SOURCES)
 	@echo "building and installing fastdl[$(EXTRAS)] (a few minutes the first time)"
-	@PATH="$(abspath $(BIN)):$$PATH" $(PIP) install --no-build-isolation '.[$(EXTRAS)]' -C build-dir=build/install
+	@PATH="$(abspath $(BIN)):$$PATH" $(PIP) install --no-build-isolation '.[$(EXTRAS)]' -C build-dir=build/install $(BUILD_FLAGS)
 	@touch $@
 
 build: $(STAMP)  ## build the package and install it into .venv

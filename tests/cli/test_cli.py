@@ -100,7 +100,15 @@ def _read(path) -> bytes:
         return file.read()
 
 
-def test_interrupt_and_resume(capsys, monkeypatch):
+@pytest.fixture
+def interruptible():
+    """Ctrl-C raises KeyboardInterrupt, also where the tests themselves run as a background job that ignores it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def test_interrupt_and_resume(capsys, monkeypatch, interruptible):
     command = ["train", "xor", "--epochs", "40", "--set", "batch_size=3"]
     assert main([*command, "--out", "whole"]) == 0
 
