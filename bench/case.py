@@ -12,9 +12,9 @@ class Case:
 
     family: kernel family, e.g. "conv2d"; name: what and which shape. flops: arithmetic of one call (a multiply and an
     add count 2); bytes: fewest bytes that must cross memory. runs: rival name to a function without arguments; "fastdl"
-    must be there, each returns its result (an array, or a tuple of them) for the check against "numpy". A run that
-    changes its arrays in place sets check=False. others: rivals that do the same work but can't give the same result
-    (their random numbers differ); timed, not checked.
+    must be there, and each returns its result (an array, or a tuple of them) for the check against `reference`. A run
+    that changes its arrays in place sets check=False. others: rivals that do the same work but can't give the same
+    result (their random numbers differ); timed, not checked.
     """
 
     family: str
@@ -24,6 +24,7 @@ class Case:
     bytes: float = 0.0
     check: bool = True
     tolerance: float = 1e-3
+    reference: str = "numpy"
     others: dict[str, Callable[[], object]] = field(default_factory=dict)
 
 

@@ -7,7 +7,6 @@ import json
 import os
 import pkgutil
 import platform
-import sys
 from datetime import datetime, timezone
 
 import numpy as np
@@ -15,25 +14,26 @@ import numpy as np
 from . import timer
 from .case import Case, torch_or_none
 
-SUITES = ("kernels",)
+SUITES = ("kernels", "training")
 
 
-def families() -> list[str]:
-    """Kernel families that have benchmark cases."""
-    from . import kernels
-
-    return sorted(module.name for module in pkgutil.iter_modules(kernels.__path__))
-
-
-def collect(pattern: str | None = None) -> list[Case]:
-    """All cases whose "family name" contains `pattern`; ValueError lists the families if none does."""
+def modules(suite: str) -> list:
+    """The modules with benchmark cases of "kernels", "training" or "all"."""
     found = []
-    for family in families():
-        module = importlib.import_module(f".kernels.{family}", __package__)
-        found += [case for case in module.cases() if not pattern or pattern in f"{case.family} {case.name}"]
-    if not found:
-        raise ValueError(f"no benchmark case contains {pattern!r}; families: {', '.join(families())}")
+    for name in SUITES if suite == "all" else (suite,):
+        package = importlib.import_module(f".{name}", __package__)
+        for entry in pkgutil.iter_modules(package.__path__):
+            module = importlib.import_module(f"{package.__name__}.{entry.name}")
+            found += [module] if hasattr(module, "cases") else []
     return found
+
+
+def collect(suite: str = "all", pattern: str | None = None):
+    """The suite's cases whose "family name" contains `pattern`, one by one, so that few hold memory at a time."""
+    for module in modules(suite):
+        for case in module.cases():
+            if not pattern or pattern in f"{case.family} {case.name}":
+                yield case
 
 
 def environment() -> dict:
@@ -60,11 +60,18 @@ def environment() -> dict:
 
 
 def run(
-    pattern=None, rivals=("numpy", "torch"), threads=None, rounds=timer.ROUNDS, json_path=None, out=sys.stdout
+    suite="all",
+    pattern=None,
+    rivals=("numpy", "torch"),
+    threads=None,
+    rounds=timer.ROUNDS,
+    json_path=None,
+    out=None,
 ) -> dict:
     """Verify and time every selected case; returns what --json writes.
 
-    rivals: which of "numpy" and "torch" to time beside fastdl; one that is not installed is named and left out.
+    suite: "kernels", "training" or "all"; pattern: only cases whose "family name" contains it. rivals: which of
+    "numpy" and "torch" to time beside fastdl; one that is not installed is named and left out.
     Columns: median time, its spread (quartiles), rate, and fastdl's time over each rival's (below 1: fastdl is faster).
     """
     unknown = set(rivals) - {"numpy", "torch"}
@@ -87,13 +94,17 @@ def run(
         file=out,
     )
     rows = []
-    for case in collect(pattern):
-        timer.verify(case)
+    for case in collect(suite, pattern):
+        if case.check:
+            timer.verify(case)
         wanted = ("fastdl", *rivals)
         case.runs = {name: f for name, f in (case.runs | case.others).items() if name in wanted}
         timings = timer.measure(case, rounds)
         rows.append(_row(case, timings))
         print(_line(case, timings, rivals), file=out, flush=True)
+    if not rows:
+        names = ", ".join(sorted(module.__name__.rpartition(".")[2] for module in modules(suite)))
+        raise ValueError(f"no benchmark case contains {pattern!r}; there are cases of {names}")
     report = {"environment": machine, "results": rows}
     if json_path:
         _write_json(json_path, report)

@@ -100,7 +100,8 @@ def _parser() -> argparse.ArgumentParser:
     train.set_defaults(run=_lazily("train"))
 
     bench = commands.add_parser("bench", help="measure speed beside NumPy and PyTorch", allow_abbrev=False)
-    bench.add_argument("suite", nargs="?", choices=("kernels", "all"), default="all", help="what to time; default: all")
+    bench.add_argument("suite", nargs="?", choices=("kernels", "training", "all"), default="all",
+                       help="what to time; default: all")  # fmt: skip
     bench.add_argument("--against", default="numpy,torch", metavar="RIVALS", help="numpy, torch or both; default both")
     bench.add_argument("--filter", metavar="TEXT", help="only benchmarks whose name contains TEXT")
     bench.add_argument("--threads", type=int, metavar="N", help="threads to use; default: all")

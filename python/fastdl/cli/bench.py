@@ -8,5 +8,5 @@ def run(args) -> int:
     from ..bench import run as bench
 
     rivals = [name for name in args.against.split(",") if name]
-    bench.run(args.filter, rivals, args.threads, json_path=args.json)
+    bench.run(args.suite, args.filter, rivals, args.threads, json_path=args.json)
     return 0
