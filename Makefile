@@ -63,13 +63,14 @@ sanitize: build  ## run the kernel tests under AddressSanitizer and UndefinedBeh
 	  ASAN_OPTIONS=detect_leaks=0:abort_on_error=1 UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 \
 	  PYTHONPATH=$(SANITIZE)/site $(BIN)/python -m pytest -p no:cacheprovider tests/kernels $(ARGS)
 
+LINTERS := 'ruff==0.17.5' 'clang-format==23.1.5'  # pinned: their taste changes between versions
 lint: build  ## check formatting and style
-	@$(PIP) install 'ruff>=0.6' 'clang-format==18.1.8'
+	@$(PIP) install $(LINTERS)
 	$(BIN)/ruff check python tests bench
 	$(BIN)/clang-format --dry-run --Werror $$(find csrc -name '*.h' -o -name '*.cpp')
 
 format: build  ## format the C++ sources
-	@$(PIP) install 'clang-format==18.1.8'
+	@$(PIP) install $(LINTERS)
 	$(BIN)/clang-format -i $$(find csrc -name '*.h' -o -name '*.cpp')
 
 bench: build  ## time the kernels against NumPy (ARGS='--filter conv2d')
