@@ -93,6 +93,7 @@ def run(
         f"{'case':<38}{'fastdl':>8}{'+-':>6}{'rate':>12}" + "".join(f"{'/' + r:>8}" for r in rivals),
         file=out,
     )
+    print("  / ... is fastdl's time over the rival's: below 1 fastdl is faster", file=out)
     rows = []
     for case in collect(suite, pattern):
         if case.check:

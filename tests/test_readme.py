@@ -1,5 +1,6 @@
 """The README's Python runs as it stands."""
 
+import json
 import re
 import subprocess
 import sys
@@ -19,6 +20,21 @@ def test_example_trains(tmp_path):
     assert done.returncode == 0, done.stderr
     accuracy = float(re.search(r"test accuracy (\d\.\d+)", done.stdout).group(1))
     assert accuracy >= 0.95
+
+
+def test_saved_weights_are_used(tmp_path):
+    from fastdl.cli import main
+
+    folder = tmp_path / "mine"
+    assert main(["train", "digits", "--epochs", "3", "--out", str(folder)]) == 0
+    script = tmp_path / "load.py"
+    check = "print((model(images).argmax(1).numpy() == digits.labels[digits.test]).mean())"
+    script.write_text(python_blocks()[1].replace("runs/mine", str(folder)) + check)
+    done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert float(done.stdout.splitlines()[-1]) >= 0.9
+    config = json.loads((folder / "config.json").read_text())
+    assert (config["model"], config["input"]["scale"]) == ("SmallCNN", 1 / 16)
 
 
 def test_example_is_short():

@@ -61,7 +61,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def _fail(message: str, code: int) -> int:
     sys.stdout.flush()
-    print(f"fastdl: error: {' '.join(message.split())}", file=sys.stderr)
+    print(f"fastdl: error: {message}", file=sys.stderr)
     return code
 
 

@@ -58,7 +58,10 @@ def _resumed(args, runner) -> tuple:
     except (ValueError, TypeError) as error:
         raise ValueError(f"{os.path.join(args.resume, runner.CONFIG)} is damaged: {error}") from error
     if changed != settings and settings.schedule != "constant":
-        raise UsageError(f"the {settings.schedule} schedule was laid out for the run's length, which can't be changed")
+        raise UsageError(
+            f"the {settings.schedule} schedule was laid out for the run's length, which can't be changed; a run that "
+            "is to be extended later starts with --set schedule=constant"
+        )
     return name, changed
 
 

@@ -30,7 +30,8 @@ def backend(name: str) -> ModuleType:
     try:
         return importlib.import_module(f"fastdl.kernels.{name}")
     except ImportError as error:
-        raise RuntimeError(f"device {name!r} is not available: {error}") from error
+        why = "fastdl was installed without compiled kernels" if "_cpu" in str(error) else error
+        raise RuntimeError(f"device {name!r} is not available: {why}") from error
 
 
 def set_host(name: str) -> None:
@@ -49,13 +50,25 @@ def host() -> ModuleType:
             set_host("cpu")
         except RuntimeError as error:
             set_host("numpy")
-            if os.environ.get("FASTDL_PURE", "0") in ("", "0"):
+            if not _pure_on_purpose():
                 message = (
                     f"fastdl runs on NumPy alone, many times slower: {error}. Install a C++20 compiler and fastdl "
                     "again, or set FASTDL_PURE=1 to silence this."
                 )
                 warnings.warn(message, RuntimeWarning, stacklevel=2)
     return _host
+
+
+def _pure_on_purpose() -> bool:
+    """Whether the package was installed, or is run, with FASTDL_PURE=1; such a wheel is tagged py3-none-any."""
+    from importlib.metadata import PackageNotFoundError, distribution
+
+    if os.environ.get("FASTDL_PURE", "0") not in ("", "0"):
+        return True
+    try:
+        return "Tag: py3-none" in (distribution("fastdl").read_text("WHEEL") or "")
+    except PackageNotFoundError:
+        return False
 
 
 def of(*arrays) -> ModuleType:

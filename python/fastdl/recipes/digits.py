@@ -29,8 +29,7 @@ def build(settings: Settings):
 
     images, labels, *rows = data.load_digits()
     parts = [data.Subset(data.ArrayDataset(images, labels), part) for part in rows]
-    train, validation, test = loaders(
-        *parts, settings.batch_size, scale=1 / 16, mean=data.digits.MEAN, std=data.digits.STD
-    )
+    conversion = {"scale": 1 / 16, "mean": data.digits.MEAN, "std": data.digits.STD}
+    train, validation, test = loaders(*parts, settings.batch_size, **conversion)
     model = models.SmallCNN(dropout=settings.dropout)
-    return Task(model, nn.CrossEntropyLoss(), train, validation, test, image_shape=(1, 8, 8))
+    return Task(model, nn.CrossEntropyLoss(), train, validation, test, image_shape=(1, 8, 8), conversion=conversion)

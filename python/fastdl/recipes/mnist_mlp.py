@@ -28,8 +28,9 @@ class Settings(Base):
 def build(settings: Settings):
     """The model and the data."""
     from .. import models, nn
-    from .task import Task, mnist_loaders
+    from .task import MNIST_CONVERSION, Task, mnist_loaders
 
     train, validation, test = mnist_loaders(settings.data_dir, settings.batch_size, settings.validation)
     model = models.MLP((784, settings.hidden, 10), dropout=settings.dropout)
-    return Task(model, nn.CrossEntropyLoss(), train, validation, test, image_shape=(1, 28, 28))
+    parts = (train, validation, test)
+    return Task(model, nn.CrossEntropyLoss(), *parts, image_shape=(1, 28, 28), conversion=MNIST_CONVERSION)

@@ -54,7 +54,7 @@ def run(
     trainer = make_trainer(task, settings)
     if not resume:
         folder = make_folder(name, folder)
-    _write_config(folder, name, settings)
+    _write_config(folder, name, settings, task)
     trainer.callbacks = sorted([*trainer.callbacks, *_callbacks(folder, settings, task, callbacks)], key=_priority)
     checkpoint = os.path.join(folder, CHECKPOINT)
     if resume and os.path.exists(checkpoint):
@@ -148,8 +148,10 @@ def json_text(value) -> str:
     return json.dumps(clean(value), indent=2, allow_nan=False) + "\n"
 
 
-def _write_config(folder: str, name: str, settings: Settings) -> None:
+def _write_config(folder: str, name: str, settings: Settings, task: Task) -> None:
     config = {"recipe": name, "settings": dataclasses.asdict(settings), "device": get_device(), "fastdl": __version__}
+    # What a person needs to use the weights elsewhere.
+    config |= {"model": type(task.model).__name__, "input": task.conversion}
     write_text(os.path.join(folder, CONFIG), json_text(config))
 
 

@@ -24,6 +24,7 @@ class Task:
     metrics: tuple = ("accuracy",)
     unit: str = "images"
     image_shape: tuple | None = None  # (C, H, W) of an input, to draw a dense first layer as images
+    conversion: dict | None = None  # how a raw input became the model's: (x * scale - mean) / std
 
 
 def make_optimizer(settings: Settings, parameters):
@@ -49,6 +50,9 @@ def make_scheduler(settings: Settings, optimizer, total_steps: int):
     return None
 
 
+MNIST_CONVERSION = {"scale": 1 / 255, "mean": mnist.MEAN, "std": mnist.STD}
+
+
 def mnist_loaders(data_dir: str | None, batch_size: int, validation: int) -> tuple:
     """(train, validation, test) loaders of MNIST, normalised.
 
@@ -64,7 +68,7 @@ def mnist_loaders(data_dir: str | None, batch_size: int, validation: int) -> tup
     train = ArrayDataset(data.train_images[:count], data.train_labels[:count])
     held_out = ArrayDataset(data.train_images[count:], data.train_labels[count:])
     test = ArrayDataset(data.test_images, data.test_labels)
-    return loaders(train, held_out, test, batch_size, scale=1 / 255, mean=mnist.MEAN, std=mnist.STD)
+    return loaders(train, held_out, test, batch_size, **MNIST_CONVERSION)
 
 
 def loaders(train, validation, test, batch_size: int, **conversion) -> tuple:
