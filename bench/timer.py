@@ -3,7 +3,8 @@
 Shared machines drift: a rival timed a second later may meet another machine. So the rivals take turns, A B C A B C,
 each turn long enough to time (MIN_TURN seconds, several calls for a quick kernel), and ratios are taken turn by turn.
 Before a turn the machine rests for SETTLE seconds: OpenBLAS keeps its threads spinning for about 26 ms (2^26 cycles)
-after a call, OpenMP for some milliseconds, and they would take a core from the next rival.
+after a call, OpenMP for some milliseconds, and they would take a core from the next rival. Then the rival runs untimed
+for WARM_UP seconds, as it would in a training loop: the kernel takes up to 20 ms to move a woken thread to an idle core.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from .case import Case
 
 MIN_TURN = 0.003  # seconds; the clock's own cost (50 ns) is nothing beside it
 SETTLE = 0.04  # seconds
+WARM_UP = 0.03
 ROUNDS = 11
 
 
@@ -54,7 +56,7 @@ def measure(case: Case, rounds: int = ROUNDS) -> dict[str, Timing]:
     for _ in range(rounds):
         for rival, run in case.runs.items():
             time.sleep(SETTLE)
-            run()  # wakes the rival's threads and brings its data back into the caches
+            _warm_up(run)
             seconds[rival].append(_turn(run, calls[rival]))
     ours = seconds["fastdl"]
     return {
@@ -68,6 +70,13 @@ def _turn(run, calls: int) -> float:
     for _ in range(calls):
         run()
     return (time.perf_counter() - start) / calls
+
+
+def _warm_up(run) -> None:
+    end = time.perf_counter() + WARM_UP
+    run()
+    while time.perf_counter() < end:
+        run()
 
 
 def _calls_per_turn(run) -> int:
