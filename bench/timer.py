@@ -3,8 +3,9 @@
 Shared machines drift: a rival timed a second later may meet another machine. So the rivals take turns, A B C A B C,
 each turn long enough to time (MIN_TURN seconds, several calls for a quick kernel), and ratios are taken turn by turn.
 Before a turn the machine rests for SETTLE seconds: OpenBLAS keeps its threads spinning for about 26 ms (2^26 cycles)
-after a call, OpenMP for some milliseconds, and they would take a core from the next rival. Then the rival runs untimed
-for WARM_UP seconds, as it would in a training loop: the kernel takes up to 20 ms to move a woken thread to an idle core.
+after a call, OpenMP for some milliseconds, and they would take a core from the next rival. Then it runs untimed
+for WARM_UP seconds, as it would in a training loop: the system takes up to 20 ms to move a woken thread to an idle
+core.
 """
 
 from __future__ import annotations
