@@ -140,8 +140,7 @@ FASTDL_INLINE Vec<T> exp_negative(Vec<T> x) {
   UInts<T> shifted;
   const Vec<T> p = reduce_exp<T>(maximum<T>(splat(M::kExpZero), x), shifted);  // in this order NaN stays NaN
   const Vec<T> scale = (Vec<T>)(shifted + static_cast<typename M::UInt>(M::kOne));
-  if (FASTDL_ISA_LEVEL == 0) return scale * (1 + p);  // without a fused multiply-add scale * p may be flushed to zero
-  return scale + scale * p;
+  return scale * (1 + p);  // not scale + scale * p: where the compiler does not fuse it, the product may be flushed
 }
 
 // exp(x) - 1 for x <= 0.
