@@ -22,14 +22,14 @@ std::int64_t work(const View& y, const View& weight) {
 
 py::array conv2d_forward(const py::handle& x_, const py::handle& weight_, const py::handle& bias_,
                          const py::handle& stride, const py::handle& padding, const py::handle& dilation,
-                         const py::handle& groups) {
+                         const py::handle& groups, bool relu) {
   const char* kernel = "conv2d_forward";
   const Input x = activation(kernel, "x", x_), weight = contiguous(kernel, "weight", weight_),
               bias = optional_contiguous(kernel, "bias", bias_);
   const Conv2dDims d = check_conv2d_forward(x, weight, bias, attributes(kernel, stride, padding, dilation),
                                             integer(kernel, "groups", groups, 1, kLargestWindow + 1));
   Output y = empty_activation(x.view.dtype, {d.n, d.o, d.oh, d.ow});
-  run(work(y.view, weight), [&] { cpu::conv2d_forward(x, weight, bias, y.view, d); });
+  run(work(y.view, weight), [&] { cpu::conv2d_forward(x, weight, bias, relu, y.view, d); });
   return y.array;
 }
 
@@ -54,7 +54,7 @@ py::tuple conv2d_backward(const py::handle& dy_, const py::handle& x_, const py:
 
 void add_conv2d(py::module_& m) {
   m.def("conv2d_forward", &conv2d_forward, py::arg("x"), py::arg("weight"), py::arg("bias"), py::arg("stride"),
-        py::arg("padding"), py::arg("dilation"), py::arg("groups"));
+        py::arg("padding"), py::arg("dilation"), py::arg("groups"), py::kw_only(), py::arg("relu") = false);
   m.def("conv2d_backward", &conv2d_backward, py::arg("dy"), py::arg("x"), py::arg("weight"), py::arg("stride"),
         py::arg("padding"), py::arg("dilation"), py::arg("groups"), py::arg("need"));
 }

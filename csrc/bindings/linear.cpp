@@ -26,13 +26,13 @@ Output empty_rows(const View& like, std::int64_t features) {
   return empty(like.dtype, shape, like.ndim);
 }
 
-py::array linear_forward(const py::handle& x_, const py::handle& weight_, const py::handle& bias_) {
+py::array linear_forward(const py::handle& x_, const py::handle& weight_, const py::handle& bias_, bool relu) {
   const char* kernel = "linear_forward";
   const Input x = contiguous(kernel, "x", x_), weight = contiguous(kernel, "weight", weight_),
               bias = optional_contiguous(kernel, "bias", bias_);
   check_linear_forward(x, weight, bias);
   Output y = empty_rows(x, weight.view.shape[0]);
-  run(y.view.size() * weight.view.shape[1], [&] { cpu::linear_forward(fold(x), weight, bias, fold(y.view)); });
+  run(y.view.size() * weight.view.shape[1], [&] { cpu::linear_forward(fold(x), weight, bias, relu, fold(y.view)); });
   return y.array;
 }
 
@@ -56,7 +56,8 @@ py::tuple linear_backward(const py::handle& dy_, const py::handle& x_, const py:
 }  // namespace
 
 void add_linear(py::module_& m) {
-  m.def("linear_forward", &linear_forward, py::arg("x"), py::arg("weight"), py::arg("bias"));
+  m.def("linear_forward", &linear_forward, py::arg("x"), py::arg("weight"), py::arg("bias"), py::kw_only(),
+        py::arg("relu") = false);
   m.def("linear_backward", &linear_backward, py::arg("dy"), py::arg("x"), py::arg("weight"), py::arg("need"));
 }
 

@@ -1,4 +1,5 @@
-// 2-D convolution y = conv(x, weight) + bias (cross-correlation, as in PyTorch).  Overwrites its outputs, which may not
+// 2-D convolution y = conv(x, weight) + bias (cross-correlation, as in PyTorch), with `relu` max(y, 0) as relu_forward
+// has it.  Overwrites its outputs, which may not
 // alias its inputs.  Saves nothing for backward.
 // x [n,c,h,w]   weight [o,c/groups,kh,kw]   bias [o] or absent   y [n,o,oh,ow];  x, y and their gradients channels-last
 // in memory, weight and bias contiguous.
@@ -25,7 +26,7 @@ Conv2dDims check_conv2d_backward(const View& dy, const View& x, const View& weig
                                  std::int64_t groups);
 
 namespace cpu {
-inline Kernel<void(View x, View weight, View bias, View y, const Conv2dDims& d)> conv2d_forward;
+inline Kernel<void(View x, View weight, View bias, bool relu, View y, const Conv2dDims& d)> conv2d_forward;
 // dx [n,c,h,w], dweight [o,c/groups,kh,kw], dbias [o]: each overwritten where present.
 inline Kernel<void(View dy, View x, View weight, View dx, View dweight, View dbias, const Conv2dDims& d)>
     conv2d_backward;

@@ -1,5 +1,6 @@
-// Dense layer y = x weight^T + bias.  Overwrites its outputs, which may not alias its inputs.  Saves nothing.
-// x [r, i]   weight [o, i]   bias [o] or absent   y [r, o]   all contiguous (leading dimensions of x folded into r)
+// Dense layer y = x weight^T + bias, with `relu` max(y, 0) as relu_forward has it.  Overwrites its outputs, which may
+// not alias its inputs.  Saves nothing. x [r, i]   weight [o, i]   bias [o] or absent   y [r, o]   all contiguous
+// (leading dimensions of x folded into r)
 #pragma once
 #include "core/check.h"
 #include "core/kernel.h"
@@ -10,7 +11,7 @@ void check_linear_forward(const View& x, const View& weight, const View& bias);
 void check_linear_backward(const View& dy, const View& x, const View& weight);
 
 namespace cpu {
-inline Kernel<void(View x, View weight, View bias, View y)> linear_forward;
+inline Kernel<void(View x, View weight, View bias, bool relu, View y)> linear_forward;
 // dx [r, i], dweight [o, i], dbias [o]: each overwritten where present.
 inline Kernel<void(View dy, View x, View weight, View dx, View dweight, View dbias)> linear_backward;
 }  // namespace cpu

@@ -68,7 +68,7 @@ void weight_gradient_of(const Conv2dDims& d, const T* dy, const T* x, T* dweight
 
 }  // namespace
 
-void conv2d_forward(View x, View weight, View bias, View y, const Conv2dDims& d) {
+void conv2d_forward(View x, View weight, View bias, bool relu, View y, const Conv2dDims& d) {
   with_float(x.dtype, [&](auto type) {
     using T = decltype(type);
     const Axis ah = axis_h(d), aw = axis_w(d);
@@ -84,6 +84,7 @@ void conv2d_forward(View x, View weight, View bias, View y, const Conv2dDims& d)
     c.src = x.as<T>();
     c.weights = {weight.as<T>(), c.width * c.depth * taps, taps, c.depth * taps, aw.kernel};
     c.bias = bias.as<T>();
+    c.relu = relu;
     c.dst = y.as<T>();
     c.dst_pixel = d.o;
     c.dst_row = d.ow * d.o;

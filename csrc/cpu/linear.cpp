@@ -7,7 +7,7 @@
 
 namespace fastdl::cpu::FASTDL_ISA {
 
-void linear_forward(View x, View weight, View bias, View y) {
+void linear_forward(View x, View weight, View bias, bool relu, View y) {
   with_float(x.dtype, [&](auto type) {
     using T = decltype(type);
     Gemm<T> g{};
@@ -23,6 +23,7 @@ void linear_forward(View x, View weight, View bias, View y) {
     g.c = y.as<T>();
     g.c_row = g.n;
     g.bias = bias.as<T>();
+    g.relu = relu;
     run_gemm(g);
   });
 }

@@ -134,6 +134,28 @@ def test_needed_gradients(backend, reference, need):
     check(backend, reference, values, attrs, need)
 
 
+def check_relu(kernels, size, window, dtype):
+    """With relu=True the bits are those of relu_forward; NaN stays, with and without bias."""
+    (x, weight, bias, _), attrs = arrays(size, window, dtype)
+    if x.size:
+        x[0, 0, 0, 0] = np.nan
+    for b in (bias, None):
+        want = kernels.relu_forward(kernels.conv2d_forward(x, weight, b, *attrs))
+        assert kernels.conv2d_forward(x, weight, b, *attrs, relu=True).tobytes() == want.tobytes()
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.parametrize("size", SIZES, ids=str)
+def test_relu(backend, size, dtype):
+    for window in (WINDOWS[0], WINDOWS[5]):
+        check_relu(backend, size, window, dtype)
+
+
+@pytest.mark.parametrize("size", SIZES, ids=str)
+def test_relu_in_every_instruction_set(cpu, isa, size):
+    check_relu(cpu, size, WINDOWS[14], "float32")
+
+
 @pytest.mark.parametrize("groups", [1, 4])
 def test_layouts(backend, reference, groups):
     values, attrs = arrays((2, 4, 8, groups), WINDOWS[3], "float32")

@@ -84,6 +84,27 @@ def test_needed_gradients(backend, reference, need):
     check(backend, reference, *arrays(((3,), 4, 5)), need)
 
 
+def check_relu(kernels, shape, dtype):
+    """With relu=True the bits are those of relu_forward; NaN stays, with and without bias."""
+    x, weight, bias, _ = arrays(shape, dtype)
+    if x.size:
+        x.reshape(-1)[-1] = np.nan
+    for b in (bias, None):
+        want = kernels.relu_forward(kernels.linear_forward(x, weight, b))
+        assert kernels.linear_forward(x, weight, b, relu=True).tobytes() == want.tobytes()
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.parametrize("shape", (*SHAPES, ((30,), 900, 40)), ids=str)
+def test_relu(backend, shape, dtype):
+    check_relu(backend, shape, dtype)
+
+
+@pytest.mark.parametrize("shape", (*SHAPES, ((30,), 900, 40)), ids=str)
+def test_relu_in_every_instruction_set(cpu, isa, shape):
+    check_relu(cpu, shape, "float32")
+
+
 def test_layouts(backend, reference):
     values = arrays(((2, 3), 17, 9), "float32")
     for place in range(4):

@@ -1,7 +1,7 @@
 // Correlation: the product that forward and the input gradient share.
 //
 //   dst[pixel][g * width + j] = bias[g * width + j] + sum over taps s and k < depth of
-//                               source[place(pixel) + offset[s]][g * depth + k] * weight(g, s, k, j)
+//                               source[place(pixel) + offset[s]][g * depth + k] * weight(g, s, k, j), then ReLU
 //
 // A GEMM whose rows of A are read through one pointer per output pixel plus one offset per run of taps: no column
 // matrix and no packed activations (indirect convolution, Dukhan 2019, arXiv:1907.02129). The weight is packed once per
@@ -27,6 +27,7 @@ struct Correlation {
   const T* src;
   Weights<T> weights;
   const T* bias;
+  bool relu;
   T* dst;
   int64_t dst_image, dst_row, dst_pixel;  // strides in elements
 };
@@ -81,6 +82,7 @@ inline void multiply_block(const Correlation<T>& c, const T* packed, const Runs&
   t.offsets = offset;
   t.ldb = NR;
   t.ldc = out_pixel;
+  t.relu = c.relu;
   for (int64_t g = 0; g < c.groups; ++g) {
     for (int64_t r = 0; r < runs.count; ++r) offset[r] = runs.offset[r] + g * c.depth;
     for (int64_t panel = 0; panel < panels; ++panel) {
@@ -108,14 +110,14 @@ inline void multiply_block_depthwise(const Correlation<T>& c, const T* packed, c
       Vec<T> sum = c.bias ? load(c.bias + g) : Vec<T>{};
       for (int64_t r = 0; r < runs.count; ++r)
         sum += load(place[i] + runs.offset[r] + g) * load(packed + r * c.groups + g);
-      store(out + i * out_pixel + g, sum);
+      store(out + i * out_pixel + g, c.relu ? activation::relu(sum) : sum);
     }
     if (g == c.groups) continue;
     const int64_t rest = c.groups - g;
     Vec<T> sum = c.bias ? load_part(c.bias + g, rest) : Vec<T>{};
     for (int64_t r = 0; r < runs.count; ++r)
       sum += load_part(place[i] + runs.offset[r] + g, rest) * load_part(packed + r * c.groups + g, rest);
-    store_part(out + i * out_pixel + g, sum, rest);
+    store_part(out + i * out_pixel + g, c.relu ? activation::relu(sum) : sum, rest);
   }
 }
 

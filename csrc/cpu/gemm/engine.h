@@ -1,4 +1,5 @@
-// C[m,n] = A[m,k] B[k,n] (+ bias[n]) (+ C): the one GEMM engine behind dense layers, convolution and recurrence.
+// C[m,n] = A[m,k] B[k,n] (+ bias[n]) (+ C), then ReLU: the one GEMM engine behind dense layers, convolution and
+// recurrence.
 //
 // B is cut into column panels; where it isn't already row-major and narrow it is packed, once, by all threads together.
 // A with k contiguous is read where it stands through row pointers, A with m contiguous through its columns; only other
@@ -23,6 +24,7 @@ struct Gemm {
   int64_t c_row;  // element (i, j) at c[i * c_row + j]
   const T* bias = nullptr;
   bool accumulate = false;
+  bool relu = false;
 };
 
 // k is cut into equal blocks of about this length: 384 x 32 floats of B are the 48 KB of a first-level cache.
@@ -122,6 +124,7 @@ inline void run_rows(const GemmBlock<T>& block, int64_t i0, int64_t rows, int64_
   t.kc = block.kc;
   t.ldc = g.c_row;
   t.accumulate = !block.first || g.accumulate;
+  t.relu = g.relu && block.last;
   const bool tile_first = block.kc <= kShort;
   const int64_t tiles = ceil_div(rows, MR), panels = p1 - p0;
   for (int64_t outer = 0; outer < (tile_first ? tiles : panels); ++outer) {
@@ -148,6 +151,7 @@ inline void clear_c(const Gemm<T>& g) {  // k == 0: the sum is empty, the epilog
     for (int64_t j = 0; j < g.n; ++j) {
       T& c = g.c[i * g.c_row + j];
       c = (g.accumulate ? c : T(0)) + (g.bias ? g.bias[j] : T(0));
+      if (g.relu) c = activation::relu(c);
     }
 }
 

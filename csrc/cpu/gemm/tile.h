@@ -8,8 +8,9 @@
 //            address of each output pixel's input and the offset of each tap (after Dukhan 2019, arXiv:1907.02129)
 //   columns  one base, row index contiguous, lda between k's: transposed operands and packed panels
 // B is read with NR contiguous values per k: a packed panel (ldb = NR) or a row-major operand (ldb = its row length).
-// The tile leaves with its epilogue: bias added, or the old contents of C.
+// The tile leaves with its epilogue: bias or the old contents of C added, ReLU.
 #pragma once
+#include "core/activation_math.h"
 #include "cpu/simd.h"
 
 namespace fastdl::cpu::FASTDL_ISA {
@@ -36,37 +37,39 @@ struct TileArgs {
   int64_t cols;     // valid columns, at most NR
   const T* bias;    // [cols] or nullptr
   bool accumulate;  // C += instead of C =
+  bool relu;
 };
 
-// Every loop is unrolled: an index that isn't a constant would send the accumulators through memory.
-template <class T, int MR, int NV, bool kAdd>
-FASTDL_INLINE void tile_store(const TileArgs<T>& t, Vec<T> (&acc)[MR][NV]) {
-  constexpr int W = kLanes<T>;
+// Adds the epilogue to the accumulators and stores them; part(p) loads what of a vector lies inside C. Every loop is
+// unrolled: an index that isn't a constant would send the accumulators through memory.
+template <class T, int MR, int NV, class Load, class Store>
+FASTDL_INLINE void finish_tile(const TileArgs<T>& t, Vec<T> (&acc)[MR][NV], const Load& part, const Store& put) {
   T* const c = t.c;
   const int64_t ldc = t.ldc;
-  if (t.cols == NV * W) {
+  if (t.bias) {
 #pragma GCC unroll 2
     for (int v = 0; v < NV; ++v) {
-      const Vec<T> bias = t.bias ? load(t.bias + v * W) : Vec<T>{};
+      const Vec<T> bias = part(t.bias, v);
 #pragma GCC unroll 14
-      for (int i = 0; i < MR; ++i) {
-        T* const to = c + i * ldc + v * W;
-        store(to, kAdd ? acc[i][v] + bias + load(to) : acc[i][v] + bias);
-      }
+      for (int i = 0; i < MR; ++i) acc[i][v] += bias;
     }
-    return;
   }
+  if (t.accumulate) {
+#pragma GCC unroll 14
+    for (int i = 0; i < MR; ++i)
 #pragma GCC unroll 2
-  for (int v = 0; v < NV; ++v) {
-    const int64_t count = min_of(t.cols - v * W, W);
-    if (count <= 0) continue;
-    const Vec<T> bias = t.bias ? load_part(t.bias + v * W, count) : Vec<T>{};
-#pragma GCC unroll 14
-    for (int i = 0; i < MR; ++i) {
-      T* const to = c + i * ldc + v * W;
-      store_part(to, kAdd ? acc[i][v] + bias + load_part(to, count) : acc[i][v] + bias, count);
-    }
+      for (int v = 0; v < NV; ++v) acc[i][v] += part(c + i * ldc, v);
   }
+  if (t.relu) {
+#pragma GCC unroll 14
+    for (int i = 0; i < MR; ++i)
+#pragma GCC unroll 2
+      for (int v = 0; v < NV; ++v) acc[i][v] = activation::relu(acc[i][v]);
+  }
+#pragma GCC unroll 14
+  for (int i = 0; i < MR; ++i)
+#pragma GCC unroll 2
+    for (int v = 0; v < NV; ++v) put(c + i * ldc, v, acc[i][v]);
 }
 
 template <class T, int MR, int NV, bool kRows>
@@ -102,10 +105,19 @@ void tile(const TileArgs<T>& t) {
       if constexpr (!kRows) a += t.lda;
     }
   }
-  if (t.accumulate)
-    tile_store<T, MR, NV, true>(t, acc);
+  const auto whole = [](const T* p, int v) __attribute__((always_inline)) { return load(p + v * W); };
+  const auto put_whole = [](T* p, int v, Vec<T> x) __attribute__((always_inline)) { store(p + v * W, x); };
+  const int64_t last = t.cols - (NV - 1) * W;  // columns in the last vector
+  const auto part = [=](const T* p, int v) __attribute__((always_inline)) {
+    return v + 1 < NV ? load(p + v * W) : load_part(p + v * W, last);
+  };
+  const auto put_part = [=](T* p, int v, Vec<T> x) __attribute__((always_inline)) {
+    v + 1 < NV ? store(p + v * W, x) : store_part(p + v * W, x, last);
+  };
+  if (last == W)
+    finish_tile(t, acc, whole, put_whole);
   else
-    tile_store<T, MR, NV, false>(t, acc);
+    finish_tile(t, acc, part, put_part);
 }
 
 template <class T>

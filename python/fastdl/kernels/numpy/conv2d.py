@@ -3,19 +3,21 @@
 import numpy as np
 
 from . import _check, _geometry
+from .activation import relu_forward
 from .im2col import columns, sum_columns
 
 __all__ = ["conv2d_forward", "conv2d_backward"]
 
 
-def conv2d_forward(x, weight, bias, stride, padding, dilation, groups):
+def conv2d_forward(x, weight, bias, stride, padding, dilation, groups, *, relu=False):
     """y[n, o, p, q] = bias[o] + sum over c, i, j of weight[o, c, i, j] x[n, g C/groups + c, p sh + i dh -
     ph, q sw + j dw - pw].
 
     g is the group of output channel o; x counts as 0 outside its borders. x (N, C, H, W), weight (O,
     C/groups, kh, kw), bias (O,) or None, float32 or float64, all of one dtype, any strides; stride (sh, sw)
     and dilation (dh, dw) pairs of ints of at least 1, padding (ph, pw) of at least 0, groups an int of at
-    least 1 that divides C and O. Returns y (N, O, oh, ow) with (oh, ow) as in `_geometry.axis_output_size`.
+    least 1 that divides C and O; with relu what relu_forward makes of it. Returns y (N, O, oh, ow) with (oh,
+    ow) as in `_geometry.axis_output_size`.
 
     Raises TypeError for another kind or dtype, ValueError for shapes that do not fit, an attribute out of
     range, or a kernel larger than the padded input.
@@ -30,7 +32,8 @@ def conv2d_forward(x, weight, bias, stride, padding, dilation, groups):
     cols = columns(x, weight.shape[2:], stride, padding, dilation)
     y = _grouped_weight(weight, groups) @ _grouped(cols, groups)
     y = y.reshape(x.shape[0], weight.shape[0], oh, ow)
-    return y if bias is None else y + bias[:, None, None]
+    y = y if bias is None else y + bias[:, None, None]
+    return relu_forward(y) if relu else y
 
 
 def conv2d_backward(dy, x, weight, stride, padding, dilation, groups, need):

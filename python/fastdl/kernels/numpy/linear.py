@@ -3,15 +3,16 @@
 import math
 
 from . import _check
+from .activation import relu_forward
 
 __all__ = ["linear_forward", "linear_backward"]
 
 
-def linear_forward(x, weight, bias):
+def linear_forward(x, weight, bias, *, relu=False):
     """y[..., o] = sum over i of x[..., i] weight[o, i] + bias[o].
 
     x (..., I) with any number of leading dimensions, weight (O, I), bias (O,) or None, float32 or float64,
-    all of one dtype, any strides. Returns y (..., O).
+    all of one dtype, any strides; with relu what relu_forward makes of it. Returns y (..., O).
 
     Raises TypeError for another kind or dtype, ValueError for a shape that does not fit.
     """
@@ -23,7 +24,8 @@ def linear_forward(x, weight, bias):
     _check_shapes(kernel, x, weight)
     _check.shape(kernel, "bias", bias, weight.shape[:1])
     y = x @ weight.T
-    return y if bias is None else y + bias
+    y = y if bias is None else y + bias
+    return relu_forward(y) if relu else y
 
 
 def linear_backward(dy, x, weight, need):
