@@ -1,0 +1,57 @@
+"""ResNet-20 here and in PyTorch, from the same state_dict: the same logits, losses and gradients.
+
+In float64, where only the order of sums differs; ReLU's and batch norm's conditioning amplify it through 20 layers.
+"""
+
+import numpy as np
+import pytest
+
+import fastdl as fd
+from fastdl.models import ResNetCifar, resnet20
+from fastdl.nn import functional as F
+from tolerances import assert_close
+
+torch = pytest.importorskip("torch")
+theirs = pytest.importorskip("fastdl.bench.training._torch_resnet")
+
+
+def batch(n, size):
+    rng = np.random.default_rng(0)
+    return rng.standard_normal((n, 3, size, size)), rng.integers(0, 10, n)
+
+
+@pytest.mark.parametrize("depth, size", [(8, 8), (14, 12), (20, 16)])
+def test_forward_and_gradients(host, depth, size):
+    torch.manual_seed(0)
+    other = theirs.ResNetCifar(depth).double()
+    model = ResNetCifar(depth).to("float64")
+    assert list(model.state_dict()) == list(other.state_dict())
+    model.load_state_dict(other.state_dict())
+    images, labels = batch(4, size)
+    logits, want = model(fd.tensor(images)), other(torch.tensor(images))
+    assert_close(logits.detach().numpy(), want.detach().numpy(), "training")
+    loss = F.cross_entropy(logits, fd.tensor(labels))
+    other_loss = torch.nn.functional.cross_entropy(want, torch.tensor(labels))
+    assert_close(loss.item(), other_loss.item(), "training")
+    loss.backward()
+    other_loss.backward()
+    for (name, p), q in zip(model.named_parameters(), other.parameters()):
+        scale = float(q.grad.abs().max())
+        assert_close(p.grad.numpy() / scale, q.grad.numpy() / scale, "training"), name
+    for key, value in other.state_dict().items():
+        assert_close(model.state_dict()[key].numpy(), value.numpy(), "training")
+
+
+def test_evaluation(host):
+    torch.manual_seed(0)
+    other = theirs.ResNetCifar(8).double().eval()
+    model = ResNetCifar(8).to("float64").eval()
+    model.load_state_dict(other.state_dict())
+    images, _ = batch(2, 8)
+    assert_close(model(fd.tensor(images)).detach().numpy(), other(torch.tensor(images)).detach().numpy(), "training")
+
+
+def test_size_is_the_paper_s():
+    count = sum(p.numel() for p in resnet20().parameters())
+    assert count == 272_474  # the paper's 0.27M with option A, which has no projections: 269,722
+    assert count == sum(p.numel() for p in theirs.ResNetCifar(20).parameters())
