@@ -1,5 +1,6 @@
 """Benchmarks: every case checks its result, then times fastdl and its rivals in interleaved rounds.
 
-Installed as `fastdl.bench`; `fastdl bench` runs it. `kernels/` holds one module per kernel family, each with a function
-`cases()`; `timer` is the only timer.
+Installed as `fastdl.bench`; `fastdl bench` runs it. `kernels/` and `training/` hold one module per family, each with a
+function `cases(rivals)`; `timer` is the only timer, `rivals` knows who is timed beside fastdl, `ceilings` measures what
+the machine can do, `report` prints, `sweep` and `plot` draw how the cost of a step grows.
 """

@@ -5,30 +5,44 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+Run = Callable[[], object]
+
 
 @dataclass
 class Case:
     """One row of the report.
 
     family: kernel family, e.g. "conv2d"; name: what and which shape. flops: arithmetic of one call (a multiply and an
-    add count 2); bytes: fewest bytes that must cross memory. runs: rival name to a function without arguments; "fastdl"
-    must be there, and each returns its result (an array, or a tuple of them) for the check against `reference`. A run
-    that changes its arrays in place sets check=False. others: rivals that do the same work but can't give the same
-    result (their random numbers differ); timed, not checked.
+    add count 2); bytes: fewest bytes that must cross memory. runs: rival to a function without arguments that returns
+    its result (an array, or a tuple of them); "fastdl" must be there. Or a function that makes this dictionary, called
+    only if the case is wanted. A rival with several ways to do the work has a dictionary of them, {"channels_last":
+    ...}: the quickest is timed.
+    The check: every rival's result must equal that of `reference`; where calls change their arrays (training steps),
+    the results of the first `steps` calls. others: rivals that do the same work but can't give the same result (their
+    random numbers differ); timed, not checked. shown: rival to a function that makes of a run's result what can be
+    compared. pieces: how many pieces of work are in one call; times, flops and bytes are of one.
     """
 
     family: str
     name: str
-    runs: dict[str, Callable[[], object]]
+    runs: dict[str, Run | dict[str, Run]] | Callable[[], dict]
     flops: float = 0.0
     bytes: float = 0.0
-    check: bool = True
     tolerance: float = 1e-3
     reference: str = "numpy"
-    others: dict[str, Callable[[], object]] = field(default_factory=dict)
+    steps: int = 1
+    pieces: int = 1
+    others: dict[str, Run] = field(default_factory=dict)
+    shown: dict[str, Callable] = field(default_factory=dict)
+
+    def ways(self) -> dict[str, dict[str, Run]]:
+        """The runs, each rival with a dictionary of its ways; a single one has the name ""."""
+        if callable(self.runs):
+            self.runs = self.runs()
+        return {rival: run if isinstance(run, dict) else {"": run} for rival, run in (self.runs | self.others).items()}
 
 
-def calls(kernel: str, *arguments) -> dict[str, Callable[[], object]]:
+def calls(kernel: str, *arguments) -> dict[str, Run]:
     """The runs of one kernel call: fastdl's backend in use, and the NumPy reference."""
     from fastdl import kernels
     from fastdl.kernels import numpy as reference
@@ -42,12 +56,3 @@ def random_images(rng, n: int, c: int, h: int, w: int):
     import numpy as np
 
     return np.moveaxis(rng.standard_normal((n, h, w, c), dtype=np.float32), 3, 1)
-
-
-def torch_or_none():
-    """PyTorch if it is installed, else None."""
-    try:
-        import torch
-    except ImportError:
-        return None
-    return torch

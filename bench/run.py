@@ -7,112 +7,94 @@ import json
 import os
 import pkgutil
 import platform
+import subprocess
+import sys
 from datetime import datetime, timezone
-
-import numpy as np
+from pathlib import Path
 
 from . import timer
-from .case import Case, torch_or_none
+from .case import Case
+from .ceilings import Ceilings
+from .report import Table, summary
+from .rivals import DEFAULT, Rivals, versions
 
 SUITES = ("kernels", "training")
 
 
 def modules(suite: str) -> list:
-    """The modules with benchmark cases of "kernels", "training" or "all"."""
-    found = []
-    for name in SUITES if suite == "all" else (suite,):
-        package = importlib.import_module(f".{name}", __package__)
-        for entry in pkgutil.iter_modules(package.__path__):
-            module = importlib.import_module(f"{package.__name__}.{entry.name}")
-            found += [module] if hasattr(module, "cases") else []
-    return found
+    """The modules with benchmark cases of "kernels" or "training"."""
+    package = importlib.import_module(f".{suite}", __package__)
+    names = [entry.name for entry in pkgutil.iter_modules(package.__path__) if not entry.name.startswith("_")]
+    return [importlib.import_module(f"{package.__name__}.{name}") for name in names]
 
 
-def collect(suite: str = "all", pattern: str | None = None):
+def collect(rivals: Rivals, suite: str, pattern: str | None = None):
     """The suite's cases whose "family name" contains `pattern`, one by one, so that few hold memory at a time."""
     for module in modules(suite):
-        for case in module.cases():
+        for case in module.cases(rivals):
             if not pattern or pattern in f"{case.family} {case.name}":
                 yield case
 
 
-def environment() -> dict:
-    """What the figures were taken on: machine, versions, instruction set, threads."""
-    import fastdl
-    from fastdl import kernels
-
-    torch = torch_or_none()
-    info = {
-        "time": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "machine": _cpu_model(),
-        "cores": len(os.sched_getaffinity(0)),
-        "python": platform.python_version(),
-        "numpy": np.__version__,
-        "fastdl": fastdl.__version__,
-        "backend": kernels.host().name,
-        "torch": torch.__version__ if torch else None,
-    }
-    if info["backend"] == "cpu":
-        from fastdl import _cpu
-
-        info["isa"], info["threads"] = _cpu.get_isa(), _cpu.get_num_threads()
-    return info
-
-
 def run(
-    suite="all",
-    pattern=None,
-    rivals=("numpy", "torch"),
-    threads=None,
-    rounds=timer.ROUNDS,
+    suite: str = "all",
+    pattern: str | None = None,
+    rivals=DEFAULT,
+    threads: int | None = None,
+    device: str | None = None,
+    rounds: int = timer.ROUNDS,
     json_path=None,
     out=None,
 ) -> dict:
-    """Verify and time every selected case; returns what --json writes.
+    """Verify and time every selected case and print the table; returns what --json writes.
 
     suite: "kernels", "training" or "all"; pattern: only cases whose "family name" contains it. rivals: which of
-    "numpy" and "torch" to time beside fastdl; one that is not installed is named and left out.
-    Columns: median time, its spread (quartiles), rate, and fastdl's time over each rival's (below 1: fastdl is faster).
+    `rivals.NAMES` to time beside fastdl; one that is not installed is named and left out. threads: for fastdl and every
+    rival. device: fastdl's backend, "numpy" or "cpu".
     """
-    unknown = set(rivals) - {"numpy", "torch"}
-    if unknown:
-        raise ValueError(f"--against must name numpy or torch, got {', '.join(sorted(unknown))}")
-    torch = torch_or_none()
-    if threads is not None:
-        import fastdl
+    import fastdl as fd
 
-        fastdl.set_num_threads(threads)
-        if torch:
-            torch.set_num_threads(threads)
-    machine = environment()
-    print(f"{machine['machine']}, {machine.get('threads', 1)} threads, backend {machine['backend']} "
-          f"{machine.get('isa', '')}, NumPy {machine['numpy']}", file=out)  # fmt: skip
-    if "torch" in rivals and not torch:
-        print("torch is not installed and left out", file=out)
-    print(
-        f"{'case':<38}{'fastdl':>8}{'+-':>6}{'rate':>12}" + "".join(f"{'/' + r:>8}" for r in rivals),
-        file=out,
-    )
-    print("  / ... is fastdl's time over the rival's: below 1 fastdl is faster", file=out)
-    rows = []
-    for case in collect(suite, pattern):
-        if case.check:
-            timer.verify(case)
-        wanted = ("fastdl", *rivals)
-        case.runs = {name: f for name, f in (case.runs | case.others).items() if name in wanted}
-        timings = timer.measure(case, rounds)
-        rows.append(_row(case, timings))
-        print(_line(case, timings, rivals), file=out, flush=True)
-    if not rows:
-        names = ", ".join(sorted(module.__name__.rpartition(".")[2] for module in modules(suite)))
-        raise ValueError(f"no benchmark case contains {pattern!r}; there are cases of {names}")
-    report = {"environment": machine, "results": rows}
+    if rounds < 1:
+        raise ValueError(f"--rounds must be at least 1, got {rounds}")
+    with fd.device(device or fd.get_device()):
+        chosen = Rivals(rivals, threads)
+        report = _run(suite, pattern, chosen, rounds, out or sys.stdout)
     if json_path:
         _write_json(json_path, report)
     return report
 
 
-def _row(case: Case, timings) -> dict:
+def _run(suite, pattern, rivals: Rivals, rounds: int, out) -> dict:
+    parts = {part: list(collect(rivals, part, pattern)) for part in (SUITES if suite == "all" else (suite,))}
+    if not any(parts.values()):
+        raise ValueError(f"no benchmark case contains {pattern!r}; there are cases of {_names(parts)}")
+    machine, ceilings = environment(rivals), Ceilings()
+    print(*_heading(machine), *rivals.notes, sep="\n", file=out, flush=True)
+    ceilings.measure()
+    print(*ceilings.lines(), sep="\n", file=out, flush=True)
+    rows = []
+    for part, cases in parts.items():
+        columns = (*rivals.names, "eager") if part == "training" and _captures() else rivals.names
+        table = Table(columns, out)
+        if cases:
+            table.heading()
+        while cases:
+            case = cases.pop(0)  # so that its arrays go when it is done
+            table.measuring(f"{case.family} {case.name}")
+            rows.append(_measure(case, rounds, {"fastdl", *columns}, ceilings))
+            table.add(rows[-1])
+            ceilings.measure_if_due()
+    if len(rows) > 1:
+        again = ceilings.lines() if ceilings.times > 1 else []
+        print("", *again, *summary(rows, (*rivals.names, "eager")), sep="\n", file=out)
+    return {"environment": machine, "ceilings": ceilings.report(), "results": rows}
+
+
+def _measure(case: Case, rounds: int, wanted: set[str], ceilings: Ceilings) -> dict:
+    """Verify and time one case: its row."""
+    timer.verify(case, wanted)
+    timings = timer.measure(case, rounds, wanted)
+    floor = ceilings.seconds(case.flops, case.bytes)
     return {
         "family": case.family,
         "case": case.name,
@@ -120,24 +102,46 @@ def _row(case: Case, timings) -> dict:
         "bytes": case.bytes,
         "seconds": {rival: {"median": t.median, "low": t.low, "high": t.high} for rival, t in timings.items()},
         "ratio": {rival: t.ratio for rival, t in timings.items() if rival != "fastdl"},
+        "way": {rival: t.way for rival, t in timings.items() if t.way},
+        "of_ceiling": floor / timings["fastdl"].median if floor > 0 else None,
     }
 
 
-def _line(case: Case, timings, rivals) -> str:
-    ours = timings["fastdl"]
-    rate = (
-        f"{case.flops / ours.median / 1e9:.0f} GFLOP/s" if case.flops else f"{case.bytes / ours.median / 1e9:.1f} GB/s"
-    )
-    spread = f"{100 * (ours.high - ours.low) / ours.median:.0f}%"
-    ratios = "".join(f"{timings[r].ratio:>8.2f}" if r in timings else f"{'-':>8}" for r in rivals)
-    return f"{case.family + ' ' + case.name:<38}{_time(ours.median):>8}{spread:>6}{rate:>12}{ratios}"
+def environment(rivals: Rivals) -> dict:
+    """What the figures were taken on: machine, versions, instruction set, threads, commit."""
+    from fastdl.device import config
+
+    found = config()
+    return {
+        "time": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "machine": _cpu_model(),
+        "cores": len(os.sched_getaffinity(0)),
+        "threads": rivals.threads,
+        "backend": found["device"],
+        "isa": found["isa"],
+        "commit": _commit(),
+        "python": platform.python_version(),
+        "fastdl": found["version"],
+        **versions(),
+        "notes": rivals.notes,
+    }
 
 
-def _time(seconds: float) -> str:
-    for unit, factor in (("s", 1.0), ("ms", 1e3), ("us", 1e6)):
-        if seconds * factor >= 1:
-            return f"{seconds * factor:.3g} {unit}"
-    return f"{seconds * 1e9:.3g} ns"
+def _heading(machine: dict) -> list[str]:
+    packages = ", ".join(f"{name} {machine[name]}" for name in ("numpy", "torch", "jax") if machine[name])
+    threads = f"{machine['threads']} thread{'s' if machine['threads'] != 1 else ''}"
+    return [f"{machine['machine']}, {threads}", f"fastdl on {machine['backend']} {machine['isa'] or ''}; {packages}"]
+
+
+def _captures() -> bool:
+    import fastdl
+
+    return hasattr(fastdl, "capture")
+
+
+def _names(parts) -> str:
+    found = [module.__name__.rpartition(".")[2] for part in parts for module in modules(part)]
+    return ", ".join(sorted(found))
 
 
 def _write_json(path, report) -> None:
@@ -145,6 +149,19 @@ def _write_json(path, report) -> None:
     with open(temporary, "w") as file:
         json.dump(report, file, indent=1)
     os.replace(temporary, path)
+
+
+def _commit() -> str | None:
+    """The commit of the checkout that this code is part of, with "+" if files differ from it; None elsewhere."""
+    git = ["git", "-C", str(Path(__file__).resolve().parent)]
+    try:
+        text = {"capture_output": True, "text": True, "check": True, "timeout": 10}
+        tracked = subprocess.run([*git, "ls-files", "--error-unmatch", Path(__file__).name], **text)
+        commit = subprocess.run([*git, "rev-parse", "HEAD"], **text).stdout.strip()
+        changed = subprocess.run([*git, "status", "--porcelain", "--untracked-files=no"], **text).stdout
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return commit + ("+" if changed else "") if tracked else None
 
 
 def _cpu_model() -> str:

@@ -16,76 +16,120 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .case import Case
+from .case import Case, Run
 
 MIN_TURN = 0.003  # seconds; the clock's own cost (50 ns) is nothing beside it
 SETTLE = 0.04  # seconds
 WARM_UP = 0.03
 ROUNDS = 11
+SLOW = 0.4  # a rival whose call takes longer has FEW rounds and no warm-up but its first call
+FEW = 3
+TRIALS = 3  # turns to find a rival's quickest way
 
 
 @dataclass
 class Timing:
-    """Seconds per call: median and quartiles; ratio: fastdl's time over this rival's, the median over rounds."""
+    """Seconds per call: median and quartiles; ratio: fastdl's time over this rival's, the median over rounds.
+
+    way: the name of the rival's quickest way, "" where there is one only.
+    """
 
     median: float
     low: float
     high: float
     ratio: float
+    way: str = ""
 
 
-def verify(case: Case) -> None:
-    """Every rival's result equals the reference's within the case's tolerance; RuntimeError names one that doesn't."""
-    want = _arrays(case.runs[case.reference]())
-    for rival, run in case.runs.items():
-        if rival == case.reference:
-            continue
-        for position, (got, reference) in enumerate(zip(_arrays(run()), want)):
-            scale = float(np.abs(reference).max()) if reference.size else 0.0
-            worst = float(np.abs(got - reference).max()) if reference.size else 0.0
-            if got.shape != reference.shape or not worst <= case.tolerance * (scale + 1e-30):
-                raise RuntimeError(
-                    f"{case.family} {case.name}: result {position} of {rival} is off by {worst:.2g} "
-                    f"(largest entry {scale:.2g})"
-                )
+def verify(case: Case, wanted=None) -> None:
+    """Every rival's result equals the reference's within the case's tolerance; RuntimeError names one that doesn't.
+
+    wanted: the rivals to look at; all by default.
+    """
+    ways = {rival: ways for rival, ways in case.ways().items() if rival not in case.others}
+    want = _results(case, case.reference, next(iter(ways[case.reference].values())))
+    for rival in ways if wanted is None else [rival for rival in ways if rival in wanted]:
+        for way, run in ways[rival].items():
+            if (rival, way) != (case.reference, next(iter(ways[case.reference]))):
+                _compare(case, f"{rival} ({way})" if way else rival, _results(case, rival, run), want)
 
 
-def measure(case: Case, rounds: int = ROUNDS) -> dict[str, Timing]:
-    """Time every rival of a verified case."""
-    calls = {rival: _calls_per_turn(run) for rival, run in case.runs.items()}
-    seconds: dict[str, list[float]] = {rival: [] for rival in case.runs}
-    for _ in range(rounds):
-        for rival, run in case.runs.items():
+def _compare(case: Case, rival: str, results: list[np.ndarray], want: list[np.ndarray]) -> None:
+    if len(results) != len(want):
+        raise RuntimeError(f"{case.family} {case.name}: {rival} has {len(results)} results, not {len(want)}")
+    for position, (got, reference) in enumerate(zip(results, want)):
+        if got.shape != reference.shape:
+            raise RuntimeError(
+                f"{case.family} {case.name}: result {position} of {rival} has shape {got.shape}, not {reference.shape}"
+            )
+        scale = float(np.abs(reference).max()) if reference.size else 0.0
+        worst = float(np.abs(got - reference).max()) if reference.size else 0.0
+        if not worst <= case.tolerance * (scale + 1e-30):
+            raise RuntimeError(
+                f"{case.family} {case.name}: result {position} of {rival} is off by {worst:.2g} "
+                f"(largest entry {scale:.2g})"
+            )
+
+
+def measure(case: Case, rounds: int = ROUNDS, wanted=None) -> dict[str, Timing]:
+    """Time every rival of a verified case, or those in `wanted`."""
+    chosen, calls, slow = {}, {}, set()
+    for rival, ways in case.ways().items():
+        if wanted is None or rival in wanted:
+            way = _quickest(ways)
+            calls[rival], taken = _calls_per_turn(ways[way])
+            chosen[rival] = way, ways[way]
+            slow |= {rival} if taken > SLOW else set()
+    seconds: dict[str, list[float]] = {rival: [] for rival in chosen}
+    for number in range(rounds):
+        for rival, (_, run) in chosen.items():
+            if rival in slow and number >= FEW:
+                continue
+            time.sleep(SETTLE)
+            if rival not in slow:
+                _warm_up(run)
+            seconds[rival].append(_turn(run, calls[rival]))
+    ours, timings = seconds["fastdl"], {}
+    for rival, times in seconds.items():
+        quartiles = (t / case.pieces for t in _quartiles(times))
+        timings[rival] = Timing(*quartiles, statistics.median(a / b for a, b in zip(ours, times)), chosen[rival][0])
+    return timings
+
+
+def _quickest(ways: dict[str, Run]) -> str:
+    if len(ways) == 1:
+        return next(iter(ways))
+    calls = {way: _calls_per_turn(run)[0] for way, run in ways.items()}
+    times = {way: [] for way in ways}
+    for _ in range(TRIALS):
+        for way, run in ways.items():
             time.sleep(SETTLE)
             _warm_up(run)
-            seconds[rival].append(_turn(run, calls[rival]))
-    ours = seconds["fastdl"]
-    return {
-        rival: Timing(*_quartiles(times), statistics.median(a / b for a, b in zip(ours, times)))
-        for rival, times in seconds.items()
-    }
+            times[way].append(_turn(run, calls[way]))
+    return min(ways, key=lambda way: statistics.median(times[way]))
 
 
-def _turn(run, calls: int) -> float:
+def _turn(run: Run, calls: int) -> float:
     start = time.perf_counter()
     for _ in range(calls):
         run()
     return (time.perf_counter() - start) / calls
 
 
-def _warm_up(run) -> None:
+def _warm_up(run: Run) -> None:
     end = time.perf_counter() + WARM_UP
     run()
     while time.perf_counter() < end:
         run()
 
 
-def _calls_per_turn(run) -> int:
+def _calls_per_turn(run: Run) -> tuple[int, float]:
+    """How many calls make a turn, and the seconds of one."""
     run()  # warm up: caches, lazy set-up
     calls = 1
     while (taken := _turn(run, calls) * calls) < MIN_TURN and calls < 1 << 20:
         calls = max(calls * 2, int(calls * MIN_TURN / max(taken, 1e-9)))
-    return calls
+    return calls, taken / calls
 
 
 def _quartiles(times: list[float]) -> tuple[float, float, float]:
@@ -93,6 +137,12 @@ def _quartiles(times: list[float]) -> tuple[float, float, float]:
     return statistics.median(ordered), ordered[len(ordered) // 4], ordered[(3 * len(ordered)) // 4]
 
 
+def _results(case: Case, rival: str, run: Run) -> list[np.ndarray]:
+    show = case.shown.get(rival, lambda result: result)
+    return [array for _ in range(case.steps) for array in _arrays(show(run()))]
+
+
 def _arrays(result) -> list[np.ndarray]:
     items = result if isinstance(result, (tuple, list)) else (result,)
-    return [np.asarray(item.detach() if hasattr(item, "detach") else item) for item in items if item is not None]
+    items = [item.detach() if hasattr(item, "detach") else item for item in items if item is not None]
+    return [np.asarray(item).copy() for item in items]

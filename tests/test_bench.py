@@ -1,6 +1,10 @@
-"""The benchmark frame: it verifies before it times, and says what it can't find."""
+"""The benchmark frame: it verifies before it times, and says what it can't find. Nothing here depends on speed."""
 
+import io
 import json
+import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -14,6 +18,13 @@ def _case(**runs):
     return Case("probe", "ones", {"fastdl": lambda: np.ones(3), "numpy": lambda: np.ones(3), **runs}, flops=3.0)
 
 
+def _run(*arguments, **options):
+    from fastdl.bench import run
+
+    out = io.StringIO()
+    return run.run(*arguments, out=out, **options), out.getvalue()
+
+
 def test_a_wrong_result_is_not_timed():
     from fastdl.bench import timer
 
@@ -22,6 +33,23 @@ def test_a_wrong_result_is_not_timed():
         timer.verify(_case(torch=lambda: np.zeros(3)))
     with pytest.raises(RuntimeError, match="result 0 of torch is off by nan"):
         timer.verify(_case(torch=lambda: np.full(3, np.nan)))
+    with pytest.raises(RuntimeError, match=r"result 0 of torch has shape \(4,\), not \(3,\)"):
+        timer.verify(_case(torch=lambda: np.ones(4)))
+    with pytest.raises(RuntimeError, match="torch has 2 results, not 1"):
+        timer.verify(_case(torch=lambda: (np.ones(3), np.ones(3))))
+    with pytest.raises(RuntimeError, match=r"result 0 of torch \(second\) is off by 1"):
+        timer.verify(_case(torch={"first": lambda: np.ones(3), "second": lambda: np.zeros(3)}))
+    timer.verify(_case(torch=lambda: np.zeros(3)), wanted={"fastdl", "numpy"})
+
+
+def test_later_steps_are_verified():
+    from fastdl.bench import timer
+
+    counts = {"fastdl": iter([1.0, 2.0, 3.0]), "numpy": iter([1.0, 2.0, 4.0])}
+    case = _case(**{rival: lambda values=values: np.float64(next(values)) for rival, values in counts.items()})
+    case.steps = 3
+    with pytest.raises(RuntimeError, match="result 2 of fastdl is off by 1"):
+        timer.verify(case)
 
 
 def test_every_rival_is_timed_in_every_round():
@@ -32,22 +60,129 @@ def test_every_rival_is_timed_in_every_round():
     for timing in timings.values():
         assert 0 < timing.low <= timing.median <= timing.high
     assert timings["fastdl"].ratio == 1
+    assert set(timer.measure(_case(torch=lambda: None), 1, {"fastdl", "torch"})) == {"fastdl", "torch"}
 
 
-def test_a_report_is_written(tmp_path, capsys):
-    from fastdl.bench import run
+def test_the_quickest_way_is_timed():
+    import time
 
-    run.run("kernels", "relu forward 8x3", ("numpy",), rounds=1, json_path=tmp_path / "bench.json")
-    report = json.loads((tmp_path / "bench.json").read_text())
-    assert [row["case"] for row in report["results"]] == ["relu forward 8x3"]
-    assert set(report["results"][0]["seconds"]) == {"fastdl", "numpy"}
-    assert "activation relu forward 8x3" in capsys.readouterr().out
+    from fastdl.bench import timer
+
+    case = _case(torch={"idle": lambda: time.sleep(0.05), "busy": lambda: None})
+    assert timer.measure(case, rounds=1)["torch"].way == "busy"
+
+
+def test_a_report_is_written(tmp_path):
+    report, text = _run("kernels", "relu forward 8x3", ("numpy",), rounds=1, json_path=tmp_path / "bench.json")
+    assert report == json.loads((tmp_path / "bench.json").read_text())
+    (row,) = report["results"]
+    assert (row["family"], row["case"]) == ("activation", "relu forward 8x3")
+    assert set(row["seconds"]) == {"fastdl", "numpy"} and set(row["ratio"]) == {"numpy"}
+    machine = report["environment"]
+    assert machine["numpy"] == np.__version__ and machine["threads"] >= 1 and machine["commit"] != ""
+    assert "activation relu forward 8x3" in text
+    assert max(map(len, text.splitlines()[1:])) <= 80
+
+
+def test_ceilings(cpu):
+    from fastdl.bench.ceilings import LOOPS, SIZES, Ceilings
+
+    ceilings = Ceilings()
+    ceilings.measure()
+    report = ceilings.report()
+    assert set(report) == {"float32", "float64", *(f"{loop} {size}" for loop in LOOPS for size in SIZES)}
+    assert all(0 < one["low"] <= one["median"] <= one["high"] for one in report.values())
+    assert ceilings.seconds(flops=ceilings.flops(), bytes=0) == pytest.approx(1)
+    for size in (1, 1 << 15, 3 << 20, 1 << 40):
+        assert ceilings.seconds(flops=0, bytes=size) == pytest.approx(size / ceilings.bandwidth(size))
+    assert all("GF/s" in line or "GB/s" in line for line in ceilings.lines())
+
+
+def test_probes_check_their_arguments(isa):
+    from fastdl import _cpu
+
+    assert _cpu.measure_fma("float64", steps=10, trials=1) > 0
+    assert all(_cpu.measure_memory(loop, size, 1) > 0 for loop in ("copy", "stream", "read") for size in (1, 100_000))
+    for call, text in (
+        (lambda: _cpu.measure_fma("int32"), "measure_fma: dtype must be one of 'float32', 'float64', got 'int32'"),
+        (lambda: _cpu.measure_fma("float32", 0), "measure_fma: steps must"),
+        (lambda: _cpu.measure_memory("copy", 0), "measure_memory: bytes must"),
+        (lambda: _cpu.measure_memory("write", 1), "measure_memory: loop must be"),
+    ):
+        with pytest.raises(ValueError) as caught:
+            call()
+        assert text in str(caught.value)
+
+
+def test_summary_shows_where_fastdl_loses():
+    from fastdl.bench.report import summary
+
+    rows = [{"family": "f", "case": str(i), "ratio": {"torch": ratio}} for i, ratio in enumerate((0.5, 1.5, 4.0))]
+    lines = summary(rows, ("numpy", "torch"))
+    assert lines[0] == "against torch: faster in 1 of 3 rows, slower in 2; geometric mean 1.44"
+    assert [line.split() for line in lines[1:]] == [["4.00", "f", "2"], ["1.50", "f", "1"]]
 
 
 def test_unknown_names():
-    from fastdl.bench import run
-
     with pytest.raises(ValueError, match="no benchmark case contains 'nothing'; there are cases of activation, adam"):
-        run.run("kernels", "nothing")
-    with pytest.raises(ValueError, match="--against must name numpy or torch, got jax"):
-        run.run("kernels", "relu", ("jax",))
+        _run("kernels", "nothing", ())
+    with pytest.raises(ValueError, match="--against must name numpy, torch, torch-compile or jax, got caffe"):
+        _run("kernels", "relu", ("numpy", "caffe"))
+    with pytest.raises(ValueError, match="--rounds must be at least 1, got 0"):
+        _run("kernels", "relu", rounds=0)
+
+
+def test_a_missing_rival_is_named_and_left_out(monkeypatch):
+    monkeypatch.setitem(sys.modules, "jax", None)
+    report, text = _run("kernels", "relu forward 8x3", ("jax",), rounds=1)
+    assert "jax is not installed: jax left out" in text
+    assert set(report["results"][0]["seconds"]) == {"fastdl"}
+
+
+def test_one_number_of_threads_for_all():
+    """In a process of its own: JAX makes its threads once."""
+    code = """
+import os, sys
+import fastdl, numpy
+from fastdl.bench.rivals import Rivals
+rivals = Rivals(("numpy", "torch", "jax"), 1)
+names = [open(f"/proc/self/task/{task}/comm").read().strip() for task in os.listdir("/proc/self/task")]
+assert fastdl.get_num_threads() == rivals.threads == 1
+assert rivals.torch is None or rivals.torch.get_num_threads() == 1
+assert rivals.jax is None or names.count("tf_XLAEigen") == 1
+assert not [note for note in rivals.notes if "not installed" not in note], rivals.notes
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=_environment())
+    assert done.returncode == 0, done.stderr
+
+
+def _environment():
+    from pathlib import Path
+
+    import fastdl
+
+    return os.environ | {"PYTHONPATH": str(Path(fastdl.__file__).parent.parent)}
+
+
+@pytest.mark.parametrize("rival", ["torch", "jax"])
+@pytest.mark.parametrize("name", ["XOR", "10-45-45-10", "probe"])
+def test_training_steps_agree(rival, name):
+    from fastdl.bench import timer
+    from fastdl.bench.rivals import Rivals
+    from fastdl.bench.training import mlp
+    from fastdl.bench.training._step import Task, step_case
+
+    pytest.importorskip(rival)
+    tasks = [*mlp.tasks(), Task("probe", _small_cnn, (4, 2, 8, 8), 3, "Momentum", 1.0, {"lr": 0.1, "momentum": 0.9})]
+    (task,) = (task for task in tasks if name in task.name)
+    case = step_case(Rivals((rival,)), task)
+    assert {"fastdl", "numpy", rival} <= set(case.ways())
+    timer.verify(case)
+
+
+def _small_cnn(nn):
+    """Every layer that the JAX steps know."""
+    return nn.Sequential(
+        nn.Conv2d(2, 4, 3, stride=2, padding=1, bias=False), nn.BatchNorm2d(4), nn.ReLU(), nn.Conv2d(4, 6, 1),
+        nn.Tanh(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(24, 5), nn.BatchNorm1d(5), nn.Linear(5, 3),
+    )  # fmt: skip

@@ -2,12 +2,12 @@
 
 import numpy as np
 
-from ..case import Case, calls, random_images, torch_or_none
+from ..case import Case, calls, random_images
 
 
-def cases():
+def cases(rivals):
     rng = np.random.default_rng(0)
-    torch = torch_or_none()
+    torch = rivals.torch
     inputs = [rng.standard_normal((8, 3), np.float32), rng.standard_normal((100, 512), np.float32)]
     inputs.append(random_images(rng, 100, 32, 28, 28))
     for x in inputs:

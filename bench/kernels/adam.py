@@ -1,52 +1,91 @@
-"""Adam, RMSProp and SGD with momentum over one flat buffer. In place, so checked in tests/kernels instead of here."""
+"""Optimizers: the kernels over one flat buffer, and whole optimizers over a hundred small tensors."""
+
+from functools import partial
 
 import numpy as np
 
-from fastdl import kernels
-from fastdl.kernels import numpy as reference
-
-from ..case import Case, torch_or_none
+from ..case import Case
 
 SIZES = [400_000, 16_000_000]
+TENSORS, SIZE = 100, 4096
+PASSES = {"sgd": 5, "rmsprop": 5, "adam": 7}  # floats read and written to update one parameter
+NAMES = {"sgd": "SGD", "rmsprop": "RMSprop", "adam": "Adam"}
+OPTIONS = {"sgd": {"lr": 1e-3, "momentum": 0.9}, "rmsprop": {"lr": 1e-3}, "adam": {"lr": 1e-3}}
+FASTEST = {"sgd": {"fused": True}, "rmsprop": {"foreach": True}, "adam": {"fused": True}}  # of PyTorch's ways
 
 
-def cases():
+def cases(rivals):
+    for family, passes in PASSES.items():
+        for size in SIZES:
+            case = Case(family, f"step {size / 1e6:g}M", {}, bytes=4.0 * passes * size)
+            case.runs = partial(_flat, rivals, case, size)
+            yield case
+        case = Case(family, f"optimizer {TENSORS}x{SIZE}", {}, bytes=4.0 * passes * TENSORS * SIZE)
+        case.runs = partial(_optimizers, rivals, case)
+        yield case
+
+
+def _flat(rivals, case: Case, size: int) -> dict:
+    """Kernel calls; each changes its own parameters, which are the result to check."""
+    from fastdl import kernels
+    from fastdl.kernels import numpy as reference
+
     rng = np.random.default_rng(0)
-    for size in SIZES:
-        grad = rng.standard_normal(size, dtype=np.float32)
-        for family, step, passes in (
-            ("sgd", _momentum, 5),
-            ("rmsprop", _rmsprop, 5),
-            ("adam", _adam, 7),
-        ):
-            runs = {}
-            for rival, K in (("fastdl", kernels.host()), ("numpy", reference)):
-                arrays = [rng.standard_normal(size, dtype=np.float32), grad, *np.zeros((2, size), np.float32)]
-                runs[rival] = lambda K=K, arrays=arrays, step=step: step(K, *arrays)
-            if torch_or_none():
-                runs["torch"] = _torch_step(family, size, grad)
-            yield Case(family, f"step {size / 1e6:g}M", runs, bytes=4.0 * passes * size, check=False)
+    start, grad = rng.standard_normal((2, size), dtype=np.float32)
+    runs = {}
+    for rival, kernel in (("fastdl", kernels.host()), ("numpy", reference)):
+        arrays = [start.copy(), grad, *np.zeros((2, size), np.float32)]
+        runs[rival] = partial(_STEPS[case.family], kernel, *arrays)
+        case.shown[rival] = lambda _, param=arrays[0]: param
+    if rivals.torch:
+        _add_torch(rivals.torch, case, runs, [start], [grad])
+    return runs
 
 
-def _momentum(K, param, grad, buf, _):
-    K.sgd_step(param, grad, buf, 1e-3, 0.9, 0.0, 0.0, False, False)
+def _optimizers(rivals, case: Case) -> dict:
+    import fastdl as fd
+
+    rng = np.random.default_rng(0)
+    start, grads = rng.standard_normal((2, TENSORS, SIZE), dtype=np.float32)
+    runs = {}
+    for rival, device in (("fastdl", fd.get_device()), ("numpy", "numpy")):
+        params = [fd.nn.Parameter(one.copy()) for one in start]
+        for param, grad in zip(params, grads):
+            param.grad = fd.tensor(grad)
+        optimizer = getattr(fd.optim, NAMES[case.family])(params, **OPTIONS[case.family])
+        runs[rival] = partial(_step_on, device, optimizer)
+        case.shown[rival] = lambda _, params=params: [param.detach().numpy() for param in params]
+    if rivals.torch:
+        _add_torch(rivals.torch, case, runs, start, grads)
+    return runs
 
 
-def _rmsprop(K, param, grad, square, _):
-    K.rmsprop_step(param, grad, square, None, None, 1e-3, 0.99, 1e-8, 0.0, 0.0)
+def _step_on(device: str, optimizer) -> None:
+    import fastdl as fd
+
+    with fd.device(device):
+        optimizer.step()
 
 
-def _adam(K, param, grad, m, v):
-    K.adam_step(param, grad, m, v, None, 1e-3, 0.9, 0.999, 1e-8, 0.0, 10, False)
+def _add_torch(torch, case: Case, runs: dict, start, grads) -> None:
+    params = [torch.nn.Parameter(torch.tensor(one)) for one in start]
+    for param, grad in zip(params, grads):
+        param.grad = torch.tensor(grad)
+    options = OPTIONS[case.family] | FASTEST[case.family]
+    runs["torch"] = getattr(torch.optim, NAMES[case.family])(params, **options).step
+    case.shown["torch"] = lambda _: [param.detach().numpy() for param in params]
 
 
-def _torch_step(family, size, grad):
-    torch = torch_or_none()
-    parameter = torch.nn.Parameter(torch.randn(size))
-    parameter.grad = torch.from_numpy(grad)
-    make = {
-        "sgd": lambda p: torch.optim.SGD(p, lr=1e-3, momentum=0.9, fused=True),
-        "rmsprop": lambda p: torch.optim.RMSprop(p, lr=1e-3),
-        "adam": lambda p: torch.optim.Adam(p, lr=1e-3, fused=True),
-    }[family]
-    return make([parameter]).step
+def _momentum(kernel, param, grad, buf, _):
+    kernel.sgd_step(param, grad, buf, 1e-3, 0.9, 0.0, 0.0, False, False)
+
+
+def _rmsprop(kernel, param, grad, square, _):
+    kernel.rmsprop_step(param, grad, square, None, None, 1e-3, 0.99, 1e-8, 0.0, 0.0)
+
+
+def _adam(kernel, param, grad, m, v):
+    kernel.adam_step(param, grad, m, v, None, 1e-3, 0.9, 0.999, 1e-8, 0.0, 1, False)
+
+
+_STEPS = {"sgd": _momentum, "rmsprop": _rmsprop, "adam": _adam}

@@ -1,37 +1,59 @@
-"""BatchNorm in training, forward and backward."""
+"""BatchNorm in training, with and without ReLU behind it, forward and backward."""
+
+from functools import partial
 
 import numpy as np
 
 from fastdl import kernels
 from fastdl.kernels import numpy as reference
 
-from ..case import Case, random_images, torch_or_none
+from ..case import Case, random_images
 
 SHAPES = [(64, 64, 32), (64, 32, 32), (64, 128, 8), (128, 512, 1)]
 
 
-def cases():
-    rng = np.random.default_rng(0)
-    torch = torch_or_none()
+def cases(rivals):
     for n, c, size in SHAPES:
-        x, dy = (random_images(rng, n, c, size, size) for _ in range(2))
-        weight, bias = rng.standard_normal((2, c), dtype=np.float32)
+        for relu in (False, True):
+            # Each array once each way: x and y, then x, dy and dx.
+            name = f"both {'relu ' if relu else ''}{n}x{c}x{size}x{size}"
+            runs = partial(_runs, rivals, n, c, size, relu)
+            yield Case("batch_norm", name, runs, bytes=4.0 * 5 * n * c * size * size)
 
-        def both(K, x=x, dy=dy, weight=weight, bias=bias):
-            y, mean, invstd = K.batch_norm_forward(x, weight, bias, None, None, 0.1, 1e-5)
-            return y, *K.batch_norm_backward(dy, x, weight, mean, invstd, (True, True, True))
 
-        runs = {"fastdl": lambda f=both: f(kernels.host()), "numpy": lambda f=both: f(reference)}
-        if torch:
-            tx, tdy = (torch.from_numpy(a).contiguous(memory_format=torch.channels_last) for a in (x, dy))
-            tw, tb = torch.from_numpy(weight), torch.from_numpy(bias)
+def _runs(rivals, n: int, c: int, size: int, relu: bool) -> dict:
+    rng = np.random.default_rng(0)
+    x, dy = (random_images(rng, n, c, size, size) for _ in range(2))
+    weight, bias = rng.standard_normal((2, c), dtype=np.float32)
 
-            def both_torch(x=tx, dy=tdy, w=tw, b=tb):
-                y, mean, invstd = torch.native_batch_norm(x, w, b, None, None, True, 0.1, 1e-5)
-                return y, *torch.ops.aten.native_batch_norm_backward(
-                    dy, x, w, None, None, mean, invstd, True, 1e-5, [True, True, True]
-                )
+    def both(K):
+        y, mean, invstd = K.batch_norm_forward(x, weight, bias, None, None, 0.1, 1e-5)
+        if relu:
+            y = K.relu_forward(y)
+        back = K.relu_backward(dy, y) if relu else dy
+        return y, *K.batch_norm_backward(back, x, weight, mean, invstd, (True, True, True))
 
-            runs["torch"] = both_torch
-        # Fewest passes over memory: x twice and y once forward, x and dy once and dx once backward.
-        yield Case("batch_norm", f"training {n}x{c}x{size}x{size}", runs, bytes=4.0 * 5 * x.size)
+    runs = {"fastdl": partial(both, kernels.host()), "numpy": partial(both, reference)}
+    if torch := rivals.torch:
+        parameters = torch.from_numpy(weight), torch.from_numpy(bias)
+        runs["torch"] = {
+            way: _torch_run(torch, relu, *(torch.from_numpy(a).contiguous(memory_format=layout) for a in (x, dy)),
+                            *parameters)
+            for way, layout in (("channels_last", torch.channels_last), ("contiguous", torch.contiguous_format))
+        }  # fmt: skip
+    return runs
+
+
+def _torch_run(torch, relu: bool, x, dy, weight, bias):
+    aten = torch.ops.aten
+
+    def both():
+        y, mean, invstd = torch.native_batch_norm(x, weight, bias, None, None, True, 0.1, 1e-5)
+        if relu:
+            y = torch.relu_(y)
+        back = aten.threshold_backward(dy, y, 0) if relu else dy
+        return y, *aten.native_batch_norm_backward(
+            back, x, weight, None, None, mean, invstd, True, 1e-5, [True, True, True]
+        )
+
+    return both

@@ -1,38 +1,103 @@
-"""Convolutions of LeNet-5 and of small residual networks. PyTorch runs channels-last, its better format here."""
+"""Convolutions of LeNet-5, of small networks and of residual networks; PyTorch in both memory formats."""
+
+from functools import partial
 
 import numpy as np
 
-from ..case import Case, calls, random_images, torch_or_none
+from fastdl import kernels
+from fastdl.kernels import numpy as reference
+
+from ..case import Case, calls, random_images
 
 # batch, channels, size, outputs, kernel, stride, padding
 SHAPES = [
-    (100, 1, 28, 32, 5, 1, 2),
+    (100, 1, 28, 32, 5, 1, 2),  # LeNet-5
     (100, 32, 14, 64, 5, 1, 2),
-    (64, 3, 32, 32, 3, 1, 1),
+    (64, 3, 32, 32, 3, 1, 1),  # three blocks of convolution and BatchNorm
     (64, 32, 16, 64, 3, 1, 1),
+    (64, 16, 32, 16, 3, 1, 1),  # ResNet-20
+    (64, 64, 8, 64, 3, 1, 1),
+    (16, 64, 56, 64, 3, 1, 1),  # ImageNet's sizes
+    (16, 64, 56, 256, 1, 1, 0),
+    (16, 128, 56, 128, 3, 2, 1),
     (32, 64, 28, 64, 3, 1, 1),
     (32, 64, 28, 128, 3, 2, 1),
+    (32, 64, 28, 96, 5, 1, 2),
+    (32, 512, 28, 128, 1, 1, 0),
+    (32, 256, 14, 256, 3, 1, 1),
     (32, 256, 14, 256, 1, 1, 0),
+    (32, 256, 14, 512, 1, 2, 0),
+    (32, 512, 7, 512, 3, 1, 1),
+    (32, 512, 7, 512, 1, 1, 0),
 ]
 
 
-def cases():
-    rng = np.random.default_rng(0)
-    torch = torch_or_none()
+def cases(rivals):
     for n, c, size, o, k, stride, padding in SHAPES:
         out = (size + 2 * padding - k) // stride + 1
-        x, dy = random_images(rng, n, c, size, size), random_images(rng, n, o, out, out)
-        weight = rng.standard_normal((o, c, k, k), np.float32) / np.float32(np.sqrt(c * k * k))
-        attrs = ((stride, stride), (padding, padding), (1, 1), 1)
-        forward = calls("conv2d_forward", x, weight, None, *attrs)
-        backward = calls("conv2d_backward", dy, x, weight, *attrs, (True, True, False))
-        if torch:
-            last = {"memory_format": torch.channels_last}
-            tx, tdy, tw = (torch.from_numpy(a).contiguous(**last) for a in (x, dy, weight))
-            forward["torch"] = lambda a=(tx, tw, None, stride, padding): torch.nn.functional.conv2d(*a)
-            settings = (None, [stride] * 2, [padding] * 2, [1, 1], False, [0, 0], 1, [True, True, False])
-            backward["torch"] = lambda a=(tdy, tx, tw, *settings): torch.ops.aten.convolution_backward(*a)[:2]
+        arguments = (rivals, n, c, size, o, k, stride, padding, out)
         flops = 2.0 * n * out * out * o * c * k * k
+        floats = n * c * size * size + n * o * out * out + o * c * k * k
         shape = f"{n}x{c}x{size}x{size} {o}@{k}x{k}" + (f" /{stride}" if stride > 1 else "")
-        yield Case("conv2d", f"forward {shape}", forward, flops=flops)
-        yield Case("conv2d", f"backward {shape}", backward, flops=2 * flops)
+        forward = Case("conv2d", f"forward {shape}", partial(_forward, *arguments), flops, 4.0 * floats)
+        forward.shown["jax"] = lambda y: np.moveaxis(np.asarray(y), 3, 1)
+        yield forward
+        yield Case("conv2d", f"both {shape}", partial(_both, *arguments), 3 * flops, 12.0 * floats)
+
+
+def _arrays(n, c, size, o, k, out):
+    rng = np.random.default_rng(0)
+    x, dy = random_images(rng, n, c, size, size), random_images(rng, n, o, out, out)
+    return x, dy, rng.standard_normal((o, c, k, k), np.float32) / np.float32(np.sqrt(c * k * k))
+
+
+def _forward(rivals, n, c, size, o, k, stride, padding, out) -> dict:
+    x, _, weight = _arrays(n, c, size, o, k, out)
+    runs = calls("conv2d_forward", x, weight, None, (stride, stride), (padding, padding), (1, 1), 1)
+    if rivals.torch:
+        convolve = rivals.torch.nn.functional.conv2d
+        runs["torch"] = {
+            way: partial(convolve, x, w, None, stride, padding) for way, (x, w) in _formats(rivals.torch, x, weight)
+        }
+    if rivals.jax:
+        runs["jax"] = _jax_forward(rivals.jax, x, weight, stride, padding)
+    return runs
+
+
+def _both(rivals, n, c, size, o, k, stride, padding, out) -> dict:
+    x, dy, weight = _arrays(n, c, size, o, k, out)
+    attrs = ((stride, stride), (padding, padding), (1, 1), 1)
+
+    def both(kernel):
+        y = kernel.conv2d_forward(x, weight, None, *attrs)
+        return y, *kernel.conv2d_backward(dy, x, weight, *attrs, (True, True, False))
+
+    runs = {"fastdl": partial(both, kernels.host()), "numpy": partial(both, reference)}
+    if torch := rivals.torch:
+        settings = (None, [stride] * 2, [padding] * 2, [1, 1], False, [0, 0], 1, [True, True, False])
+
+        def both_torch(x, dy, weight):
+            y = torch.nn.functional.conv2d(x, weight, None, stride, padding)
+            return y, *torch.ops.aten.convolution_backward(dy, x, weight, *settings)[:2]
+
+        runs["torch"] = {way: partial(both_torch, *arrays) for way, arrays in _formats(torch, x, dy, weight)}
+    return runs
+
+
+def _formats(torch, *arrays):
+    """The arrays as tensors, channels-last and contiguous."""
+    formats = {"channels_last": torch.channels_last, "contiguous": torch.contiguous_format}
+    for way, layout in formats.items():
+        yield way, [torch.from_numpy(array).contiguous(memory_format=layout) for array in arrays]
+
+
+def _jax_forward(jax, x, weight, stride, padding):
+    images = jax.numpy.asarray(np.moveaxis(x, 1, 3))
+    filters = jax.numpy.asarray(weight.transpose(2, 3, 1, 0))
+    layout = ("NHWC", "HWIO", "NHWC")
+
+    @jax.jit
+    def forward(x, weight):
+        return jax.lax.conv_general_dilated(x, weight, (stride,) * 2, ((padding,) * 2,) * 2, dimension_numbers=layout)
+
+    return lambda: forward(images, filters).block_until_ready()

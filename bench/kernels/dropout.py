@@ -2,12 +2,12 @@
 
 import numpy as np
 
-from ..case import Case, calls, torch_or_none
+from ..case import Case, calls
 
 
-def cases():
+def cases(rivals):
     rng = np.random.default_rng(0)
-    torch = torch_or_none()
+    torch = rivals.torch
     for shape in [(100, 512), (100, 3136)]:
         x = rng.standard_normal(shape, np.float32)
         runs = calls("dropout", x, 0.5, 1, 2)

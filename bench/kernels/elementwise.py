@@ -2,12 +2,12 @@
 
 import numpy as np
 
-from ..case import Case, calls, torch_or_none
+from ..case import Case, calls
 
 
-def cases():
+def cases(rivals):
     rng = np.random.default_rng(0)
-    torch = torch_or_none()
+    torch = rivals.torch
     for rows, columns in [(8, 3), (100, 512), (1000, 1000)]:
         x, y = (rng.standard_normal((rows, columns), np.float32) for _ in range(2))
         row = rng.standard_normal(columns, np.float32)

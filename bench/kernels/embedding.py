@@ -2,14 +2,14 @@
 
 import numpy as np
 
-from ..case import Case, calls, torch_or_none
+from ..case import Case, calls
 
 ROWS, WIDTH, SHAPE = 10_000, 300, (35, 20)
 
 
-def cases():
+def cases(rivals):
     rng = np.random.default_rng(0)
-    torch = torch_or_none()
+    torch = rivals.torch
     weight, index = rng.standard_normal((ROWS, WIDTH), np.float32), rng.integers(0, ROWS, SHAPE)
     dy = rng.standard_normal((*SHAPE, WIDTH), np.float32)
     forward, backward = calls("embedding_forward", weight, index), calls("embedding_backward", dy, index, ROWS, -1)

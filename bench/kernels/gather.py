@@ -2,12 +2,12 @@
 
 import numpy as np
 
-from ..case import Case, calls, torch_or_none
+from ..case import Case, calls
 
 
-def cases():
+def cases(rivals):
     rng = np.random.default_rng(0)
-    torch = torch_or_none()
+    torch = rivals.torch
     mean, std = np.array([0.13066]), np.array([0.30811])
     for channels, size, count, batch in [(1, 28, 60000, 100), (3, 32, 10000, 128)]:
         data = rng.integers(0, 256, (count, channels, size, size), dtype=np.uint8)

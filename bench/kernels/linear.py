@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from ..case import Case, calls, torch_or_none
+from ..case import Case, calls
 
 # rows, inputs, outputs
 SHAPES = [
@@ -16,9 +16,9 @@ SHAPES = [
 ]
 
 
-def cases():
+def cases(rivals):
     rng = np.random.default_rng(0)
-    torch = torch_or_none()
+    torch = rivals.torch
     for rows, inputs, outputs in SHAPES:
         x, dy = rng.standard_normal((rows, inputs), np.float32), rng.standard_normal((rows, outputs), np.float32)
         weight = rng.standard_normal((outputs, inputs), np.float32) / np.float32(np.sqrt(inputs))

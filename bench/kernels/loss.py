@@ -2,12 +2,12 @@
 
 import numpy as np
 
-from ..case import Case, calls, torch_or_none
+from ..case import Case, calls
 
 
-def cases():
+def cases(rivals):
     rng = np.random.default_rng(0)
-    torch = torch_or_none()
+    torch = rivals.torch
     x, target = rng.standard_normal((100, 784), np.float32), rng.random((100, 784), np.float32)
     names = {"mse": "mse_loss", "l1": "l1_loss", "bce_with_logits": "binary_cross_entropy_with_logits"}
     for name, torch_name in names.items():

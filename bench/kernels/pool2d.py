@@ -5,14 +5,14 @@ import numpy as np
 from fastdl import kernels
 from fastdl.kernels import numpy as reference
 
-from ..case import Case, random_images, torch_or_none
+from ..case import Case, random_images
 
 SHAPES = [(100, 32, 28), (100, 64, 14), (64, 32, 32)]
 
 
-def cases():
+def cases(rivals):
     rng = np.random.default_rng(0)
-    torch = torch_or_none()
+    torch = rivals.torch
     for n, c, size in SHAPES:
         x = random_images(rng, n, c, size, size)
         dy = random_images(rng, n, c, size // 2, size // 2)

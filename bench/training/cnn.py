@@ -1,16 +1,33 @@
-"""Convolutional networks: LeNet-5 of the MNIST recipe, and three blocks of convolution, BatchNorm, ReLU, pooling."""
+"""Convolutional networks: the MNIST recipe, three blocks of convolution, BatchNorm, ReLU, pooling, and ResNet-20."""
 
-from .step import step_case
+from ._step import Task, step_case
 
 
-def cases():
+def cases(rivals):
+    for task in tasks():
+        yield step_case(rivals, task)
+
+
+def tasks():
+    """What is trained."""
+    yield lenet5()
+    blocks = [32 * 32 * 32 * 3 * 9, 16 * 16 * 64 * 32 * 9, 8 * 8 * 128 * 64 * 9]
+    flops = 2.0 * 64 * (3 * sum(blocks) - blocks[0])
+    yield Task("conv-BN-pool x3, 64x3x32x32", _blocks, (64, 3, 32, 32), 10, "Adam", flops, {"lr": 1e-3})
+    first, stages = 32 * 32 * 16 * 3 * 9, [6 * 32 * 32 * 16 * 16 * 9]
+    for size, filters in ((16, 32), (8, 64)):  # the first convolution, the projection, five more
+        stages.append(size * size * filters * (filters // 2 * 10 + 5 * filters * 9))
+    flops = 2.0 * 64 * (2 * first + 3 * sum(stages))
+    options = {"lr": 0.1, "momentum": 0.9}
+    yield Task("ResNet-20, batch 64, Momentum", _resnet20, (64, 3, 32, 32), 10, "Momentum", flops, options)
+
+
+def lenet5() -> Task:
+    """LeNet-5 on a batch of 100 with Adam."""
     conv1, conv2 = 28 * 28 * 32 * 25, 14 * 14 * 64 * 32 * 25
     dense = 3136 * 512 + 512 * 10
     flops = 2.0 * 100 * (2 * conv1 + 3 * conv2 + 3 * dense)
-    yield step_case("LeNet-5, batch 100, Adam", _lenet, (100, 1, 28, 28), 10, "Adam", flops, lr=1e-3)
-    blocks = [32 * 32 * 32 * 3 * 9, 16 * 16 * 64 * 32 * 9, 8 * 8 * 128 * 64 * 9]
-    flops = 2.0 * 64 * (3 * sum(blocks) - blocks[0])
-    yield step_case("conv-BN-pool x3, 64x3x32x32", _blocks, (64, 3, 32, 32), 10, "Adam", flops, lr=1e-3)
+    return Task("LeNet-5, batch 100, Adam", _lenet, (100, 1, 28, 28), 10, "Adam", flops, {"lr": 1e-3})
 
 
 def _lenet(nn):
@@ -27,3 +44,13 @@ def _blocks(nn):
         layers += [nn.Conv2d(channels, filters, 3, padding=1), nn.BatchNorm2d(filters), nn.ReLU(), nn.MaxPool2d(2)]
         channels = filters
     return nn.Sequential(*layers, nn.Flatten(), nn.Linear(128 * 16, 10))
+
+
+def _resnet20(nn):
+    if nn.__name__ == "torch.nn":
+        from ._torch_resnet import ResNetCifar
+
+        return ResNetCifar(20)
+    from fastdl.models import resnet20
+
+    return resnet20()

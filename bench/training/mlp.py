@@ -1,16 +1,24 @@
 """Dense networks: exclusive or, a small regressor's size, the MNIST recipe, and one with BatchNorm."""
 
-from .step import step_case
+from ._step import Task, step_case
 
 
-def cases():
-    yield _mlp("XOR 2-3-2, batch 8, SGD", (2, 3, 2), 8, "SGD", lr=0.1)
-    yield _mlp("MLP 10-45-45-10, 128, Adam", (10, 45, 45, 10), 128, "Adam", lr=1e-3)
-    yield _mlp("MLP 784-500-10, 100, Adam", (784, 500, 10), 100, "Adam", lr=1e-3)
-    yield _mlp("MLP 784-512-512-10 BN, 128", (784, 512, 512, 10), 128, "Adam", norm=True, lr=1e-3)
+def cases(rivals):
+    for task in tasks():
+        yield step_case(rivals, task)
 
 
-def _mlp(name, sizes, batch, optimizer, norm=False, **options):
+def tasks():
+    """What is trained."""
+    yield Task("XOR 2-3-1, batch 8, SGD", _xor, (8, 2), 0, "SGD", 2.0 * 8 * (3 * 9 - 6), {"lr": 0.1})
+    yield mlp("MLP 10-45-45-10, 128, Adam", (10, 45, 45, 10), 128)
+    yield mlp("MLP 784-500-10, 100, Adam", (784, 500, 10), 100)
+    yield mlp("MLP 784-512-512-10 BN, 128", (784, 512, 512, 10), 128, norm=True)
+
+
+def mlp(name: str, sizes: tuple[int, ...], batch: int, norm: bool = False) -> Task:
+    """Dense layers of these sizes with ReLU, and BatchNorm if asked, between; Adam."""
+
     def build(nn):
         layers = []
         for inputs, outputs in zip(sizes, sizes[1:-1]):
@@ -19,4 +27,8 @@ def _mlp(name, sizes, batch, optimizer, norm=False, **options):
 
     products = sum(a * b for a, b in zip(sizes, sizes[1:]))
     flops = 2.0 * batch * (3 * products - sizes[0] * sizes[1])  # the input needs no gradient
-    return step_case(name, build, (batch, sizes[0]), sizes[-1], optimizer, flops, **options)
+    return Task(name, build, (batch, sizes[0]), sizes[-1], "Adam", flops, {"lr": 1e-3})
+
+
+def _xor(nn):
+    return nn.Sequential(nn.Linear(2, 3), nn.Tanh(), nn.Linear(3, 1))

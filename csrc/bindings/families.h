@@ -5,7 +5,8 @@
 // clang-format off
 #define FASTDL_FAMILIES(X)                                                                                       \
   X(gemm) X(linear) X(im2col) X(conv2d) X(pool2d) X(batch_norm) X(activation) X(softmax) X(cross_entropy)        \
-  X(loss) X(dropout) X(embedding) X(gather) X(elementwise) X(reduce) X(copy) X(sgd) X(rmsprop) X(adam) X(philox)
+  X(loss) X(dropout) X(embedding) X(gather) X(elementwise) X(reduce) X(copy) X(sgd) X(rmsprop) X(adam) X(philox) \
+  X(probe)
 // clang-format on
 
 namespace fastdl::bind {

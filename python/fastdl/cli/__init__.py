@@ -59,6 +59,14 @@ def main(argv: list[str] | None = None) -> int:
         return _fail(f"{type(error).__name__}: {error}", 1)
 
 
+def check_file(option: str, path: str | None) -> None:
+    """Fail before the work where its result could not be written after it."""
+    if path is not None:
+        folder = os.path.dirname(os.path.abspath(path))
+        if not os.path.isdir(folder) or os.path.isdir(path):
+            raise UsageError(f"{option} must name a file in an existing folder, got {path!r}")
+
+
 def _fail(message: str, code: int) -> int:
     sys.stdout.flush()
     print(f"fastdl: error: {message}", file=sys.stderr)
@@ -99,12 +107,15 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--json", metavar="PATH", help="write settings and results to this file")
     train.set_defaults(run=_lazily("train"))
 
-    bench = commands.add_parser("bench", help="measure speed beside NumPy and PyTorch", allow_abbrev=False)
+    bench = commands.add_parser("bench", help="measure speed beside NumPy, PyTorch and JAX", allow_abbrev=False)
     bench.add_argument("suite", nargs="?", choices=("kernels", "training", "all"), default="all",
                        help="what to time; default: all")  # fmt: skip
-    bench.add_argument("--against", default="numpy,torch", metavar="RIVALS", help="numpy, torch or both; default both")
+    bench.add_argument("--against", default="numpy,torch", metavar="RIVALS",
+                       help="some of numpy, torch, torch-compile, jax; default numpy,torch")  # fmt: skip
     bench.add_argument("--filter", metavar="TEXT", help="only benchmarks whose name contains TEXT")
-    bench.add_argument("--threads", type=int, metavar="N", help="threads to use; default: all")
+    bench.add_argument("--device", choices=("numpy", "cpu"), help="where fastdl computes; default: cpu if there")
+    bench.add_argument("--threads", type=int, metavar="N", help="threads of fastdl and of every rival; default: all")
+    bench.add_argument("--rounds", type=int, default=11, metavar="N", help="turns of every rival; default 11")
     bench.add_argument("--json", metavar="PATH", help="write the results to this file")
     bench.set_defaults(run=_lazily("bench"))
     return parser

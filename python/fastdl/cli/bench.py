@@ -1,12 +1,15 @@
-"""`fastdl bench`: verify and time kernels beside NumPy and PyTorch; the cases and the timer are in `fastdl.bench`."""
+"""`fastdl bench`: verify and time kernels and training steps beside their rivals, by `fastdl.bench`."""
 
 from __future__ import annotations
 
+from . import check_file
+
 
 def run(args) -> int:
-    """Run the suite that `args` names: suite, filter, against, threads, json."""
+    """Run the suite that `args` names: suite, filter, against, threads, device, rounds, json."""
     from ..bench import run as bench
 
-    rivals = [name for name in args.against.split(",") if name]
-    bench.run(args.suite, args.filter, rivals, args.threads, json_path=args.json)
+    check_file("--json", args.json)
+    rivals = [name.strip() for name in args.against.split(",") if name.strip()]
+    bench.run(args.suite, args.filter, rivals, args.threads, args.device, args.rounds, args.json)
     return 0

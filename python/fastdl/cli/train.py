@@ -6,7 +6,7 @@ import os
 
 from .. import get_device, recipes
 from ..recipes.settings import parse
-from . import UsageError
+from . import UsageError, check_file
 
 
 def run(args) -> int:
@@ -14,7 +14,7 @@ def run(args) -> int:
     from ..recipes import runner
 
     name, settings = _resumed(args, runner) if args.resume is not None else _fresh(args)
-    _check_json(args.json)
+    check_file("--json", args.json)
     print(f"{name}: {recipes.describe(name)}", flush=True)
     result = runner.run(
         name, settings, out=args.resume or args.out, device=args.device, resume=args.resume is not None,
@@ -79,14 +79,6 @@ def _given(args, kind) -> dict:
                 raise ValueError(f"{key} is given twice, by --{key} and by --set")
             given[key] = parse(kind, key, getattr(args, key))
     return given
-
-
-def _check_json(path) -> None:
-    """Fail before the training where the result could not be written after it."""
-    if path is not None:
-        folder = os.path.dirname(os.path.abspath(path))
-        if not os.path.isdir(folder) or os.path.isdir(path):
-            raise UsageError(f"--json must name a file in an existing folder, got {path!r}")
 
 
 def _introduce(settings, task, trainer, folder: str) -> None:

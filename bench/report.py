@@ -1,0 +1,96 @@
+"""What `fastdl bench` prints: a table that grows row by row, and a summary that shows where fastdl loses."""
+
+from __future__ import annotations
+
+import math
+
+WIDTH = 80
+COLUMNS = {"torch-compile": "compile"}  # shorter in a heading
+TIME, SPREAD, RATE, CEILING, RATIO = 8, 5, 11, 6, 7
+
+
+class Table:
+    """The rows as they finish; on a terminal, a line below says which case is being measured.
+
+    rivals: the columns of ratios. Names have what the other columns leave of 80 characters, at least 24.
+    """
+
+    def __init__(self, rivals, out):
+        self.rivals, self.out = tuple(rivals), out
+        self._live = out.isatty() if hasattr(out, "isatty") else False
+        ratios = sum(self._width(rival) for rival in self.rivals)
+        self.name = max(24, WIDTH - 1 - TIME - SPREAD - RATE - CEILING - ratios)
+
+    @staticmethod
+    def _width(rival: str) -> int:
+        return max(RATIO, len(COLUMNS.get(rival, rival)) + 2)
+
+    def heading(self) -> None:
+        """Print the names of the columns and what they mean."""
+        ratios = "".join(f"{'/' + COLUMNS.get(rival, rival):>{self._width(rival)}}" for rival in self.rivals)
+        columns = f"{'fastdl':>{TIME}}{'+-':>{SPREAD}}{'rate':>{RATE}}{'ceil':>{CEILING}}"
+        self._print(f"{'case':<{self.name}}{columns}{ratios}")
+        self._print("  ceil: the least possible time over fastdl's; /...: fastdl's over the rival's")
+
+    def measuring(self, name: str) -> None:
+        """Say what is being measured, on a terminal."""
+        if self._live:
+            self.out.write(f"\r\x1b[K  measuring {name}"[: WIDTH + 4])
+            self.out.flush()
+
+    def add(self, row: dict) -> None:
+        """Print one row."""
+        ours = row["seconds"]["fastdl"]
+        spread = f"{100 * (ours['high'] - ours['low']) / ours['median']:.0f}%"
+        of_ceiling = f"{100 * row['of_ceiling']:.0f}%" if row["of_ceiling"] else "-"
+        columns = f"{seconds(ours['median']):>{TIME}}{spread:>{SPREAD}}{rate(row):>{RATE}}{of_ceiling:>{CEILING}}"
+        ratios = "".join(f"{self._ratio(row, rival):>{self._width(rival)}}" for rival in self.rivals)
+        name = label(row)
+        if len(name) >= self.name:
+            self._print(name)
+            name = ""
+        self._print(f"{name:<{self.name}}{columns}{ratios}")
+
+    @staticmethod
+    def _ratio(row: dict, rival: str) -> str:
+        return f"{row['ratio'][rival]:.2f}" if rival in row["ratio"] else "-"
+
+    def _print(self, line: str) -> None:
+        print(("\r\x1b[K" if self._live else "") + line, file=self.out, flush=True)
+
+
+def label(row: dict) -> str:
+    """A row's name."""
+    return row["case"] if row["family"] == "training" else f"{row['family']} {row['case']}"
+
+
+def seconds(amount: float) -> str:
+    """A time with three digits and its unit."""
+    for unit, factor in (("s", 1.0), ("ms", 1e3), ("us", 1e6)):
+        if amount * factor >= 1:
+            return f"{amount * factor:.4g} {unit}" if amount * factor >= 1000 else f"{amount * factor:.3g} {unit}"
+    return f"{amount * 1e9:.3g} ns"
+
+
+def rate(row: dict) -> str:
+    """GF/s of a row that is arithmetic, else GB/s."""
+    amount, unit = (row["flops"], "GF/s") if row["flops"] else (row["bytes"], "GB/s")
+    amount = amount / row["seconds"]["fastdl"]["median"] / 1e9
+    return f"{amount:.{3 if amount >= 1 else 2}g} {unit}"
+
+
+def summary(rows: list[dict], rivals) -> list[str]:
+    """For each rival: how many rows are faster, the geometric mean of the ratios, and the rows where fastdl loses."""
+    lines = []
+    for rival in rivals:
+        ratios = {label(row): row["ratio"][rival] for row in rows if rival in row["ratio"]}
+        if not ratios:
+            continue
+        lost = sorted(((ratio, name) for name, ratio in ratios.items() if ratio > 1), reverse=True)
+        mean = math.exp(sum(map(math.log, ratios.values())) / len(ratios))
+        lines.append(
+            f"against {rival}: faster in {len(ratios) - len(lost)} of {len(ratios)} rows, slower in {len(lost)}; "
+            f"geometric mean {mean:.2f}"
+        )
+        lines += [f"  {ratio:5.2f}  {name}" for ratio, name in lost]
+    return lines
