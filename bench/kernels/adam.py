@@ -77,7 +77,7 @@ def _add_torch(torch, case: Case, runs: dict, start, grads) -> None:
 
 
 def _momentum(kernel, param, grad, buf, _):
-    kernel.sgd_step(param, grad, buf, 1e-3, 0.9, 0.0, 0.0, False, False)
+    kernel.sgd_step(param, grad, buf, 1e-3, 0.9, 0.0, 0.0, False, 2)
 
 
 def _rmsprop(kernel, param, grad, square, _):

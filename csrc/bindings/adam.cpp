@@ -8,10 +8,11 @@ namespace fastdl::bind {
 namespace {
 
 void adam_step(const py::handle& param_, const py::handle& grad_, const py::handle& exp_avg_,
-               const py::handle& exp_avg_sq_, const py::handle& max_exp_avg_sq_, double lr, double beta1, double beta2,
-               double eps, double weight_decay, std::int64_t step, bool decoupled) {
+               const py::handle& exp_avg_sq_, const py::handle& max_exp_avg_sq_, const py::handle& lr_, double beta1,
+               double beta2, double eps, double weight_decay, const py::handle& step_, bool decoupled) {
   const char* kernel = "adam_step";
-  const AdamHyper hyper{lr, beta1, beta2, eps, weight_decay, step, decoupled};
+  const AdamHyper hyper{number<double>(kernel, "lr", lr_),           beta1,    beta2, eps, weight_decay,
+                        number<std::int64_t>(kernel, "step", step_), decoupled};
   const Input param = flat(kernel, "param", param_, {}), grad = flat(kernel, "grad", grad_, param),
               exp_avg = flat(kernel, "exp_avg", exp_avg_, param),
               exp_avg_sq = flat(kernel, "exp_avg_sq", exp_avg_sq_, param);

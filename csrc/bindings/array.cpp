@@ -1,6 +1,8 @@
 #include "bindings/array.h"
 
+#include "bindings/program.h"
 #include "core/copy.h"
+#include "core/program.h"
 #include "core/window.h"
 #include "cpu/memory.h"
 
@@ -55,6 +57,7 @@ py::array expect_array(const char* kernel, const char* name, const py::handle& x
 }
 
 View make_view(const py::array& a, DType dtype) {
+  if (is_recording()) retain(a);
   View view;
   view.data = array_proxy(a.ptr())->data;
   view.dtype = dtype;
@@ -68,6 +71,7 @@ View make_view(const py::array& a, DType dtype) {
 }
 
 py::array copy_contiguous(const py::array& a) {
+  if (is_recording()) t_recorder->refuse("unaligned arrays or strides that are no multiple of the item size");
   PyObject* copy = npy_api::get().PyArray_FromAny_(a.ptr(), nullptr, 0, 0, kCContiguous | kAligned, nullptr);
   if (copy == nullptr) throw py::error_already_set();
   return py::reinterpret_steal<py::array>(copy);
@@ -134,6 +138,28 @@ py::dtype numpy_dtype(DType dtype) {
 constexpr int kCOrder[kMaxDims] = {0, 1, 2, 3, 4, 5, 6, 7};
 constexpr int kChannelsLast[kMaxDims] = {0, 2, 3, 1};
 
+PyObject* own_by_cache(void* memory) {
+  PyObject* owner =
+      PyCapsule_New(memory, nullptr, [](PyObject* capsule) { cached_free(PyCapsule_GetPointer(capsule, nullptr)); });
+  if (owner == nullptr) {
+    cached_free(memory);
+    throw py::error_already_set();
+  }
+  return owner;
+}
+
+// The arena lives as long as an array in it.
+PyObject* own_by_arena(void* memory) {
+  PyObject* owner = PyCapsule_New(memory, nullptr, [](PyObject* capsule) {
+    auto* arena = static_cast<std::shared_ptr<Arena>*>(PyCapsule_GetContext(capsule));
+    (*arena)->give(PyCapsule_GetPointer(capsule, nullptr));
+    delete arena;
+  });
+  if (owner == nullptr) throw py::error_already_set();  // the block goes with the arena
+  PyCapsule_SetContext(owner, new std::shared_ptr<Arena>(t_recorder->program.arena));
+  return owner;
+}
+
 }  // namespace
 
 // A new array over reusable memory, its dimensions nested in this order.
@@ -153,7 +179,8 @@ Output empty_ordered(DType dtype, const std::int64_t* shape, int ndim, const int
   for (int d = 0; d < ndim; ++d)
     if (shape[d] == 0) count = 0;
   const std::int64_t item = item_size(dtype);
-  view.data = cached_alloc(static_cast<std::size_t>(count * item));
+  const auto bytes = static_cast<std::size_t>(count * item);
+  view.data = is_recording() ? t_recorder->program.arena->take(bytes) : cached_alloc(bytes);
   Py_intptr_t extents[kMaxDims], strides[kMaxDims];
   for (int d = 0; d < ndim; ++d) {
     extents[d] = shape[d];
@@ -161,12 +188,7 @@ Output empty_ordered(DType dtype, const std::int64_t* shape, int ndim, const int
   }
   // By NumPy's own functions: through py::array and py::capsule the same takes 0.1 us longer, a third of a small call.
   const auto& api = npy_api::get();
-  PyObject* owner =
-      PyCapsule_New(view.data, nullptr, [](PyObject* capsule) { cached_free(PyCapsule_GetPointer(capsule, nullptr)); });
-  if (owner == nullptr) {
-    cached_free(view.data);
-    throw py::error_already_set();
-  }
+  PyObject* owner = is_recording() ? own_by_arena(view.data) : own_by_cache(view.data);
   PyObject* array = api.PyArray_NewFromDescr_(api.PyArray_Type_, numpy_dtype(dtype).release().ptr(), ndim, extents,
                                               strides, view.data, kWriteable, nullptr);
   if (array == nullptr || api.PyArray_SetBaseObject_(array, owner) != 0) {
@@ -251,6 +273,8 @@ Input activation(const char* kernel, const char* name, const py::handle& x) {
   }
   return copy_ordered(make_view(a, dtype), kChannelsLast);
 }
+
+Input in_dense_order(Input x) { return dense_in_some_order(x.view) ? std::move(x) : copy_ordered(x.view, kCOrder); }
 
 Input in_c_order(Input x) { return nests(x.view, kCOrder) ? std::move(x) : copy_ordered(x.view, kCOrder); }
 
@@ -340,14 +364,26 @@ Output empty_like(const View& x, DType dtype) {
 
 Output empty_like(const View& x) { return empty_like(x, x.dtype); }
 
-py::array scalar(DType dtype, double value) {
-  Output output = empty(dtype, {});
-  if (dtype == DType::f64)
-    *output.view.as<double>() = value;
-  else
-    *output.view.as<float>() = static_cast<float>(value);
-  return output.array;
+template <class T>
+Number<T> number(const char* kernel, const char* name, const py::handle& value) {
+  constexpr char kind = std::is_integral_v<T> ? 'i' : 'f';
+  if (py::isinstance<py::array>(value)) {
+    const py::array a = py::reinterpret_borrow<py::array>(value);
+    if (a.ndim() != 0 || a.dtype().kind() != kind || a.itemsize() != sizeof(T))
+      check::fail_type(kernel, std::string(name) + " must be a number or a 0-d array of its dtype, got " +
+                                   std::string(py::str(a.dtype())) + " with " + std::to_string(a.ndim()) +
+                                   " dimensions");
+    if (is_recording()) retain(a);
+    return Number<T>(static_cast<const T*>(a.data()));
+  }
+  try {
+    return Number<T>(py::cast<T>(value));
+  } catch (const py::cast_error&) {
+    check::fail_type(kernel, std::string(name) + " must be a number, got " + type_name(value));
+  }
 }
+template Number<double> number(const char*, const char*, const py::handle&);
+template Number<std::int64_t> number(const char*, const char*, const py::handle&);
 
 Pair pair(const char* kernel, const char* name, const py::handle& value, std::int64_t minimum) {
   const auto text = [&] { return ", got " + std::string(py::repr(value)); };

@@ -22,6 +22,8 @@ struct Input {
   py::object owner;
   View view;
   operator const View&() const { return view; }
+  operator Out() const { return view; }
+  operator InOut() const { return view; }
   explicit operator bool() const { return static_cast<bool>(view); }
 };
 
@@ -51,6 +53,8 @@ Input one_of(const char* kernel, const char* name, const py::handle& x, std::ini
              const char* words);
 // The 4-D x itself if it is channels-last in memory, else a copy that is.
 Input channels_last(Input x);
+// x itself if it is dense in some order of dimensions, else a copy in C order.
+Input in_dense_order(Input x);
 // x itself if it is C-contiguous, else a copy that is.
 Input in_c_order(Input x);
 // A view of any array in the dtypes of DType without dtype check; TypeError for another dtype or kind.
@@ -72,7 +76,6 @@ Output empty_activation(DType dtype, std::initializer_list<std::int64_t> shape);
 // The shape and dense memory order of x.
 Output empty_like(const View& x);
 Output empty_like(const View& x, DType dtype);
-py::array scalar(DType dtype, double value);  // a 0-d array
 
 // A tuple of two ints, each at least `minimum`.
 Pair pair(const char* kernel, const char* name, const py::handle& value, std::int64_t minimum);
@@ -99,6 +102,10 @@ inline py::object result(const std::optional<Output>& output) {
   return output ? py::object(output->array) : py::object(py::none());
 }
 inline View view_of(const std::optional<Output>& output) { return output ? output->view : View{}; }
+
+// A number given as such or as a 0-d array of its dtype; a recorded step reads the array at every replay.
+template <class T>
+Number<T> number(const char* kernel, const char* name, const py::handle& value);
 
 // Runs a kernel call, with the GIL released when there is enough work (in elements or multiply-adds) to let others run.
 template <class F>

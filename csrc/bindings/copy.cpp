@@ -6,6 +6,7 @@
 
 #include "bindings/array.h"
 #include "bindings/families.h"
+#include "core/program.h"
 
 namespace fastdl::bind {
 
@@ -83,10 +84,29 @@ void assign(const py::object& out_, const py::object& x_) {
   // NumPy does what the kernel can't: memory that is not aligned to its items, and an x that overlaps out (copied here:
   // NumPy's own care for overlap misses 1-D arrays of different strides).
   if (out.view.data != array.data() || overlap(out, from)) {
+    if (is_recording()) t_recorder->refuse("assignments between arrays that overlap");
     out_.attr("__setitem__")(py::ellipsis(), x_.attr("copy")());
     return;
   }
   run(out.view.size(), [&] { cpu::copy(from, out.view); });
+}
+
+py::array clone(const py::object& x_) {
+  const Input x = plain("clone", "x", x_);
+  Output y = empty_like(x.view);
+  run(y.view.size(), [&] { cpu::copy(x, y.view); });
+  return y.array;
+}
+
+py::array cast(const py::object& x_, const std::string& dtype) {
+  const char* names[] = {"float32", "float64", "int32", "int64", "uint8", "bool"};
+  check::choice("cast", "dtype", dtype, {"float32", "float64", "int32", "int64", "uint8", "bool"});
+  const Input x = in_dense_order(plain("cast", "x", x_));
+  int to = 0;
+  while (dtype != names[to]) ++to;
+  Output y = empty_like(x.view, static_cast<DType>(to));
+  run(y.view.size(), [&] { cpu::cast(x, y.view); });
+  return y.array;
 }
 
 }  // namespace
@@ -96,6 +116,8 @@ void add_copy(py::module_& m) {
   m.def("channels_last", &copy_channels_last, py::arg("x"));
   m.def("concatenate", &concatenate, py::arg("xs"), py::arg("axis"));
   m.def("slice_backward", &slice_backward, py::arg("dy"), py::arg("shape"), py::arg("starts"), py::arg("steps"));
+  m.def("clone", &clone, py::arg("x"));
+  m.def("cast", &cast, py::arg("x"), py::arg("dtype"));
   m.def("assign", &assign, py::arg("out"), py::arg("x"));
 }
 

@@ -4,6 +4,7 @@
 
 #include "bindings/array.h"
 #include "bindings/families.h"
+#include "core/program.h"
 
 namespace fastdl::bind {
 
@@ -103,6 +104,7 @@ void accumulate(const py::handle& out_, const py::handle& x_) {
   expect_writeable("accumulate", "out", out_);
   if (out.view.size() == 0) return;
   if (check::overlap(out, x) && !same_memory(out, x)) {
+    if (is_recording()) t_recorder->refuse("accumulate of arrays that overlap");
     const py::object copy = x.owner.attr("copy")();
     x = strided("accumulate", "x", copy);
   }
@@ -110,12 +112,21 @@ void accumulate(const py::handle& out_, const py::handle& x_) {
   write_back(out_, out);
 }
 
-void scale(const py::handle& x_, double factor) {
+void scale(const py::handle& x_, const py::handle& factor_) {
   const Input x = strided("scale", "x", x_);
+  const Number<double> factor = number<double>("scale", "factor", factor_);
   expect_writeable("scale", "x", x_);
   if (x.view.size() == 0) return;
   run(x.view.size(), [&] { cpu::scale(plan_nest(x, {&x.view}), x, factor); });
   write_back(x_, x);
+}
+
+void increment(const py::handle& x_) {
+  const Input x = one_of("increment", "x", x_, {DType::i64}, "int64");
+  expect_writeable("increment", "x", x_);
+  if (!in_c_order(x).owner.is(x.owner) || !x.owner.is(x_))
+    check::fail_value("increment", "x must be contiguous, as it is changed in place");
+  run(x.view.size(), [&] { cpu::increment(x.view); });
 }
 
 }  // namespace
@@ -143,6 +154,7 @@ void add_elementwise(py::module_& m) {
   m.def("clip", &clip, py::arg("x"), py::arg("low").none(true), py::arg("high").none(true));
   m.def("where", &where, py::arg("condition"), py::arg("a"), py::arg("b"));
   m.def("accumulate", &accumulate, py::arg("out"), py::arg("x"));
+  m.def("increment", &increment, py::arg("x"));
   m.def("scale", &scale, py::arg("x"), py::arg("factor"));
 }
 

@@ -14,5 +14,6 @@ namespace fastdl::bind {
 #define FASTDL_DECLARE(family) void add_##family(pybind11::module_& m);
 FASTDL_FAMILIES(FASTDL_DECLARE)
 #undef FASTDL_DECLARE
+void add_program(pybind11::module_& m);
 
 }  // namespace fastdl::bind

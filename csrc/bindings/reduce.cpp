@@ -7,6 +7,7 @@
 #include "bindings/array.h"
 #include "bindings/families.h"
 #include "core/copy.h"
+#include "core/program.h"
 
 namespace fastdl::bind {
 
@@ -35,6 +36,7 @@ void run_sum(const View& x, const View& result, const Axes& axes, bool squares, 
   const View y = with_kept_dims(result, x, axes);
   if (y.size() == 0) return;
   if (x.size() == 0) {  // sums of nothing
+    if (is_recording()) t_recorder->refuse("sums over no element");
     for (std::int64_t i = 0; i < y.size(); ++i)
       with_float(y.dtype, [&](auto type) { y.as<decltype(type)>()[i] = static_cast<decltype(type)>(0 / divisor); });
   } else if (x.size() == y.size() && !squares) {  // nothing to add up
@@ -82,18 +84,19 @@ py::array sum_to(const py::handle& x_, const Sizes& shape) {
   return y.array;
 }
 
-double sum_squares(const py::handle& x_) {
+py::array sum_squares(const py::handle& x_) {
   const Input x = strided("sum_squares", "x", x_);
-  if (x.view.size() == 0) return 0;
   Axes axes;
   for (int d = 0; d < x.view.ndim; ++d) axes.reduced[d] = true;
-  double total = 0;
-  View y;
-  y.data = &total;
-  y.dtype = DType::f64;
-  y.ndim = 0;
-  run(x.view.size(), [&] { cpu::sum(plan_sum(x, y, axes), x, y, true, 1); });
-  return total;
+  Output total = empty(DType::f64, {});
+  View y = total.view;  // of x's rank, size 1 throughout
+  y.ndim = x.view.ndim;
+  for (int d = 0; d < y.ndim; ++d) y.shape[d] = y.strides[d] = 1;
+  if (x.view.size() == 0)
+    run(1, [&] { cpu::fill_zero(total.view); });
+  else
+    run(x.view.size(), [&] { cpu::sum(plan_sum(x, y, axes), x, y, true, 1); });
+  return total.array;
 }
 
 struct Extrema {

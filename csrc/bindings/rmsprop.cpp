@@ -8,10 +8,10 @@ namespace fastdl::bind {
 namespace {
 
 void rmsprop_step(const py::handle& param_, const py::handle& grad_, const py::handle& square_avg_,
-                  const py::handle& grad_avg_, const py::handle& buf_, double lr, double alpha, double eps,
+                  const py::handle& grad_avg_, const py::handle& buf_, const py::handle& lr_, double alpha, double eps,
                   double weight_decay, double momentum) {
   const char* kernel = "rmsprop_step";
-  const RmspropHyper hyper{lr, alpha, eps, weight_decay, momentum};
+  const RmspropHyper hyper{number<double>(kernel, "lr", lr_), alpha, eps, weight_decay, momentum};
   const Input param = flat(kernel, "param", param_, {}), grad = flat(kernel, "grad", grad_, param),
               square_avg = flat(kernel, "square_avg", square_avg_, param);
   Input grad_avg, buf;

@@ -9,10 +9,14 @@
 namespace fastdl {
 
 struct AdamHyper {
-  double lr, beta1, beta2, eps, weight_decay;
-  std::int64_t step;  // from 1
+  Number<double> lr;
+  double beta1, beta2, eps, weight_decay;
+  Number<std::int64_t> step;  // from 1
   bool decoupled;
 };
+
+template <>
+inline constexpr bool kAttributes<AdamHyper> = true;
 
 void check_adam_step(const View& param, const View& grad, const View& exp_avg, const View& exp_avg_sq,
                      const View& max_exp_avg_sq, const AdamHyper& hyper);
@@ -52,7 +56,8 @@ FASTDL_INLINE void adam_element(V& param, V grad, V& exp_avg, V& exp_avg_sq, V& 
 }
 
 namespace cpu {
-inline Kernel<void(View param, View grad, View exp_avg, View exp_avg_sq, View max_exp_avg_sq, const AdamHyper& hyper)>
+inline Kernel<void(InOut param, View grad, InOut exp_avg, InOut exp_avg_sq, InOut max_exp_avg_sq,
+                   const AdamHyper& hyper)>
     adam_step;
 }  // namespace cpu
 

@@ -13,23 +13,27 @@ void check_per_channel(const char* kernel, const char* name, const View& value, 
 // All but eps and the per-channel arrays of the backward kernels.
 void check_batch_norm_gradient(const char* kernel, const View& dy, const View& x);
 
-namespace cpu {
 struct BatchNormRunning {
-  View mean, var;  // [c] of any stride, updated in place where present
+  InOut mean, var;  // [c] of any stride, updated in place where present
   double momentum;
 };
+inline void visit_argument(ArgumentVisitor& visitor, BatchNormRunning& running) {
+  visit_argument(visitor, running.mean);
+  visit_argument(visitor, running.var);
+}
 
+namespace cpu {
 // mean [c] and invstd [c] are saved for backward.
-inline Kernel<void(View x, View weight, View bias, double eps, View y, View mean, View invstd,
+inline Kernel<void(View x, View weight, View bias, double eps, Out y, Out mean, Out invstd,
                    const BatchNormRunning& running)>
     batch_norm_forward;
-inline Kernel<void(View x, View weight, View bias, View running_mean, View running_var, double eps, View y)>
+inline Kernel<void(View x, View weight, View bias, View running_mean, View running_var, double eps, Out y)>
     batch_norm_inference;
 // dx [m,c], dweight [c], dbias [c]: each overwritten where present.
-inline Kernel<void(View dy, View x, View weight, View mean, View invstd, View dx, View dweight, View dbias)>
+inline Kernel<void(View dy, View x, View weight, View mean, View invstd, Out dx, Out dweight, Out dbias)>
     batch_norm_backward;
-inline Kernel<void(View dy, View x, View weight, View running_mean, View running_var, double eps, View dx, View dweight,
-                   View dbias)>
+inline Kernel<void(View dy, View x, View weight, View running_mean, View running_var, double eps, Out dx, Out dweight,
+                   Out dbias)>
     batch_norm_inference_backward;
 }  // namespace cpu
 

@@ -2,6 +2,8 @@
 
 #include <cstdio>
 
+#include "core/program.h"
+
 namespace fastdl::check {
 
 std::string to_string(double value) {
@@ -81,7 +83,9 @@ void pair(const char* kernel, const char* name, Pair value, std::int64_t minimum
                            to_string(value));
 }
 
-void indices(const char* kernel, const char* name, const View& x, std::int64_t size) {
+namespace {
+
+void check_indices(const char* kernel, const char* name, const View& x, std::int64_t size) {
   const std::int64_t count = x.size();
   std::int64_t position[kMaxDims] = {};
   std::int64_t offset = 0;
@@ -97,6 +101,12 @@ void indices(const char* kernel, const char* name, const View& x, std::int64_t s
       position[d] = 0;
     }
   }
+}
+
+}  // namespace
+
+void indices(const char* kernel, const char* name, const View& x, std::int64_t size) {
+  checked(x, [=](const View& values) { check_indices(kernel, name, values, size); });
 }
 
 void number(const char* kernel, const char* name, double value, double low, double high, bool open_high) {

@@ -25,11 +25,13 @@ Conv2dDims check_conv2d_forward(const View& x, const View& weight, const View& b
 Conv2dDims check_conv2d_backward(const View& dy, const View& x, const View& weight, const Window& attrs,
                                  std::int64_t groups);
 
+template <>
+inline constexpr bool kAttributes<Conv2dDims> = true;
+
 namespace cpu {
-inline Kernel<void(View x, View weight, View bias, bool relu, View y, const Conv2dDims& d)> conv2d_forward;
+inline Kernel<void(View x, View weight, View bias, bool relu, Out y, const Conv2dDims& d)> conv2d_forward;
 // dx [n,c,h,w], dweight [o,c/groups,kh,kw], dbias [o]: each overwritten where present.
-inline Kernel<void(View dy, View x, View weight, View dx, View dweight, View dbias, const Conv2dDims& d)>
-    conv2d_backward;
+inline Kernel<void(View dy, View x, View weight, Out dx, Out dweight, Out dbias, const Conv2dDims& d)> conv2d_backward;
 }  // namespace cpu
 
 }  // namespace fastdl

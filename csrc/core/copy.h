@@ -1,4 +1,4 @@
-// Moves elements between memory orders; works on bytes, so on every dtype.
+// Moves elements between memory orders (on bytes, so in every dtype) and converts them between dtypes.
 // The bindings use it too, for arguments that are not in the order a kernel reads.
 #pragma once
 #include "core/check.h"
@@ -20,9 +20,12 @@ View slice_of(const View& x, const std::int64_t* starts, const std::int64_t* ste
 
 namespace cpu {
 // Overwrites dst with src: one shape, one dtype, any strides; they do not overlap, nor do elements of dst.
-inline Kernel<void(View src, View dst)> copy;
+inline Kernel<void(View src, Out dst)> copy;
 // Overwrites dst, dense in some order, with zeros.
-inline Kernel<void(View dst)> fill_zero;
+inline Kernel<void(Out dst)> fill_zero;
+// y = x in y's dtype, both dense in one memory order. Floats lose their fraction on the way to integers; to bool: x !=
+// 0.
+inline Kernel<void(View x, Out y)> cast;
 }  // namespace cpu
 
 }  // namespace fastdl

@@ -1,5 +1,7 @@
 #include "core/cross_entropy.h"
 
+#include "core/program.h"
+
 namespace fastdl {
 
 using namespace check;
@@ -26,7 +28,8 @@ void check_cross_entropy(const char* kernel, const View& logits, const View& tar
   like(kernel, "weight", weight, "logits", logits);
   shape(kernel, "weight", weight, {logits.shape[1]});
   number(kernel, "label_smoothing", attrs.label_smoothing, 0, 1);
-  check_labels(kernel, target, logits.shape[1], attrs.ignore_index);
+  const std::int64_t classes = logits.shape[1], ignored = attrs.ignore_index;
+  checked(target, [=](const View& labels) { check_labels(kernel, labels, classes, ignored); });
 }
 
 void check_cross_entropy_backward(const char* kernel, const View& dloss, const View& logits, const View& lse,

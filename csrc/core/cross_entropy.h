@@ -14,15 +14,18 @@ struct CrossEntropyAttrs {
   Reduction reduction;
 };
 
+template <>
+inline constexpr bool kAttributes<CrossEntropyAttrs> = true;
+
 void check_cross_entropy(const char* kernel, const View& logits, const View& target, const View& weight,
                          const CrossEntropyAttrs& attrs);
 void check_cross_entropy_backward(const char* kernel, const View& dloss, const View& logits, const View& lse,
                                   Reduction reduction);
 
 namespace cpu {
-inline Kernel<void(View logits, View target, View weight, CrossEntropyAttrs attrs, View loss, View lse)>
+inline Kernel<void(View logits, View target, View weight, CrossEntropyAttrs attrs, Out loss, Out lse)>
     cross_entropy_forward;
-inline Kernel<void(View dloss, View logits, View target, View lse, View weight, CrossEntropyAttrs attrs, View dlogits)>
+inline Kernel<void(View dloss, View logits, View target, View lse, View weight, CrossEntropyAttrs attrs, Out dlogits)>
     cross_entropy_backward;
 }  // namespace cpu
 

@@ -55,12 +55,18 @@ Nest plan_nest(const View& y, std::initializer_list<const View*> operands);
 // where strides don't tell (size 1, broadcast) in C order.
 void memory_order(const View& model, int* order);
 
+template <>
+inline constexpr bool kAttributes<Nest> = true;
+template <>
+inline constexpr bool kAttributes<ClipBounds> = true;
+
 namespace cpu {
-inline Kernel<void(BinaryOp op, const Nest& nest, View y, View a, View b)> binary;
-inline Kernel<void(UnaryOp op, const Nest& nest, View y, View x)> unary;
-inline Kernel<void(const ClipBounds& bounds, const Nest& nest, View y, View x)> clip;
-inline Kernel<void(const Nest& nest, View y, View condition, View a, View b)> where;
-inline Kernel<void(const Nest& nest, View x, double factor)> scale;
+inline Kernel<void(BinaryOp op, const Nest& nest, Out y, View a, View b)> binary;
+inline Kernel<void(UnaryOp op, const Nest& nest, Out y, View x)> unary;
+inline Kernel<void(const ClipBounds& bounds, const Nest& nest, Out y, View x)> clip;
+inline Kernel<void(const Nest& nest, Out y, View condition, View a, View b)> where;
+inline Kernel<void(const Nest& nest, InOut x, Number<double> factor)> scale;
+inline Kernel<void(InOut x)> increment;  // x += 1; int64, contiguous
 }  // namespace cpu
 
 }  // namespace fastdl

@@ -18,8 +18,12 @@ void check_gather_index(const View& index);
 // mean or std, float64: (1,) or one entry per channel of data, finite, std not 0.
 void check_gather_constants(const char* name, const View& value, const View& data, bool nonzero);
 
+inline void visit_argument(ArgumentVisitor& visitor, GatherMap&) {
+  visitor.refuse("gather_batch; pick the batch before the step");
+}
+
 namespace cpu {
-inline Kernel<void(View data, View index, const GatherMap& map, View y)> gather_batch;
+inline Kernel<void(View data, View index, const GatherMap& map, Out y)> gather_batch;
 }  // namespace cpu
 
 }  // namespace fastdl

@@ -15,7 +15,7 @@ struct GemmDims {
 GemmDims check_gemm(const View& a, const View& b);
 
 namespace cpu {
-inline Kernel<void(View a, View b, View c)> gemm;  // a and b already broadcast to c's batch dimensions
+inline Kernel<void(View a, View b, Out c)> gemm;  // a and b already broadcast to c's batch dimensions
 }
 
 }  // namespace fastdl

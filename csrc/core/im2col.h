@@ -16,9 +16,12 @@ struct Im2colDims {
 Im2colDims check_im2col(const View& x, const Window& window);
 Im2colDims check_col2im(const View& cols, check::Pair output_size, const Window& window);
 
+template <>
+inline constexpr bool kAttributes<Im2colDims> = true;
+
 namespace cpu {
-inline Kernel<void(View x, View cols, const Im2colDims& d)> im2col;
-inline Kernel<void(View cols, View x, const Im2colDims& d)> col2im;
+inline Kernel<void(View x, Out cols, const Im2colDims& d)> im2col;
+inline Kernel<void(View cols, Out x, const Im2colDims& d)> col2im;
 }  // namespace cpu
 
 }  // namespace fastdl

@@ -7,6 +7,7 @@
 #pragma once
 #include <cstdint>
 
+#include "core/call.h"
 #include "core/view.h"
 
 namespace fastdl {
@@ -30,22 +31,47 @@ class DenormalGuard {
 
 template <class Signature>
 struct Kernel;
+template <class... Args>
+class KernelCall;
 
 template <class... Args>
 struct Kernel<void(Args...)> {
   using Function = void (*)(Args...);
   Function table[kIsaCount] = {};
+  const char* name = "";
 
   void operator()(Args... args) const {
+    if (is_recording()) record(std::make_unique<KernelCall<Args...>>(*this, args...));
     DenormalGuard guard;
     table[g_isa](args...);
   }
 };
 
+// One call of a kernel with copies of its arguments, as a recorded program keeps it.
+template <class... Args>
+class KernelCall final : public Call {
+ public:
+  KernelCall(const Kernel<void(Args...)>& kernel, const Args&... args) : kernel_(kernel), args_(args...) {}
+  const char* name() const override { return kernel_.name; }
+  const void* kernel() const override { return &kernel_; }
+  void play() const override {
+    std::apply([this](const auto&... args) { kernel_.table[g_isa](args...); }, args_);
+  }
+  void visit(ArgumentVisitor& visitor) override {
+    std::apply([&](auto&... args) { (visit_argument(visitor, args), ...); }, args_);
+  }
+  std::tuple<std::decay_t<Args>...>& arguments() { return args_; }
+
+ private:
+  const Kernel<void(Args...)>& kernel_;
+  std::tuple<std::decay_t<Args>...> args_;
+};
+
 }  // namespace fastdl
 
-#define FASTDL_REGISTER(kernel)                                                    \
-  namespace {                                                                      \
-  [[maybe_unused]] const bool registered_##kernel =                                \
-      (::fastdl::cpu::kernel.table[FASTDL_ISA_LEVEL] = &FASTDL_ISA::kernel, true); \
+#define FASTDL_REGISTER(kernel)                                                                                   \
+  namespace {                                                                                                     \
+  [[maybe_unused]] const bool registered_##kernel =                                                               \
+      (::fastdl::cpu::kernel.name = #kernel, ::fastdl::cpu::kernel.table[FASTDL_ISA_LEVEL] = &FASTDL_ISA::kernel, \
+       true);                                                                                                     \
   }

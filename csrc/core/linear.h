@@ -11,9 +11,9 @@ void check_linear_forward(const View& x, const View& weight, const View& bias);
 void check_linear_backward(const View& dy, const View& x, const View& weight);
 
 namespace cpu {
-inline Kernel<void(View x, View weight, View bias, bool relu, View y)> linear_forward;
+inline Kernel<void(View x, View weight, View bias, bool relu, Out y)> linear_forward;
 // dx [r, i], dweight [o, i], dbias [o]: each overwritten where present.
-inline Kernel<void(View dy, View x, View weight, View dx, View dweight, View dbias)> linear_backward;
+inline Kernel<void(View dy, View x, View weight, Out dx, Out dweight, Out dbias)> linear_backward;
 }  // namespace cpu
 
 }  // namespace fastdl

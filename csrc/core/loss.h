@@ -13,11 +13,11 @@ void check_loss_gradient(const char* kernel, const View& dloss, const View& x, R
 void check_bce_weights(const char* kernel, const View& x, const View& weight, const View& pos_weight);
 
 namespace cpu {
-inline Kernel<void(View x, View target, Reduction reduction, View loss)> mse_forward, l1_forward;
-inline Kernel<void(View dloss, View x, View target, Reduction reduction, View dx)> mse_backward, l1_backward;
-inline Kernel<void(View x, View target, View weight, View pos_weight, Reduction reduction, View loss)>
+inline Kernel<void(View x, View target, Reduction reduction, Out loss)> mse_forward, l1_forward;
+inline Kernel<void(View dloss, View x, View target, Reduction reduction, Out dx)> mse_backward, l1_backward;
+inline Kernel<void(View x, View target, View weight, View pos_weight, Reduction reduction, Out loss)>
     bce_with_logits_forward;
-inline Kernel<void(View dloss, View x, View target, View weight, View pos_weight, Reduction reduction, View dx)>
+inline Kernel<void(View dloss, View x, View target, View weight, View pos_weight, Reduction reduction, Out dx)>
     bce_with_logits_backward;
 }  // namespace cpu
 

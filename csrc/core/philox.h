@@ -10,6 +10,11 @@ struct PhiloxStream {
   std::uint64_t seed, counter;
 };
 
+inline void visit_argument(ArgumentVisitor& visitor, PhiloxStream& stream) { visitor.stream(stream); }
+inline void visit_argument(ArgumentVisitor& visitor, std::uint32_t*&) {
+  visitor.refuse("arrays of random numbers, which would be the same in every replay; draw them before the step");
+}
+
 namespace cpu {
 inline Kernel<void(PhiloxStream stream, std::int64_t n, std::uint32_t* words)> random_words;  // overwrites words [n]
 }

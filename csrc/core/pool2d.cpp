@@ -2,8 +2,10 @@
 
 #include <algorithm>
 #include <cstdlib>
+#include <cstring>
 #include <new>
 
+#include "core/program.h"
 #include "core/window.h"
 
 namespace fastdl {
@@ -75,13 +77,15 @@ void fill_adaptive(PoolAxis& axis) {
   fill_over(axis, [&](std::int64_t o) { return t.start[o] + t.tap_last[o] - 1; });
 }
 
-}  // namespace
+std::int64_t table_entries(Pair input_size, Pair output_size) {
+  return 4 * (output_size.first + output_size.second) + 2 * (input_size.first + input_size.second);
+}
 
-void Pool2dTables::allocate(Pair input_size, Pair output_size) {
-  const auto count = 4 * (output_size.first + output_size.second) + 2 * (input_size.first + input_size.second);
-  memory_ = std::malloc(static_cast<std::size_t>(count) * sizeof(std::int64_t));
-  if (memory_ == nullptr) throw std::bad_alloc();
-  auto* next = static_cast<std::int64_t*>(memory_);
+// One block for all tables of d.
+void* allocate(Pool2dDims& d, Pair input_size, Pair output_size) {
+  void* memory = std::malloc(static_cast<std::size_t>(table_entries(input_size, output_size)) * sizeof(std::int64_t));
+  if (memory == nullptr) throw std::bad_alloc();
+  auto* next = static_cast<std::int64_t*>(memory);
   const auto lay_out = [&](PoolAxis& axis, std::int64_t size, std::int64_t windows) {
     const auto take = [&](std::int64_t n) { return (next += n) - n; };
     axis.size = size;
@@ -93,12 +97,25 @@ void Pool2dTables::allocate(Pair input_size, Pair output_size) {
     axis.over_first = take(size);
     axis.over_last = take(size);
   };
-  lay_out(dims_.rows, input_size.first, output_size.first);
-  lay_out(dims_.columns, input_size.second, output_size.second);
+  lay_out(d.rows, input_size.first, output_size.first);
+  lay_out(d.columns, input_size.second, output_size.second);
+  return memory;
+}
+
+}  // namespace
+
+std::shared_ptr<void> own_tables(Pool2dDims& d) {
+  const Pair input_size = {d.rows.size, d.columns.size}, output_size = {d.rows.windows, d.columns.windows};
+  const void* tables = d.rows.start;  // the first of the block
+  std::shared_ptr<void> copy(allocate(d, input_size, output_size), std::free);
+  std::memcpy(copy.get(), tables,
+              static_cast<std::size_t>(table_entries(input_size, output_size)) * sizeof(std::int64_t));
+  d.owned = true;
+  return copy;
 }
 
 Pool2dTables::Pool2dTables(Pair input_size, Pair output_size, const Window& w) {
-  allocate(input_size, output_size);
+  memory_ = allocate(dims_, input_size, output_size);
   fill_sliding(dims_.rows, w.kernel_size.first, w.stride.first, w.padding.first, w.dilation.first);
   fill_sliding(dims_.columns, w.kernel_size.second, w.stride.second, w.padding.second, w.dilation.second);
 }
@@ -116,7 +133,7 @@ Pool2dTables::Pool2dTables(Pair input_size, Pair output_size, const Window& w, b
 }
 
 Pool2dTables::Pool2dTables(Pair input_size, Pair output_size) {
-  allocate(input_size, output_size);
+  memory_ = allocate(dims_, input_size, output_size);
   fill_adaptive(dims_.rows);
   fill_adaptive(dims_.columns);
 }
@@ -147,6 +164,19 @@ void check_max_pool_window(const char* kernel, const Window& w) {
                            to_string(w.kernel_size));
 }
 
+namespace {
+
+void check_bytes(const char* kernel, const View& offsets, std::int64_t taps) {
+  const auto* bytes = offsets.as<std::uint8_t>();
+  const std::int64_t count = offsets.size();
+  std::uint8_t largest = 0;  // a maximum vectorises, a search does not
+  for (std::int64_t i = 0; i < count; ++i) largest = bytes[i] > largest ? bytes[i] : largest;
+  if (largest >= taps)
+    fail_index(kernel, "offsets must lie in [0, " + std::to_string(taps) + "), got " + std::to_string(largest));
+}
+
+}  // namespace
+
 void check_offsets(const char* kernel, const View& offsets, Pair input_size, const Window& w) {
   rank(kernel, "offsets", offsets, 4, "(N, C, OH, OW)");
   const Pair up = window_output_size(kernel, input_size, w, true);
@@ -162,12 +192,7 @@ void check_offsets(const char* kernel, const View& offsets, Pair input_size, con
     indices(kernel, "offsets", offsets, taps);
     return;
   }
-  const auto* bytes = offsets.as<std::uint8_t>();
-  const std::int64_t count = offsets.size();
-  std::uint8_t largest = 0;  // a maximum vectorises, a search does not
-  for (std::int64_t i = 0; i < count; ++i) largest = bytes[i] > largest ? bytes[i] : largest;
-  if (largest >= taps)
-    fail_index(kernel, "offsets must lie in [0, " + std::to_string(taps) + "), got " + std::to_string(largest));
+  checked(offsets, [=](const View& view) { check_bytes(kernel, view, taps); });
 }
 
 }  // namespace fastdl

@@ -5,6 +5,8 @@
 // taps lie inside the image, and which windows a pixel can lie in. Average and adaptive average differ in their tables
 // only.
 #pragma once
+#include <memory>
+
 #include "core/check.h"
 #include "core/kernel.h"
 
@@ -24,6 +26,7 @@ struct PoolAxis {
 
 struct Pool2dDims {
   PoolAxis rows, columns;
+  bool owned = false;  // by a recorded program, no longer by a Pool2dTables
 };
 
 struct Window;
@@ -41,7 +44,6 @@ class Pool2dTables {
   const Pool2dDims& dims() const { return dims_; }
 
  private:
-  void allocate(check::Pair input_size, check::Pair output_size);
   void* memory_ = nullptr;
   Pool2dDims dims_{};
 };
@@ -56,15 +58,21 @@ void check_max_pool_window(const char* kernel, const Window& window);
 // offsets [n,c,oh,ow] could come from max_pool2d_forward of this geometry, with or without ceil_mode.
 void check_offsets(const char* kernel, const View& offsets, check::Pair input_size, const Window& window);
 
+// Copies the tables that d points to into memory of their own.
+std::shared_ptr<void> own_tables(Pool2dDims& d);
+inline void visit_argument(ArgumentVisitor& visitor, Pool2dDims& d) {
+  if (!d.owned) visitor.keep(own_tables(d));
+}
+
 namespace cpu {
 // offsets [n,c,oh,ow], uint8 or int32: the winner's tap, i * kw + j. The first of equal maxima, the last NaN; a window
 // without a tap in the image gives -inf and 0.
-inline Kernel<void(View x, View y, View offsets, const Pool2dDims& d)> max_pool2d_forward;
-inline Kernel<void(View dy, View offsets, View dx, const Pool2dDims& d)> max_pool2d_backward;
+inline Kernel<void(View x, Out y, Out offsets, const Pool2dDims& d)> max_pool2d_forward;
+inline Kernel<void(View dy, View offsets, Out dx, const Pool2dDims& d)> max_pool2d_backward;
 // indices [n,c,oh,ow] int64: the winner's h * w_size + w, or -1 in the padding.
-inline Kernel<void(View offsets, View indices, const Pool2dDims& d)> max_pool2d_indices;
-inline Kernel<void(View x, View y, const Pool2dDims& d)> avg_pool2d_forward;
-inline Kernel<void(View dy, View dx, const Pool2dDims& d)> avg_pool2d_backward;
+inline Kernel<void(View offsets, Out indices, const Pool2dDims& d)> max_pool2d_indices;
+inline Kernel<void(View x, Out y, const Pool2dDims& d)> avg_pool2d_forward;
+inline Kernel<void(View dy, Out dx, const Pool2dDims& d)> avg_pool2d_backward;
 }  // namespace cpu
 
 }  // namespace fastdl

@@ -43,14 +43,19 @@ struct SumPlan {
 // y has x's rank, with size 1 where reduced.
 SumPlan plan_sum(const View& x, const View& y, const Axes& axes);
 
+template <>
+inline constexpr bool kAttributes<SumPlan> = true;
+template <>
+inline constexpr bool kAttributes<AxisSplit> = true;
+
 namespace cpu {
 // y = sum over the reduced dimensions of x (or x * x) / divisor. y has x's dtype or float64.
-inline Kernel<void(const SumPlan& plan, View x, View y, bool squares, double divisor)> sum;
+inline Kernel<void(const SumPlan& plan, View x, Out y, bool squares, double divisor)> sum;
 // The largest (smallest) elements of x [outer, n, inner] along n and their positions, the first of equals; NaN wins.
 // values [outer, inner]   index [outer, inner] int64   all contiguous
-inline Kernel<void(View x, View values, View index, const AxisSplit& split, bool smallest)> extremum;
+inline Kernel<void(View x, Out values, Out index, const AxisSplit& split, bool smallest)> extremum;
 // dx [outer, n, inner] = 0 but dx[o, index[o, i], i] = dy[o, i]   all contiguous, index int32 or int64
-inline Kernel<void(View dy, View index, View dx, const AxisSplit& split)> max_backward;
+inline Kernel<void(View dy, View index, Out dx, const AxisSplit& split)> max_backward;
 }  // namespace cpu
 
 }  // namespace fastdl

@@ -8,8 +8,12 @@
 namespace fastdl {
 
 struct RmspropHyper {
-  double lr, alpha, eps, weight_decay, momentum;
+  Number<double> lr;
+  double alpha, eps, weight_decay, momentum;
 };
+
+template <>
+inline constexpr bool kAttributes<RmspropHyper> = true;
 
 void check_rmsprop_step(const View& param, const View& grad, const View& square_avg, const View& grad_avg,
                         const View& buf, const RmspropHyper& hyper);
@@ -46,7 +50,7 @@ FASTDL_INLINE void rmsprop_element(V& param, V grad, V& square_avg, V& grad_avg,
 }
 
 namespace cpu {
-inline Kernel<void(View param, View grad, View square_avg, View grad_avg, View buf, const RmspropHyper& hyper)>
+inline Kernel<void(InOut param, View grad, InOut square_avg, InOut grad_avg, InOut buf, const RmspropHyper& hyper)>
     rmsprop_step;
 }  // namespace cpu
 

@@ -7,9 +7,14 @@
 namespace fastdl {
 
 struct SgdHyper {
-  double lr, momentum, dampening, weight_decay;
-  bool nesterov, first;
+  Number<double> lr;
+  double momentum, dampening, weight_decay;
+  bool nesterov;
+  Number<std::int64_t> step;  // from 1; the first starts the buffer
 };
+
+template <>
+inline constexpr bool kAttributes<SgdHyper> = true;
 
 void check_sgd_step(const View& param, const View& grad, const View& buf, const SgdHyper& hyper);
 
@@ -46,7 +51,7 @@ FASTDL_INLINE void sgd_element(V& param, V grad, V& buf, const SgdFactors<T>& f)
 }
 
 namespace cpu {
-inline Kernel<void(View param, View grad, View buf, const SgdHyper& hyper)> sgd_step;
+inline Kernel<void(InOut param, View grad, InOut buf, const SgdHyper& hyper)> sgd_step;
 }  // namespace cpu
 
 }  // namespace fastdl

@@ -13,9 +13,12 @@ struct SoftmaxDims {
 // x is dense; `name` is what the kernel calls it. dy may be absent.
 SoftmaxDims check_softmax(const char* kernel, const char* name, const View& x, std::int64_t axis, const View& dy);
 
+template <>
+inline constexpr bool kAttributes<SoftmaxDims> = true;
+
 namespace cpu {
-inline Kernel<void(View x, SoftmaxDims d, View y)> softmax_forward, log_softmax_forward;
-inline Kernel<void(View dy, View y, SoftmaxDims d, View dx)> softmax_backward, log_softmax_backward;
+inline Kernel<void(View x, SoftmaxDims d, Out y)> softmax_forward, log_softmax_forward;
+inline Kernel<void(View dy, View y, SoftmaxDims d, Out dx)> softmax_backward, log_softmax_backward;
 }  // namespace cpu
 
 }  // namespace fastdl

@@ -48,6 +48,28 @@ struct View {
   }
 };
 
+// How a kernel's contract names an array that it overwrites (Out) or changes (InOut); a plain View is only read.
+struct Out : View {
+  Out() = default;
+  FASTDL_INLINE Out(const View& view) : View(view) {}
+};
+struct InOut : View {
+  InOut() = default;
+  FASTDL_INLINE InOut(const View& view) : View(view) {}
+};
+
+// A number given as a value, or as a place in memory that is read when the kernel runs: what changes between the
+// replays of a recorded step (learning rate, step count) is passed by place.
+template <class T>
+struct Number {
+  T value{};
+  const T* place = nullptr;
+  Number() = default;
+  FASTDL_INLINE Number(T v) : value(v) {}
+  FASTDL_INLINE explicit Number(const T* at) : place(at) {}
+  FASTDL_INLINE operator T() const { return place ? *place : value; }
+};
+
 // Calls f(float{}) or f(double{}) by dtype; checks have made sure that it is one of the two.
 template <class F>
 FASTDL_INLINE void with_float(DType dtype, F&& f) {

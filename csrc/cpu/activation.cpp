@@ -61,41 +61,41 @@ FASTDL_INLINE activation::Softplus<T> softplus_of(double beta, double threshold)
     return [=](Vec<T> dy, Vec<T> x) __attribute__((always_inline)) { return expression; }; \
   })
 
-void relu_forward(View x, View y) { FASTDL_FORWARD(kCheap, activation::relu(x)); }
-void relu_backward(View dy, View x, View dx) { FASTDL_BACKWARD(kCheap, activation::relu_backward(dy, x)); }
+void relu_forward(View x, Out y) { FASTDL_FORWARD(kCheap, activation::relu(x)); }
+void relu_backward(View dy, View x, Out dx) { FASTDL_BACKWARD(kCheap, activation::relu_backward(dy, x)); }
 
-void leaky_relu_forward(View x, double slope, View y) {
+void leaky_relu_forward(View x, double slope, Out y) {
   FASTDL_FORWARD(kCheap, activation::leaky_relu(x, static_cast<T>(slope)));
 }
-void leaky_relu_backward(View dy, View x, double slope, View dx) {
+void leaky_relu_backward(View dy, View x, double slope, Out dx) {
   FASTDL_BACKWARD(kCheap, activation::leaky_relu_backward(dy, x, static_cast<T>(slope)));
 }
 
-void sigmoid_forward(View x, View y) { FASTDL_FORWARD(kDear, M::sigmoid(x)); }
-void sigmoid_backward(View dy, View x, View dx) { FASTDL_BACKWARD(kCheap, activation::sigmoid_backward(dy, x)); }
+void sigmoid_forward(View x, Out y) { FASTDL_FORWARD(kDear, M::sigmoid(x)); }
+void sigmoid_backward(View dy, View x, Out dx) { FASTDL_BACKWARD(kCheap, activation::sigmoid_backward(dy, x)); }
 
-void tanh_forward(View x, View y) { FASTDL_FORWARD(kDear, M::tanh(x)); }
-void tanh_backward(View dy, View x, View dx) { FASTDL_BACKWARD(kCheap, activation::tanh_backward(dy, x)); }
+void tanh_forward(View x, Out y) { FASTDL_FORWARD(kDear, M::tanh(x)); }
+void tanh_backward(View dy, View x, Out dx) { FASTDL_BACKWARD(kCheap, activation::tanh_backward(dy, x)); }
 
-void softplus_forward(View x, double beta, double threshold, View y) {
+void softplus_forward(View x, double beta, double threshold, Out y) {
   FASTDL_FORWARD(kDear, activation::softplus<M>(x, softplus_of<T>(beta, threshold)));
 }
-void softplus_backward(View dy, View x, double beta, double threshold, View dx) {
+void softplus_backward(View dy, View x, double beta, double threshold, Out dx) {
   FASTDL_BACKWARD(kDear, activation::softplus_backward<M>(dy, x, softplus_of<T>(beta, threshold)));
 }
 
-void elu_forward(View x, double alpha, View y) { FASTDL_FORWARD(kDear, activation::elu<M>(x, static_cast<T>(alpha))); }
-void elu_backward(View dy, View x, double alpha, View dx) {
+void elu_forward(View x, double alpha, Out y) { FASTDL_FORWARD(kDear, activation::elu<M>(x, static_cast<T>(alpha))); }
+void elu_backward(View dy, View x, double alpha, Out dx) {
   FASTDL_BACKWARD(kDear, activation::elu_backward<M>(dy, x, static_cast<T>(alpha)));
 }
 
-void gelu_forward(View x, bool tanh_form, View y) {
+void gelu_forward(View x, bool tanh_form, Out y) {
   if (tanh_form)
     FASTDL_FORWARD(kDear, (activation::gelu_tanh<M, T>(x)));
   else
     FASTDL_FORWARD(kDear, activation::gelu<M>(x));
 }
-void gelu_backward(View dy, View x, bool tanh_form, View dx) {
+void gelu_backward(View dy, View x, bool tanh_form, Out dx) {
   if (tanh_form)
     FASTDL_BACKWARD(kDear, (activation::gelu_tanh_backward<M, T>(dy, x)));
   else

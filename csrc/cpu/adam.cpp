@@ -31,7 +31,7 @@ void run(View param, View grad, View exp_avg, View exp_avg_sq, View max_exp_avg_
 
 }  // namespace
 
-void adam_step(View param, View grad, View exp_avg, View exp_avg_sq, View max_exp_avg_sq, const AdamHyper& hyper) {
+void adam_step(InOut param, View grad, InOut exp_avg, InOut exp_avg_sq, InOut max_exp_avg_sq, const AdamHyper& hyper) {
   with_float(param.dtype, [&](auto type) {
     using T = decltype(type);
     with_flag(static_cast<bool>(max_exp_avg_sq), [&](auto amsgrad) {

@@ -269,7 +269,7 @@ void fill_invstd(const View& var, double eps, int64_t channels, double* invstd) 
 
 }  // namespace
 
-void batch_norm_forward(View x, View weight, View bias, double eps, View y, View mean, View invstd,
+void batch_norm_forward(View x, View weight, View bias, double eps, Out y, Out mean, Out invstd,
                         const BatchNormRunning& running) {
   with_float(x.dtype, [&](auto type) {
     using T = decltype(type);
@@ -288,7 +288,7 @@ void batch_norm_forward(View x, View weight, View bias, double eps, View y, View
   });
 }
 
-void batch_norm_inference(View x, View weight, View bias, View running_mean, View running_var, double eps, View y) {
+void batch_norm_inference(View x, View weight, View bias, View running_mean, View running_var, double eps, Out y) {
   with_float(x.dtype, [&](auto type) {
     using T = decltype(type);
     const Matrix m = matrix_of<T>(x);
@@ -299,7 +299,7 @@ void batch_norm_inference(View x, View weight, View bias, View running_mean, Vie
   });
 }
 
-void batch_norm_backward(View dy, View x, View weight, View mean, View invstd, View dx, View dweight, View dbias) {
+void batch_norm_backward(View dy, View x, View weight, View mean, View invstd, Out dx, Out dweight, Out dbias) {
   with_float(x.dtype, [&](auto type) {
     using T = decltype(type);
     const Matrix m = matrix_of<T>(x);
@@ -329,7 +329,7 @@ void batch_norm_backward(View dy, View x, View weight, View mean, View invstd, V
 }
 
 void batch_norm_inference_backward(View dy, View x, View weight, View running_mean, View running_var, double eps,
-                                   View dx, View dweight, View dbias) {
+                                   Out dx, Out dweight, Out dbias) {
   with_float(x.dtype, [&](auto type) {
     using T = decltype(type);
     const Matrix m = matrix_of<T>(x);

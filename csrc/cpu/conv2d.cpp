@@ -68,7 +68,7 @@ void weight_gradient_of(const Conv2dDims& d, const T* dy, const T* x, T* dweight
 
 }  // namespace
 
-void conv2d_forward(View x, View weight, View bias, bool relu, View y, const Conv2dDims& d) {
+void conv2d_forward(View x, View weight, View bias, bool relu, Out y, const Conv2dDims& d) {
   with_float(x.dtype, [&](auto type) {
     using T = decltype(type);
     const Axis ah = axis_h(d), aw = axis_w(d);
@@ -93,7 +93,7 @@ void conv2d_forward(View x, View weight, View bias, bool relu, View y, const Con
   });
 }
 
-void conv2d_backward(View dy, View x, View weight, View dx, View dweight, View dbias, const Conv2dDims& d) {
+void conv2d_backward(View dy, View x, View weight, Out dx, Out dweight, Out dbias, const Conv2dDims& d) {
   with_float(dy.dtype, [&](auto type) {
     using T = decltype(type);
     if (dx) input_gradient(d, dy.as<T>(), weight.as<T>(), dx.as<T>());

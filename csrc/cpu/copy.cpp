@@ -223,7 +223,7 @@ void copy_items(const Plan& p, const T* src, T* dst) {
 
 }  // namespace
 
-void copy(View src, View dst) {
+void copy(View src, Out dst) {
   if (src.size() == 0) return;
   const Plan p = plan_copy(src, dst);
   switch (item_size(src.dtype)) {
@@ -236,7 +236,7 @@ void copy(View src, View dst) {
   }
 }
 
-void fill_zero(View dst) {
+void fill_zero(Out dst) {
   const int64_t bytes = dst.size() * item_size(dst.dtype), piece = 8 * kTaskBytes;
   char* data = dst.as<char>();
   parallel_for(ceil_div(bytes, piece), kNsPerByte / 2 * static_cast<double>(piece), [&](int64_t task) {
@@ -244,6 +244,46 @@ void fill_zero(View dst) {
   });
 }
 
+namespace {
+
+template <class F>
+FASTDL_INLINE void with_any(DType dtype, F&& f) {
+  switch (dtype) {
+    case DType::f32:
+      return f(float{});
+    case DType::f64:
+      return f(double{});
+    case DType::i32:
+      return f(std::int32_t{});
+    case DType::i64:
+      return f(std::int64_t{});
+    case DType::u8:
+      return f(std::uint8_t{});
+    default:
+      return f(bool{});
+  }
+}
+
+}  // namespace
+
+void cast(View x, Out y) {
+  constexpr int64_t kPiece = 1 << 14;
+  const int64_t count = x.size();
+  with_any(x.dtype, [&](auto from) {
+    with_any(y.dtype, [&](auto to) {
+      using X = decltype(from);
+      using Y = decltype(to);
+      const X* in = x.as<X>();
+      Y* out = y.as<Y>();
+      parallel_for(ceil_div(count, kPiece), 0.3 * kPiece, [&](int64_t task) {
+        const int64_t end = min_of(count, (task + 1) * kPiece);
+        for (int64_t i = task * kPiece; i < end; ++i) out[i] = static_cast<Y>(in[i]);
+      });
+    });
+  });
+}
+
+FASTDL_REGISTER(cast)
 FASTDL_REGISTER(copy)
 FASTDL_REGISTER(fill_zero)
 

@@ -70,7 +70,7 @@ FASTDL_INLINE double divisor(const I* label, int64_t n, int64_t ignore_index, co
 
 }  // namespace
 
-void cross_entropy_forward(View logits, View target, View weight, CrossEntropyAttrs attrs, View loss, View lse_) {
+void cross_entropy_forward(View logits, View target, View weight, CrossEntropyAttrs attrs, Out loss, Out lse_) {
   const int64_t n = logits.shape[0], classes = logits.shape[1], group = rows_per_task(classes);
   with_float(logits.dtype, [&](auto type) {
     with_index(target.dtype, [&](auto index_type) {
@@ -101,7 +101,7 @@ void cross_entropy_forward(View logits, View target, View weight, CrossEntropyAt
 }
 
 void cross_entropy_backward(View dloss_, View logits, View target, View lse_, View weight, CrossEntropyAttrs attrs,
-                            View dlogits) {
+                            Out dlogits) {
   const int64_t n = logits.shape[0], classes = logits.shape[1], group = rows_per_task(classes);
   with_float(logits.dtype, [&](auto type) {
     with_index(target.dtype, [&](auto index_type) {

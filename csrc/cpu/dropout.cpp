@@ -34,7 +34,7 @@ FASTDL_INLINE void apply(const T* x, const std::uint32_t* words, std::uint32_t b
 
 }  // namespace
 
-void dropout(View x_, double p, PhiloxStream stream, View y_) {
+void dropout(View x_, double p, PhiloxStream stream, Out y_) {
   const int64_t n = x_.size();
   const double bound_exact = __builtin_floor((1 - p) * 4294967296.0);
   with_float(x_.dtype, [&](auto type) {

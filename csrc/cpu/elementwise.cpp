@@ -200,7 +200,7 @@ void power(const Nest& nest, View y, View a, View b) {
 
 }  // namespace
 
-void binary(BinaryOp op, const Nest& nest, View y, View a, View b) {
+void binary(BinaryOp op, const Nest& nest, Out y, View a, View b) {
   constexpr double cost = 0.25;
   with_float(a.dtype, [&](auto type) {
     using T = decltype(type);
@@ -237,7 +237,7 @@ void binary(BinaryOp op, const Nest& nest, View y, View a, View b) {
   });
 }
 
-void unary(UnaryOp op, const Nest& nest, View y, View x) {
+void unary(UnaryOp op, const Nest& nest, Out y, View x) {
   constexpr double cost = 0.2;
   with_float(x.dtype, [&](auto type) {
     using T = decltype(type);
@@ -259,7 +259,7 @@ void unary(UnaryOp op, const Nest& nest, View y, View x) {
   });
 }
 
-void clip(const ClipBounds& bounds, const Nest& nest, View y, View x) {
+void clip(const ClipBounds& bounds, const Nest& nest, Out y, View x) {
   with_float(x.dtype, [&](auto type) {
     using T = decltype(type);
     const T low = bounds.has_low ? static_cast<T>(bounds.low) : -static_cast<T>(__builtin_inf());
@@ -271,7 +271,7 @@ void clip(const ClipBounds& bounds, const Nest& nest, View y, View x) {
   });
 }
 
-void where(const Nest& nest, View y_, View condition_, View a_, View b_) {
+void where(const Nest& nest, Out y_, View condition_, View a_, View b_) {
   const int inner = nest.ndim - 1;
   const int64_t sy = nest.strides[0][inner], sc = nest.strides[1][inner], sa = nest.strides[2][inner],
                 sb = nest.strides[3][inner];
@@ -293,12 +293,18 @@ void where(const Nest& nest, View y_, View condition_, View a_, View b_) {
   });
 }
 
-void scale(const Nest& nest, View x, double factor) {
+void scale(const Nest& nest, InOut x, Number<double> factor) {
   with_float(x.dtype, [&](auto type) {
     using T = decltype(type);
-    const T f = static_cast<T>(factor);
+    const T f = static_cast<T>(static_cast<double>(factor));
     unary_loop<T, T>(nest, 0.2, x, x, [f](T v) { return v * f; });
   });
+}
+
+void increment(InOut x) {
+  auto* p = x.as<std::int64_t>();
+  const int64_t count = x.size();
+  for (int64_t i = 0; i < count; ++i) ++p[i];
 }
 
 FASTDL_REGISTER(binary)
@@ -306,5 +312,6 @@ FASTDL_REGISTER(unary)
 FASTDL_REGISTER(clip)
 FASTDL_REGISTER(where)
 FASTDL_REGISTER(scale)
+FASTDL_REGISTER(increment)
 
 }  // namespace fastdl::cpu::FASTDL_ISA

@@ -6,7 +6,7 @@
 
 namespace fastdl::cpu::FASTDL_ISA {
 
-void embedding_forward(View weight, View index, View y) {
+void embedding_forward(View weight, View index, Out y) {
   const int64_t count = index.size(), d = weight.shape[1], group = rows_per_task(d);
   with_float(weight.dtype, [&](auto type) {
     with_index(index.dtype, [&](auto index_type) {
@@ -22,7 +22,7 @@ void embedding_forward(View weight, View index, View y) {
   });
 }
 
-void embedding_backward(View dy, View index, int64_t padding_idx, View dweight) {
+void embedding_backward(View dy, View index, int64_t padding_idx, Out dweight) {
   const int64_t count = index.size(), d = dweight.shape[1], size = dweight.size();
   with_float(dy.dtype, [&](auto type) {
     with_index(index.dtype, [&](auto index_type) {

@@ -134,7 +134,7 @@ void gather(const View& data, const View& index, const GatherMap& map, const Vie
 
 }  // namespace
 
-void gather_batch(View data, View index, const GatherMap& map, View y) {
+void gather_batch(View data, View index, const GatherMap& map, Out y) {
   with_float(y.dtype, [&](auto type) {
     using Out = decltype(type);
     switch (data.dtype) {

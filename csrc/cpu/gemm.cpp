@@ -5,7 +5,7 @@
 
 namespace fastdl::cpu::FASTDL_ISA {
 
-void gemm(View a, View b, View c) {
+void gemm(View a, View b, Out c) {
   const int nb = c.ndim - 2;
   int64_t batches = 1;
   for (int d = 0; d < nb; ++d) batches *= c.shape[d];

@@ -67,7 +67,7 @@ void plane_of_columns(const T* cols, const Im2colDims& d, T* x) {
 
 }  // namespace
 
-void im2col(View x, View cols, const Im2colDims& d) {
+void im2col(View x, Out cols, const Im2colDims& d) {
   const int64_t plane = cols.shape[1] / max_of(d.c, 1) * cols.shape[2];
   with_float(x.dtype, [&](auto type) {
     using T = decltype(type);
@@ -76,7 +76,7 @@ void im2col(View x, View cols, const Im2colDims& d) {
   });
 }
 
-void col2im(View cols, View x, const Im2colDims& d) {
+void col2im(View cols, Out x, const Im2colDims& d) {
   constexpr int64_t kChannels = 16;  // per task: whole cache lines of the channels-last output
   const int64_t plane = cols.shape[1] / max_of(d.c, 1) * cols.shape[2], blocks = ceil_div(d.c, kChannels);
   with_float(x.dtype, [&](auto type) {

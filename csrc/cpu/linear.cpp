@@ -7,7 +7,7 @@
 
 namespace fastdl::cpu::FASTDL_ISA {
 
-void linear_forward(View x, View weight, View bias, bool relu, View y) {
+void linear_forward(View x, View weight, View bias, bool relu, Out y) {
   with_float(x.dtype, [&](auto type) {
     using T = decltype(type);
     Gemm<T> g{};
@@ -28,7 +28,7 @@ void linear_forward(View x, View weight, View bias, bool relu, View y) {
   });
 }
 
-void linear_backward(View dy, View x, View weight, View dx, View dweight, View dbias) {
+void linear_backward(View dy, View x, View weight, Out dx, Out dweight, Out dbias) {
   const int64_t rows = x.shape[0], in = x.shape[1], out = weight.shape[0];
   with_float(x.dtype, [&](auto type) {
     using T = decltype(type);

@@ -66,7 +66,7 @@ struct VectorMath {
 
 }  // namespace
 
-void mse_forward(View x_, View target, Reduction reduction, View loss_) {
+void mse_forward(View x_, View target, Reduction reduction, Out loss_) {
   with_float(x_.dtype, [&](auto type) {
     using T = decltype(type);
     const T *x = x_.as<T>(), *t = target.as<T>();
@@ -77,7 +77,7 @@ void mse_forward(View x_, View target, Reduction reduction, View loss_) {
   });
 }
 
-void l1_forward(View x_, View target, Reduction reduction, View loss_) {
+void l1_forward(View x_, View target, Reduction reduction, Out loss_) {
   with_float(x_.dtype, [&](auto type) {
     using T = decltype(type);
     const T *x = x_.as<T>(), *t = target.as<T>();
@@ -88,7 +88,7 @@ void l1_forward(View x_, View target, Reduction reduction, View loss_) {
   });
 }
 
-void mse_backward(View dloss, View x_, View target, Reduction reduction, View dx) {
+void mse_backward(View dloss, View x_, View target, Reduction reduction, Out dx) {
   with_float(x_.dtype, [&](auto type) {
     using T = decltype(type);
     const T *x = x_.as<T>(), *t = target.as<T>();
@@ -99,7 +99,7 @@ void mse_backward(View dloss, View x_, View target, Reduction reduction, View dx
   });
 }
 
-void l1_backward(View dloss, View x_, View target, Reduction reduction, View dx) {
+void l1_backward(View dloss, View x_, View target, Reduction reduction, Out dx) {
   with_float(x_.dtype, [&](auto type) {
     using T = decltype(type);
     const T *x = x_.as<T>(), *t = target.as<T>();
@@ -110,7 +110,7 @@ void l1_backward(View dloss, View x_, View target, Reduction reduction, View dx)
   });
 }
 
-void bce_with_logits_forward(View x_, View target, View weight, View pos_weight, Reduction reduction, View loss_) {
+void bce_with_logits_forward(View x_, View target, View weight, View pos_weight, Reduction reduction, Out loss_) {
   with_float(x_.dtype, [&](auto type) {
     using T = decltype(type);
     const T *x = x_.as<T>(), *t = target.as<T>();
@@ -123,7 +123,7 @@ void bce_with_logits_forward(View x_, View target, View weight, View pos_weight,
 }
 
 void bce_with_logits_backward(View dloss, View x_, View target, View weight, View pos_weight, Reduction reduction,
-                              View dx) {
+                              Out dx) {
   with_float(x_.dtype, [&](auto type) {
     using T = decltype(type);
     const T *x = x_.as<T>(), *t = target.as<T>();

@@ -283,7 +283,7 @@ FASTDL_INLINE void with_offsets(DType dtype, F&& f) {
 
 }  // namespace
 
-void max_pool2d_forward(View x, View y, View offsets, const Pool2dDims& d) {
+void max_pool2d_forward(View x, Out y, Out offsets, const Pool2dDims& d) {
   with_lanes(x.dtype, x.shape[1], [&](auto type, auto lanes) {
     with_offsets(offsets.dtype, [&](auto offset) {
       max_forward<decltype(lanes), decltype(type), decltype(offset)>(x, y, offsets, d);
@@ -291,7 +291,7 @@ void max_pool2d_forward(View x, View y, View offsets, const Pool2dDims& d) {
   });
 }
 
-void max_pool2d_backward(View dy, View offsets, View dx, const Pool2dDims& d) {
+void max_pool2d_backward(View dy, View offsets, Out dx, const Pool2dDims& d) {
   with_lanes(dy.dtype, dy.shape[1], [&](auto type, auto lanes) {
     using T = decltype(type);
     with_offsets(offsets.dtype, [&](auto offset) {
@@ -302,7 +302,7 @@ void max_pool2d_backward(View dy, View offsets, View dx, const Pool2dDims& d) {
   });
 }
 
-void max_pool2d_indices(View offsets, View indices, const Pool2dDims& d) {
+void max_pool2d_indices(View offsets, Out indices, const Pool2dDims& d) {
   const int64_t channels = offsets.shape[1], row = d.columns.windows * channels;
   const PoolAxis &r = d.rows, &c = d.columns;
   with_offsets(offsets.dtype, [&](auto offset) {
@@ -322,12 +322,12 @@ void max_pool2d_indices(View offsets, View indices, const Pool2dDims& d) {
   });
 }
 
-void avg_pool2d_forward(View x, View y, const Pool2dDims& d) {
+void avg_pool2d_forward(View x, Out y, const Pool2dDims& d) {
   with_lanes(x.dtype, x.shape[1],
              [&](auto type, auto lanes) { average_forward<decltype(lanes), decltype(type)>(x, y, d); });
 }
 
-void avg_pool2d_backward(View dy, View dx, const Pool2dDims& d) {
+void avg_pool2d_backward(View dy, Out dx, const Pool2dDims& d) {
   with_lanes(dy.dtype, dy.shape[1], [&](auto type, auto lanes) {
     using T = decltype(type);
     const Share<decltype(lanes), T> source{dy.as<T>()};

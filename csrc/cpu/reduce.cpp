@@ -258,7 +258,7 @@ void sum_columns(const SumPlan& plan, const T* x, const Result<Y>& result) {
 
 }  // namespace
 
-void sum(const SumPlan& plan_, View x_, View y_, bool squares, double divisor) {
+void sum(const SumPlan& plan_, View x_, Out y_, bool squares, double divisor) {
   SumPlan plan = plan_;
   if (plan.ndim == 0) plan.dims[plan.ndim++] = {1, 1, 0, true};  // a single element
   with_float(x_.dtype, [&](auto x_type) {
@@ -276,7 +276,7 @@ void sum(const SumPlan& plan_, View x_, View y_, bool squares, double divisor) {
   });
 }
 
-void extremum(View x, View values, View index, const AxisSplit& split, bool smallest) {
+void extremum(View x, Out values, Out index, const AxisSplit& split, bool smallest) {
   with_float(x.dtype, [&](auto type) {
     using T = decltype(type);
     if (smallest)
@@ -286,7 +286,7 @@ void extremum(View x, View values, View index, const AxisSplit& split, bool smal
   });
 }
 
-void max_backward(View dy_, View index_, View dx_, const AxisSplit& s) {
+void max_backward(View dy_, View index_, Out dx_, const AxisSplit& s) {
   with_float(dy_.dtype, [&](auto type) {
     with_index(index_.dtype, [&](auto index_type) {
       using T = decltype(type);

@@ -34,7 +34,7 @@ void run(View param, View grad, View buf, const SgdHyper& hyper) {
 
 }  // namespace
 
-void sgd_step(View param, View grad, View buf, const SgdHyper& hyper) {
+void sgd_step(InOut param, View grad, InOut buf, const SgdHyper& hyper) {
   with_float(param.dtype, [&](auto type) {
     using T = decltype(type);
     with_flag(hyper.weight_decay != 0, [&](auto decay) {
@@ -42,7 +42,7 @@ void sgd_step(View param, View grad, View buf, const SgdHyper& hyper) {
       if (hyper.momentum == 0) return run<SgdKind::kPlain, false, d, T>(param, grad, buf, hyper);
       with_flag(hyper.nesterov, [&](auto nesterov) {
         constexpr bool n = decltype(nesterov)::yes;
-        if (hyper.first)
+        if (hyper.step == 1)
           run<SgdKind::kFirst, n, d, T>(param, grad, buf, hyper);
         else
           run<SgdKind::kMomentum, n, d, T>(param, grad, buf, hyper);

@@ -123,10 +123,10 @@ void backward(View dy_, View y_, const SoftmaxDims& d, View dx_) {
 
 }  // namespace
 
-void softmax_forward(View x, SoftmaxDims d, View y) { forward<false>(x, d, y); }
-void log_softmax_forward(View x, SoftmaxDims d, View y) { forward<true>(x, d, y); }
-void softmax_backward(View dy, View y, SoftmaxDims d, View dx) { backward<false>(dy, y, d, dx); }
-void log_softmax_backward(View dy, View y, SoftmaxDims d, View dx) { backward<true>(dy, y, d, dx); }
+void softmax_forward(View x, SoftmaxDims d, Out y) { forward<false>(x, d, y); }
+void log_softmax_forward(View x, SoftmaxDims d, Out y) { forward<true>(x, d, y); }
+void softmax_backward(View dy, View y, SoftmaxDims d, Out dx) { backward<false>(dy, y, d, dx); }
+void log_softmax_backward(View dy, View y, SoftmaxDims d, Out dx) { backward<true>(dy, y, d, dx); }
 
 FASTDL_REGISTER(softmax_forward)
 FASTDL_REGISTER(log_softmax_forward)

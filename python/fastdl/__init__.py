@@ -13,6 +13,7 @@ import numpy as _np
 
 from . import functional, methods, random  # noqa: F401  (methods hangs the functions on Tensor)
 from .autograd import enable_grad, is_grad_enabled, no_grad, set_grad_enabled  # noqa: F401
+from .capture import CaptureError, capture  # noqa: F401
 from .creation import (  # noqa: F401
     arange,
     as_tensor,

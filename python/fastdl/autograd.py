@@ -11,7 +11,7 @@ import threading
 
 import numpy as np
 
-from . import kernels
+from . import kernels, recording
 from .tensor import Tensor, wrap
 
 
@@ -300,6 +300,8 @@ def _seed(t: Tensor, gradient) -> np.ndarray:
 
 def _accumulate_leaf(leaf: Tensor, grad: np.ndarray, owned: bool) -> None:
     """Add to leaf.grad; the first gradient goes into the leaf's slot if it has one, else becomes .grad itself."""
+    if recording.session is not None:
+        recording.session.grad_read(leaf)
     if leaf._grad is not None:
         kernels.of(grad).accumulate(leaf._grad.data, grad)
         leaf._grad._counter[0] += 1
@@ -312,6 +314,17 @@ def _accumulate_leaf(leaf: Tensor, grad: np.ndarray, owned: bool) -> None:
         # An array that the graph may still use elsewhere (x + x sends one dy twice) must not become a leaf's
         # own.
         if not owned:
-            shared, grad = grad, np.empty_like(grad, subok=False)
-            kernels.of(shared).assign(grad, shared)
+            grad = kernels.of(grad).clone(grad)
         leaf._grad = wrap(grad)
+
+
+def clear_grad(leaf: Tensor, set_to_none: bool) -> None:
+    """Forget the gradient of a leaf, or fill it with zeros."""
+    if set_to_none:
+        if recording.session is not None:
+            recording.session.grad_set(leaf)
+        leaf._grad = None
+    elif leaf.grad is not None:
+        grad = leaf._grad
+        kernels.of(grad.data).assign(grad.data, np.zeros((), grad.dtype))
+        grad._counter[0] += 1

@@ -12,7 +12,7 @@ import operator
 
 import numpy as np
 
-from . import kernels
+from . import kernels, recording
 
 _DEFAULT_SEED = 67280421310721  # PyTorch's
 
@@ -83,6 +83,8 @@ class Generator:
 
     def next(self) -> tuple:
         """(seed, counter) of the next stream; the counter advances by one. For kernels that draw by themselves."""
+        if recording.session is not None:
+            recording.session.draw(self)
         counter = self.counter
         self.counter = (counter + 1) % 2**64
         return self.seed, counter

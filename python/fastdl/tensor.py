@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from . import kernels
+from . import kernels, recording
 
 FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
 DTYPES = (*FLOATS, *map(np.dtype, (np.int32, np.int64, np.uint8, np.bool_)))  # what kernels take
@@ -99,6 +99,8 @@ class Tensor:
     @property
     def grad(self):
         """The gradient that backward accumulated, or None."""
+        if recording.session is not None:
+            recording.session.grad_read(self)
         return self._grad
 
     @grad.setter
@@ -110,6 +112,8 @@ class Tensor:
                 raise TypeError(f"Tensor.grad: grad must be {self.data.dtype} like the tensor, got {value.data.dtype}")
             if value.data.shape != self.data.shape:
                 raise ValueError(f"Tensor.grad: grad must have shape {self.data.shape}, got {value.data.shape}")
+        if recording.session is not None:
+            recording.session.grad_set(self)
         self._grad = value
 
     @property
@@ -166,6 +170,7 @@ class Tensor:
         """
         if self._requires:
             raise RuntimeError("numpy: the tensor requires grad and its array may not leave it; use t.detach().numpy()")
+        recording.leaves("numpy()", self.data)
         return self.data
 
     def item(self):
@@ -176,10 +181,13 @@ class Tensor:
         """
         if self.data.size != 1:
             raise ValueError(f"item: the tensor must have one element, got shape {self.data.shape}")
+        if recording.session is not None:
+            recording.session.leaves("item()", self.data)
         return self.data.item()
 
     def tolist(self):
         """The values as nested Python lists (a number for a 0-d tensor)."""
+        recording.leaves("tolist()", self.data)
         return self.data.tolist()
 
     def cpu(self) -> Tensor:
@@ -200,6 +208,7 @@ class Tensor:
     def __bool__(self) -> bool:
         if self.data.size != 1:
             raise ValueError(f"the truth value of a tensor of shape {self.data.shape} is ambiguous")
+        recording.leaves("bool()", self.data)
         return bool(self.data.item())
 
     def __float__(self) -> float:
@@ -211,12 +220,14 @@ class Tensor:
     def __index__(self) -> int:
         if self.data.size != 1 or self.data.dtype.kind not in "iu":
             raise TypeError(f"only one-element integer tensors can be an index, got {self.dtype} {self.shape}")
+        recording.leaves("use as an index", self.data)
         return int(self.data.item())
 
     def __format__(self, spec: str) -> str:
         return format(self.item(), spec) if spec else str(self)
 
     def __repr__(self) -> str:
+        recording.leaves("printing", self.data)
         text = np.array2string(self.data, separator=", ", prefix="tensor(")
         if self.data.dtype not in (np.float32, np.int64, np.bool_):
             text += f", dtype={self.data.dtype}"

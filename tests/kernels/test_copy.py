@@ -73,6 +73,28 @@ def test_no_copy_where_none_is_needed(backend):
     assert x.any()
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("shape", [(), (0, 3), (17,), (3, 5), (2, 3, 4, 5), (40000,)], ids=str)
+def test_cast_to_every_dtype_and_clone(backend, shape, dtype):
+    for view in layouts(values(shape, dtype), ("contiguous", "fortran", "reversed", "offset")).values():
+        with unchanged(view):
+            copy = backend.clone(view)
+            for to in DTYPES:
+                assert_same(backend.cast(view, to), view.astype(to))
+        assert_same(copy, view)
+        assert not np.may_share_memory(copy, view)
+
+
+def test_cast_drops_fractions_and_takes_bool_as_not_zero(backend):
+    x = np.array([-1.75, -0.5, 0.0, 0.5, 2.5])
+    assert backend.cast(x, "int32").tolist() == [-1, 0, 0, 0, 2]
+    assert backend.cast(x, "bool").tolist() == [True, True, False, True, True]
+    with pytest.raises(ValueError, match="^cast: dtype must be one of 'float32', .*, got 'float16'$"):
+        backend.cast(x, "float16")
+    with pytest.raises(TypeError, match="^cast: x must be float32, .* or bool, got uint16$"):
+        backend.cast(np.zeros(2, "uint16"), "float32")
+
+
 CONCATENATIONS = (
     (((3,), (2,)), 0), (((3,),), -1), (((0,), (4,), (0,)), 0), (((2, 3), (2, 5)), 1), (((2, 3), (4, 3)), 0),
     (((2, 0, 3), (2, 4, 3)), 1), (((2, 3, 4), (2, 3, 1), (2, 3, 7)), -1), (((1, 2, 3, 4), (1, 2, 3, 4)), 0),

@@ -23,7 +23,7 @@ def stepper(backend, options):
     momentum, dampening, weight_decay, nesterov = options
 
     def step(param, grad, state, i):
-        return backend.sgd_step(param, grad, state[0], 0.1, momentum, dampening, weight_decay, nesterov, i == 0)
+        return backend.sgd_step(param, grad, state[0], 0.1, momentum, dampening, weight_decay, nesterov, i + 1)
 
     return step
 
@@ -31,16 +31,16 @@ def stepper(backend, options):
 @pytest.mark.parametrize("dtype", FLOATS)
 def test_worked_values(backend, dtype):
     param, grad = np.array([1, -2], dtype), np.array([0.5, 1], dtype)
-    backend.sgd_step(param, grad, None, 0.1, 0.0, 0.0, 0.5, False, True)
+    backend.sgd_step(param, grad, None, 0.1, 0.0, 0.0, 0.5, False, 1)
     assert_close(param, np.array([0.9, -2], dtype), "sgd")  # g = (1, 0)
     buf = np.array([np.nan, np.nan], dtype)  # the first step must not read it
-    backend.sgd_step(param, grad, buf, 0.1, 0.5, 0.25, 0.0, False, True)
+    backend.sgd_step(param, grad, buf, 0.1, 0.5, 0.25, 0.0, False, 1)
     assert_close(buf, grad, "sgd")
     assert_close(param, np.array([0.85, -2.1], dtype), "sgd")
-    backend.sgd_step(param, grad, buf, 0.1, 0.5, 0.2, 0.0, False, False)
+    backend.sgd_step(param, grad, buf, 0.1, 0.5, 0.2, 0.0, False, 2)
     assert_close(buf, np.array([0.65, 1.3], dtype), "sgd")  # 0.5 * g + 0.8 * g
     assert_close(param, np.array([0.785, -2.23], dtype), "sgd")
-    backend.sgd_step(param, grad, buf, 0.1, 0.5, 0.0, 0.0, True, False)
+    backend.sgd_step(param, grad, buf, 0.1, 0.5, 0.0, 0.0, True, 2)
     assert_close(buf, np.array([0.825, 1.65], dtype), "sgd")
     assert_close(param, np.array([0.785 - 0.09125, -2.23 - 0.1825], dtype), "sgd")  # g + 0.5 * buf
 
@@ -89,18 +89,18 @@ def test_threads_do_not_change_bits(cpu, threads):
 def test_buf_is_left_alone_without_momentum(backend):
     param, grad, buf = arrays(9, "float32", 3)
     before = buf.copy()
-    backend.sgd_step(param, grad, buf, 0.1, 0.0, 0.0, 0.0, False, True)
+    backend.sgd_step(param, grad, buf, 0.1, 0.0, 0.0, 0.0, False, 1)
     assert (buf == before).all()
 
 
 def test_writes_stay_inside(backend):
     for n in range(1, 40):
         room = np.full(80, 7, "float32")
-        backend.sgd_step(room[20 : 20 + n], np.ones(n, "float32"), None, 1.0, 0.0, 0.0, 0.0, False, True)
+        backend.sgd_step(room[20 : 20 + n], np.ones(n, "float32"), None, 1.0, 0.0, 0.0, 0.0, False, 1)
         assert (room[20 : 20 + n] == 6).all() and (room[:20] == 7).all() and (room[20 + n :] == 7).all()
 
 
-OPTIONS = (0.1, 0.9, 0.0, 0.0, False, True)
+OPTIONS = (0.1, 0.9, 0.0, 0.0, False, 1)
 
 
 @pytest.mark.parametrize("name", ["param", "grad", "buf"])
@@ -140,7 +140,7 @@ def test_bad_numbers(backend, position, value, message):
 def test_overlap_is_refused(backend):
     room = np.zeros(20, "float32")
     with pytest.raises(ValueError, match="^sgd_step: grad must not share memory with param, got arrays that overlap$"):
-        backend.sgd_step(room[:10], room[9:19], None, 0.1, 0.0, 0.0, 0.0, False, True)
-    backend.sgd_step(room[:10], room[10:], None, 0.1, 0.0, 0.0, 0.0, False, True)  # neighbours are fine
+        backend.sgd_step(room[:10], room[9:19], None, 0.1, 0.0, 0.0, 0.0, False, 1)
+    backend.sgd_step(room[:10], room[10:], None, 0.1, 0.0, 0.0, 0.0, False, 1)  # neighbours are fine
     with pytest.raises(ValueError, match="^sgd_step: buf must not share memory with grad, got arrays that overlap$"):
         backend.sgd_step(np.zeros(10, "float32"), room[:10], room[:10], *OPTIONS)

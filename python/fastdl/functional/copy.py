@@ -128,9 +128,7 @@ class Clone(Operation):
     __slots__ = ()
 
     def forward(self, input):
-        out = np.empty_like(input, subok=False)
-        of(input).assign(out, input)
-        return out
+        return of(input).clone(input)
 
     def backward(self, dy):
         return (dy,)
@@ -147,10 +145,10 @@ class Cast(Operation):
 
     def forward(self, input):
         self.before = input.dtype
-        return input.astype(self.dtype)
+        return of(input).cast(input, str(self.dtype))
 
     def backward(self, dy):
-        return (dy.astype(self.before),)
+        return (of(dy).cast(dy, str(self.before)),)
 
 
 def reshape(input, *shape) -> Tensor:
@@ -306,5 +304,4 @@ def cast(input, dtype) -> Tensor:
         return input
     if dtype.kind == "f":
         return apply(Cast(dtype), input)
-    with np.errstate(invalid="ignore"):
-        return wrap(input.data.astype(dtype))
+    return wrap(of(input.data).cast(input.data, str(dtype)))

@@ -79,14 +79,13 @@ class SetItem(Operation):
     def backward(self, dy):
         dx = dvalue = None
         if self.need[0]:
-            dx = np.empty_like(dy)
-            of(dy).assign(dx, dy)
+            dx = of(dy).clone(dy)
             self._write(dx, constant(0, dy.dtype))
         if self.need[1]:
             part = np.asarray(dy[self.index])
             extra = len(self.shape) - part.ndim
             dvalue = fit(part, self.shape[extra:] if extra > 0 else self.shape).reshape(self.shape)
-            dvalue = dvalue.copy() if np.may_share_memory(dvalue, dy) else dvalue
+            dvalue = of(dy).clone(dvalue) if np.may_share_memory(dvalue, dy) else dvalue
         return dx, dvalue
 
 

@@ -35,14 +35,13 @@ class ViewUpdate(Operation):
     def backward(self, dy):
         k, dvalue = of(dy), None
         # dy in the memory order of the base, in which every step of the chain is a view again.
-        dx = np.empty([dy.shape[axis] for axis in self.order], dy.dtype).transpose(np.argsort(self.order))
-        k.assign(dx, dy)
+        nested = dy.transpose(self.order)
+        dx = (k.clone if nested.flags.c_contiguous else k.contiguous)(nested).transpose(np.argsort(self.order))
         part = dx
         for op in self.chain:
             part = op.forward(part)
         if self.need[1]:
-            dvalue = np.empty(part.shape, dy.dtype)
-            k.assign(dvalue, part)
+            dvalue = k.clone(part)
         k.assign(part, constant(0, dy.dtype))
         return dx, dvalue
 
@@ -79,8 +78,7 @@ def adopt(t: Tensor, out: Tensor) -> Tensor:
 def _keep(op: Operation, old: np.ndarray) -> None:
     """Let an operation whose result is about to overwrite its input keep a copy of the old values for backward."""
     if any(array is old for array in op.saved):
-        kept = np.empty_like(old)
-        of(old).assign(kept, old)
+        kept = of(old).clone(old)
         op.saved = tuple([kept if array is old else array for array in op.saved])
         op.watched = [entry for entry in op.watched if entry[3] is not old]
 

@@ -91,14 +91,6 @@ def assign(tensor: Tensor, values) -> None:
     tensor._counter[0] += 1
 
 
-def zero_grad(tensor: Tensor, set_to_none: bool) -> None:
-    """Forget the tensor's gradient, or fill it with zeros."""
-    if set_to_none:
-        tensor.grad = None
-    elif tensor.grad is not None:
-        assign(tensor.grad, 0)
-
-
 def convert(module, device, dtype) -> None:
     """Move all parameters and buffers of the module, with their gradients; None keeps device or dtype."""
     tensors = list(module.parameters()) + list(module.buffers())

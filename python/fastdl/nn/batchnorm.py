@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from fastdl import functional as F
+from fastdl import kernels
 from fastdl.nn import _check, init
-from fastdl.nn._state import assign
 from fastdl.nn.module import Module
 from fastdl.nn.parameter import Parameter
 from fastdl.tensor import Tensor
@@ -71,7 +71,9 @@ class _BatchNorm(Module):
         training = self.training or not self.track_running_stats
         y = F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, training, momentum, self.eps)
         if counting:
-            assign(self.num_batches_tracked, self.num_batches_tracked.data + 1)
+            count = self.num_batches_tracked
+            kernels.of(count.data).increment(count.data)
+            count._counter[0] += 1
         return y
 
     def extra_repr(self) -> str:

@@ -13,6 +13,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from fastdl import recording
 from fastdl.autograd import Operation, is_grad_enabled
 from fastdl.tensor import Tensor, wrap
 
@@ -59,6 +60,7 @@ def add_hook(module, hooks: dict, hook: Callable, prepend: bool, with_kwargs: bo
 
 def run_with_hooks(module, args: tuple, kwargs: dict):
     """`module(*args, **kwargs)` with all its hooks, in the order of their registration."""
+    recording.refuse(f"hooks on {type(module).__name__}, which are Python code that only runs while recording")
     for hook, with_kwargs in tuple(module._forward_pre_hooks.values()):
         args, kwargs = _call_pre_hook(module, hook, with_kwargs, args, kwargs)
     taps = BackwardTaps(module) if module._backward_hooks and is_grad_enabled() else None

@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
+from fastdl import recording
+from fastdl.autograd import clear_grad
 from fastdl.nn import _state
 from fastdl.nn.hooks import RemovableHandle, add_hook, run_with_hooks
 from fastdl.nn.parameter import Parameter
@@ -53,6 +55,8 @@ class Module:
         raise NotImplementedError(f'Module [{type(self).__name__}] is missing the required "forward" function')
 
     def __call__(self, *args, **kwargs):
+        if recording.session is not None:
+            recording.session.module(self)
         if self._hooked:
             return run_with_hooks(self, args, kwargs)
         return self.forward(*args, **kwargs)
@@ -245,7 +249,7 @@ class Module:
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Forget the gradients of all parameters, or fill them with zeros."""
         for parameter in self.parameters():
-            _state.zero_grad(parameter, set_to_none)
+            clear_grad(parameter, set_to_none)
 
     def to(self, *args, device=None, dtype=None) -> Module:
         """Move to a device and convert float parameters and buffers to a dtype, in place; returns self.

@@ -62,7 +62,7 @@ class Adam(Optimizer):
     def _update(self, kernel, group, param, grad, state, step) -> None:
         kernel.adam_step(
             param, grad, state["exp_avg"], state["exp_avg_sq"], state.get("max_exp_avg_sq"),
-            float(group["lr"]), *group["betas"], group["eps"], group["weight_decay"], step,
+            group["lr"], *group["betas"], group["eps"], group["weight_decay"], step,
             group["decoupled_weight_decay"],
         )  # fmt: skip
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from .. import kernels
+from .. import kernels, recording
 from ..tensor import Tensor, wrap
 from . import _check as check
 
@@ -26,24 +26,23 @@ def _gradients(owner: str, parameters) -> list[Tensor]:
     return found
 
 
-def _norm(grads: list[Tensor], norm_type: float) -> float:
-    """The norm of all gradients as one vector, in double precision."""
+def _norm(grads: list[Tensor], norm_type: float) -> np.ndarray:
+    """The norm of all gradients as one vector, in double precision, a 0-d array."""
+    k = kernels.host()
     if norm_type == math.inf:
-        largest = [_largest(g.data) for g in grads if g.data.size]
-        return math.nan if any(map(math.isnan, largest)) else max(largest, default=0.0)
+        return _fold(k.maximum, [k.max(k.absolute(g.data), None, False)[0] for g in grads if g.data.size])
     if norm_type == 2:
-        return math.sqrt(sum(kernels.of(g.data).sum_squares(g.data) for g in grads))
-    total = 0.0
-    for g in grads:
-        k = kernels.of(g.data)
-        powers = k.power(k.absolute(g.data), np.full((), norm_type, g.dtype))
-        total += k.sum(powers, None, False).item()
-    return total ** (1 / norm_type)
+        return k.sqrt(_fold(k.add, [k.sum_squares(g.data) for g in grads]))
+    powers = [k.power(k.absolute(g.data), np.full((), norm_type, g.dtype)) for g in grads]
+    return k.power(_fold(k.add, [k.sum(p, None, False) for p in powers]), np.array(1 / norm_type))
 
 
-def _largest(x: np.ndarray) -> float:
-    k = kernels.of(x)
-    return k.max(k.absolute(x), None, False)[0].item()
+def _fold(function, values: list) -> np.ndarray:
+    """function over all values, in double; 0 without one."""
+    total = np.zeros(())
+    for value in values:
+        total = function(total, value if value.dtype == total.dtype else kernels.host().cast(value, "float64"))
+    return total
 
 
 def clip_grad_norm_(parameters, max_norm: float, norm_type: float = 2.0, error_if_nonfinite: bool = False) -> Tensor:
@@ -71,14 +70,17 @@ def clip_grad_norm_(parameters, max_norm: float, norm_type: float = 2.0, error_i
         if norm_type == 0:
             raise ValueError(f"{owner}: norm_type must be above 0, got 0")
     norm = _norm(grads, norm_type)
-    if error_if_nonfinite and not math.isfinite(norm):
-        raise RuntimeError(f"{owner}: the norm of order {norm_type:g} of the gradients is {norm:g}")
-    factor = max_norm / (norm + 1e-6)
-    if not factor >= 1:  # NaN scales too, so that it shows
+    if error_if_nonfinite:
+        recording.leaves("clip_grad_norm_ with error_if_nonfinite", norm)
+        if not math.isfinite(norm):
+            raise RuntimeError(f"{owner}: the norm of order {norm_type:g} of the gradients is {norm:g}")
+    k = kernels.host()
+    factor = k.minimum(k.divide(np.array(max_norm), k.add(norm, np.array(1e-6))), np.array(1.0))
+    if recording.session is not None or not factor >= 1:  # NaN scales too, so that it shows
         for g in grads:
-            kernels.of(g.data).scale(g.data, factor)
+            k.scale(g.data, factor)
             g._counter[0] += 1
-    return wrap(np.asarray(norm, grads[0].dtype if grads else np.float32))
+    return wrap(k.cast(norm, str(grads[0].dtype) if grads else "float32"))
 
 
 def clip_grad_value_(parameters, clip_value: float) -> None:

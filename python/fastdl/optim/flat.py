@@ -11,6 +11,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from .. import kernels, recording
 from ..tensor import Tensor, wrap
 
 ALIGNMENT = 256
@@ -79,16 +80,20 @@ class FlatBuffer:
         are copied in first.
         """
         count, first = len(self.params), 0
+        session = recording.session
         for i in range(count + 1):
             if i < count:
                 p = self.params[i]
+                if session is not None:
+                    session.grad_read(p)
                 grad = p._grad
                 if grad is not None:
                     if p.data is not self.homes[i]:
+                        recording.refuse("the first step with parameters replaced since the optimizer was made")
                         self._bring_home(i)
                         grad = p._grad
                     if grad.data is not self.slots[i]:
-                        self.slots[i][...] = grad.data
+                        kernels.of(grad.data).assign(self.slots[i], grad.data)
                     if i == first or self.steps[i] == self.steps[first]:
                         continue
             if first < i:

@@ -12,6 +12,7 @@ import math
 from bisect import bisect_right
 from collections.abc import Callable, Iterable
 
+from .. import recording
 from . import _check as check
 from .optimizer import Optimizer
 
@@ -64,6 +65,7 @@ class LRScheduler:
 
     def step(self) -> None:
         """Go on by one epoch and set the learning rates."""
+        recording.refuse(f"{type(self).__name__}.step(); call it after the captured step")
         self.last_epoch += 1
         for group, lr in zip(self.optimizer.param_groups, self.get_lr()):
             group["lr"] = lr

@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterable, Mapping
 
 import numpy as np
 
-from .. import kernels
-from ..autograd import enable_grad
+from .. import kernels, recording
+from ..autograd import clear_grad, enable_grad
 from ..tensor import FLOATS, Tensor, wrap
 from . import _check as check
 from .flat import FlatBuffer
@@ -128,18 +128,19 @@ class Optimizer:
         kernel = kernels.of(flat.data)
         for elements, first, last, steps in flat.runs():
             state = {name: flat.state(name)[elements] for name in names}
-            self._update(kernel, group, flat.data[elements], flat.grad[elements], state, steps + 1)
+            options, step = group, steps + 1
+            if recording.session is not None:  # a replay reads lr and the step from memory
+                update = recording.session.update(flat, group, first, last, steps)
+                update.counts = bool(names)
+                options, step = {**group, "lr": update.lr}, update.step
+            self._update(kernel, options, flat.data[elements], flat.grad[elements], state, step)
             flat.count_step(first, last, steps + 1 if names else 0)  # without state a step leaves no trace
 
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Drop every gradient, or with set_to_none=False fill those that exist with zeros."""
         for group in self.param_groups:
             for p in group["params"]:
-                if set_to_none:
-                    p._grad = None
-                elif p._grad is not None:
-                    p._grad.data.fill(0)
-                    p._grad._counter[0] += 1
+                clear_grad(p, set_to_none)
 
     # Saving and loading.
 

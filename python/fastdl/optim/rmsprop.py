@@ -59,5 +59,5 @@ class RMSprop(Optimizer):
     def _update(self, kernel, group, param, grad, state, step) -> None:
         kernel.rmsprop_step(
             param, grad, state["square_avg"], state.get("grad_avg"), state.get("momentum_buffer"),
-            float(group["lr"]), group["alpha"], group["eps"], group["weight_decay"], group["momentum"],
+            group["lr"], group["alpha"], group["eps"], group["weight_decay"], group["momentum"],
         )  # fmt: skip

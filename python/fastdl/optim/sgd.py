@@ -61,6 +61,6 @@ class SGD(Optimizer):
 
     def _update(self, kernel, group, param, grad, state, step) -> None:
         kernel.sgd_step(
-            param, grad, state.get("momentum_buffer"), float(group["lr"]), group["momentum"],
-            group["dampening"], group["weight_decay"], group["nesterov"], step == 1,
+            param, grad, state.get("momentum_buffer"), group["lr"], group["momentum"],
+            group["dampening"], group["weight_decay"], group["nesterov"], step,
         )  # fmt: skip

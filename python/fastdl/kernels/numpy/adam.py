@@ -21,12 +21,11 @@ def adam_step(param, grad, exp_avg, exp_avg_sq, max_exp_avg_sq, lr, beta1, beta2
         w = max(w, v)        only if given (amsgrad); used for v below
         param = param - lr / (1 - beta1**step) * m / (sqrt(v) / sqrt(1 - beta2**step) + eps)
 
-    param, grad, exp_avg, exp_avg_sq, max_exp_avg_sq: contiguous float arrays (n) of one dtype that share no
-    memory; max_exp_avg_sq may be None.  step counts from 1.  lr finite; beta1, beta2 in [0, 1); eps,
-    weight_decay at least 0. The factors are computed in double and rounded once to the arrays' dtype.
-    Returns None. Errors: TypeError for the kind or dtype of an array, ValueError for a shape, layout or
-    hyper-parameter. Source: Kingma and Ba 2015, arXiv:1412.6980; AMSGrad: Reddi et al. 2018; AdamW:
-    Loshchilov and Hutter 2019.
+    param, grad, exp_avg, exp_avg_sq, max_exp_avg_sq: contiguous float arrays (n) of one dtype that share no memory;
+    max_exp_avg_sq may be None.  step counts from 1; it and lr may be 0-d arrays.  lr finite; beta1, beta2 in [0, 1);
+    eps, weight_decay at least 0. The factors are computed in double and rounded once to the arrays' dtype. Returns
+    None. Errors: TypeError for the kind or dtype of an array, ValueError for a shape, layout or hyper-parameter.
+    Source: Kingma and Ba 2015, arXiv:1412.6980; AMSGrad: Reddi et al. 2018; AdamW: Loshchilov and Hutter 2019.
     """
     name = "adam_step"
     check.flat(name, "param", param, "param", param)

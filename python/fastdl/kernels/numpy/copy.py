@@ -10,7 +10,7 @@ import numpy as np
 
 from . import _check
 
-__all__ = ["contiguous", "channels_last", "concatenate", "slice_backward", "assign"]
+__all__ = ["contiguous", "channels_last", "concatenate", "slice_backward", "assign", "cast", "clone"]
 
 DTYPES = tuple(map(np.dtype, ("float32", "float64", "int32", "int64", "uint8", "bool")))
 
@@ -93,6 +93,24 @@ def slice_backward(dy, shape, starts, steps):
     taken = (first + np.arange(count) * step for first, count, step in zip(starts, dy.shape, steps))
     dx[np.ix_(*taken)] = dy
     return dx
+
+
+def clone(x):
+    """A copy of x, dense in x's order of dimensions. TypeError for another dtype."""
+    _check_plain("clone", "x", x)
+    return x.copy(order="K")
+
+
+def cast(x, dtype):
+    """A copy of x in another of the library's dtypes, named by a string.
+
+    Floats lose their fraction on the way to integers; to bool it is x != 0. TypeError for another dtype of x,
+    ValueError for another name.
+    """
+    _check_plain("cast", "x", x)
+    _check.choice("cast", "dtype", dtype, tuple(map(str, DTYPES)))
+    with np.errstate(invalid="ignore", over="ignore"):
+        return x.astype(dtype)
 
 
 def assign(out, x):

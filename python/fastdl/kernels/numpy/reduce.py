@@ -105,10 +105,10 @@ def sum_to(x, shape):
 
 
 def sum_squares(x):
-    """Sum of x * x over all elements, squared and added in double; a Python float."""
+    """Sum of x * x over all elements, squared and added in double; a 0-d float64 array."""
     check.array("sum_squares", "x", x)
     with np.errstate(all="ignore"):
-        return float(np.sum(np.square(x, dtype=np.float64)))
+        return np.asarray(np.sum(np.square(x, dtype=np.float64)))
 
 
 def max_backward(dy, index, shape, axis):

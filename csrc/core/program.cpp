@@ -1,0 +1,199 @@
+#include "core/program.h"
+
+#include <algorithm>
+#include <chrono>
+#include <cstring>
+
+#include "core/kernel.h"
+#include "core/philox.h"
+#include "cpu/memory.h"
+
+namespace fastdl {
+
+thread_local Recorder* t_recorder = nullptr;
+
+namespace {
+
+std::uintptr_t address(const void* memory) { return reinterpret_cast<std::uintptr_t>(memory); }
+
+}  // namespace
+
+void record(std::unique_ptr<Call> call) { t_recorder->add(std::move(call)); }
+
+void record_check(const View& values, std::unique_ptr<Call> check) {
+  if (!t_recorder->program.arena->holds(values.data)) record(std::move(check));
+}
+
+Arena::~Arena() {
+  for (auto& [begin, block] : blocks_) cached_free(reinterpret_cast<void*>(begin));
+}
+
+// The smallest free block that fits and is not much too large.
+void* Arena::take(std::size_t bytes) {
+  bytes = std::max<std::size_t>((bytes + 63) / 64 * 64, 64);
+  std::lock_guard<std::mutex> lock(mutex_);
+  auto best = blocks_.end();
+  for (auto at = blocks_.begin(); at != blocks_.end(); ++at)
+    if (at->second.free && at->second.size >= bytes && at->second.size <= 2 * bytes &&
+        (best == blocks_.end() || at->second.size < best->second.size))
+      best = at;
+  if (best != blocks_.end()) {
+    best->second.free = false;
+    return reinterpret_cast<void*>(best->first);
+  }
+  void* memory = cached_alloc(bytes);
+  blocks_.emplace(address(memory), Block{bytes, false});
+  total_ += bytes;
+  return memory;
+}
+
+void Arena::give(void* memory) noexcept {
+  std::lock_guard<std::mutex> lock(mutex_);
+  blocks_.find(address(memory))->second.free = true;
+}
+
+bool Arena::holds(const void* memory) const {
+  std::lock_guard<std::mutex> lock(mutex_);
+  auto after = blocks_.upper_bound(address(memory));
+  if (after == blocks_.begin()) return false;
+  const auto& [begin, block] = *std::prev(after);
+  return address(memory) < begin + block.size;
+}
+
+// What a call's arguments mean to the program.
+struct Recorder::Visitor final : ArgumentVisitor {
+  explicit Visitor(Recorder& r, const Call& c) : recorder(r), call(c) {}
+
+  void array(View& view, Access access) override {
+    if (view.size() == 0) return;
+    const check::Extent extent = check::extent(view);
+    Program& program = recorder.program;
+    const int input = recorder.input_of(reinterpret_cast<void*>(extent.begin));
+    if (input >= 0)
+      program.bindings[static_cast<std::size_t>(input)].push_back(
+          {&view, static_cast<char*>(view.data) - program.inputs[static_cast<std::size_t>(input)]});
+    if (access == Access::kRead || program.arena->holds(view.data)) return;
+    for (const Outside& o : program.outside)
+      if (address(o.begin) <= extent.begin && extent.end <= address(o.begin) + o.bytes) return;
+    char* const begin = reinterpret_cast<char*>(extent.begin);
+    const std::size_t bytes = extent.end - extent.begin;
+    program.outside.push_back({begin, bytes, {begin, begin + bytes}, call.name()});
+  }
+
+  void stream(PhiloxStream& stream) override {
+    const std::vector<Generator>& all = recorder.program.generators;
+    for (std::size_t g = 0; g < all.size(); ++g)
+      if (stream.seed == all[g].seed && stream.counter >= all[g].counter) {
+        recorder.program.draws.push_back({&stream, static_cast<int>(g), stream.counter - all[g].counter});
+        return;
+      }
+    recorder.refuse("random numbers that come from no fastdl.Generator");
+  }
+
+  void keep(std::shared_ptr<void> memory) override { recorder.program.kept.push_back(std::move(memory)); }
+  void refuse(const char* why) override { recorder.refuse(why); }
+
+  Recorder& recorder;
+  const Call& call;
+};
+
+Recorder::Recorder(Program& p, std::vector<View> inputs) : program(p) {
+  for (const View& view : inputs) {
+    inputs_.push_back(check::extent(view));
+    program.inputs.push_back(static_cast<char*>(view.data));
+  }
+  program.bindings.resize(inputs.size());
+}
+
+void Recorder::add(std::unique_ptr<Call> call) {
+  Visitor visitor(*this, *call);
+  call->visit(visitor);
+  program.calls.push_back(std::move(call));
+}
+
+int Recorder::input_of(const void* memory) const {
+  for (std::size_t i = 0; i < inputs_.size(); ++i)
+    if (inputs_[i].begin <= address(memory) && address(memory) < inputs_[i].end) return static_cast<int>(i);
+  return -1;
+}
+
+bool Recorder::varies(const void* memory) const {
+  if (input_of(memory) >= 0 || program.arena->holds(memory)) return true;
+  for (const Outside& o : program.outside)
+    if (address(o.begin) <= address(memory) && address(memory) < address(o.begin) + o.bytes) return true;
+  return false;
+}
+
+void Program::bind(std::size_t input, void* data) {
+  if (inputs[input] == data) return;
+  inputs[input] = static_cast<char*>(data);
+  for (const Binding& b : bindings[input]) b.view->data = inputs[input] + b.offset;
+}
+
+void Program::seed(std::size_t generator, std::uint64_t seed, std::uint64_t counter) {
+  for (const Draw& d : draws)
+    if (static_cast<std::size_t>(d.generator) == generator) *d.stream = {seed, counter + d.offset};
+}
+
+void Program::play() const {
+  DenormalGuard guard;
+  for (const auto& call : calls) call->play();
+}
+
+std::vector<std::vector<char>> Program::save_outside() const {
+  std::vector<std::vector<char>> saved;
+  for (const Outside& o : outside) saved.emplace_back(o.begin, o.begin + o.bytes);
+  return saved;
+}
+
+// In reverse: where two overlap, the one saved first was saved unchanged.
+void Program::restore_outside(const std::vector<std::vector<char>>& saved) const {
+  for (std::size_t i = outside.size(); i-- > 0;) std::memcpy(outside[i].begin, saved[i].data(), outside[i].bytes);
+}
+
+std::string Program::verify(const std::vector<View>& results) {
+  const auto copies = [&] {
+    std::vector<std::vector<char>> all;
+    for (const View& view : results) {
+      const check::Extent e = check::extent(view);
+      all.emplace_back(reinterpret_cast<char*>(e.begin), reinterpret_cast<char*>(e.end));
+    }
+    return all;
+  };
+  const auto wanted_results = copies();
+  const auto wanted = save_outside();
+  for (std::size_t i = outside.size(); i-- > 0;) {
+    std::memcpy(outside[i].begin, outside[i].before.data(), outside[i].bytes);
+    std::vector<char>().swap(outside[i].before);
+  }
+  play();
+  for (std::size_t i = 0; i < outside.size(); ++i)
+    if (std::memcmp(outside[i].begin, wanted[i].data(), outside[i].bytes) != 0) {
+      const std::string writer = outside[i].writer;
+      restore_outside(wanted);
+      return writer;
+    }
+  return copies() == wanted_results ? "" : "the result";
+}
+
+std::vector<double> Program::time(int rounds) {
+  const auto saved = save_outside();
+  std::vector<std::vector<double>> seconds(calls.size());
+  DenormalGuard guard;
+  for (int r = 0; r < rounds; ++r) {
+    for (std::size_t i = 0; i < calls.size(); ++i) {
+      const auto start = std::chrono::steady_clock::now();
+      calls[i]->play();
+      seconds[i].push_back(std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
+    }
+    restore_outside(saved);
+  }
+  std::vector<double> medians;
+  for (auto& all : seconds) {
+    std::nth_element(all.begin(), all.begin() + rounds / 2, all.end());
+    medians.push_back(all[static_cast<std::size_t>(rounds / 2)]);
+  }
+  return medians;
+}
+
+}  // namespace fastdl

@@ -1,0 +1,138 @@
+// The recorded program of a training step: calls in order, the memory of their intermediates, and what may change
+// between replays.
+//
+// A Recorder is set for a thread while the step runs for the first time. Arrays that kernels return then come from the
+// program's arena, where the step's own frees give memory back: intermediates whose lives don't overlap share it.
+// Memory outside the arena that calls change (parameters, optimizer state, running statistics) is saved before its
+// first change, so that the program can be replayed on the same state and compared.
+#pragma once
+#include <cstddef>
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <vector>
+
+#include "core/call.h"
+#include "core/check.h"
+
+namespace fastdl {
+
+struct PhiloxStream;
+
+// Memory of one program's intermediates; lives as long as the program or an array in it.
+class Arena {
+ public:
+  Arena() = default;
+  ~Arena();
+  Arena(const Arena&) = delete;
+  Arena& operator=(const Arena&) = delete;
+  void* take(std::size_t bytes);
+  void give(void* memory) noexcept;
+  bool holds(const void* memory) const;
+  std::size_t bytes() const { return total_; }
+
+ private:
+  struct Block {
+    std::size_t size;
+    bool free;
+  };
+  mutable std::mutex mutex_;
+  std::map<std::uintptr_t, Block> blocks_;
+  std::size_t total_ = 0;
+};
+
+// Memory outside the arena that the program changes.
+struct Outside {
+  char* begin;
+  std::size_t bytes;
+  std::vector<char> before;  // its contents when recording began
+  const char* writer;        // the kernel that changed it first
+};
+
+// A place in a call's arguments that shows the memory of an input.
+struct Binding {
+  View* view;
+  std::ptrdiff_t offset;  // bytes from the input's first element
+};
+
+// A random stream in a call's arguments: `offset` draws after the generator's counter at the start of the step.
+struct Draw {
+  PhiloxStream* stream;
+  int generator;
+  std::uint64_t offset;
+};
+
+struct Generator {
+  std::uint64_t seed, counter;  // at the start of the step
+};
+
+class Program {
+ public:
+  std::vector<std::unique_ptr<Call>> calls;
+  std::shared_ptr<Arena> arena = std::make_shared<Arena>();
+  std::vector<std::shared_ptr<void>> kept;
+  std::vector<Outside> outside;
+  std::vector<std::vector<Binding>> bindings;  // for each input
+  std::vector<char*> inputs;                   // where each input is now
+  std::vector<Draw> draws;
+  std::vector<Generator> generators;
+
+  void bind(std::size_t input, void* data);
+  void seed(std::size_t generator, std::uint64_t seed, std::uint64_t counter);
+  void play() const;
+  // Seconds of each call, the median over `rounds` plays that start from the same state, which is restored at the end.
+  std::vector<double> time(int rounds);
+
+  // Plays once more from the state before recording; the name of a kernel whose result differs, or an empty string.
+  // `results` are places that must come out with the same bits besides what lies outside.
+  std::string verify(const std::vector<View>& results);
+
+  std::vector<std::vector<char>> save_outside() const;
+  void restore_outside(const std::vector<std::vector<char>>& saved) const;
+};
+
+class Recorder {
+ public:
+  Recorder(Program& program, std::vector<View> inputs);
+  void add(std::unique_ptr<Call> call);
+  void refuse(std::string why) {
+    if (refused.empty()) refused = std::move(why);
+  }
+  int input_of(const void* memory) const;  // the input that memory lies in, or -1
+  bool varies(const void* memory) const;   // may differ between replays: an input, the arena, or changed outside
+
+  Program& program;
+  std::string refused;  // why this step can't be recorded
+
+ private:
+  struct Visitor;
+  std::vector<check::Extent> inputs_;
+};
+
+// Records a check of values that kernels rely on (labels, indices), so that replays make it too. Nothing to do for
+// memory that only recorded kernels write.
+void record_check(const View& values, std::unique_ptr<Call> check);
+
+template <class F>
+class CheckCall final : public Call {
+ public:
+  CheckCall(View values, F f) : values_(values), f_(std::move(f)) {}
+  const char* name() const override { return "check"; }
+  void play() const override { f_(values_); }
+  void visit(ArgumentVisitor& visitor) override { visitor.array(values_, Access::kRead); }
+
+ private:
+  View values_;
+  F f_;
+};
+
+// Runs f(values) now and, in a recorded step, at every replay.
+template <class F>
+void checked(const View& values, F f) {
+  f(values);
+  if (is_recording()) record_check(values, std::make_unique<CheckCall<F>>(values, std::move(f)));
+}
+
+}  // namespace fastdl

@@ -1,0 +1,250 @@
+"""Capture: run a training step once as written, then replay its kernels from C++.
+
+The first call runs the function; every kernel call is appended to a program (csrc/core/program.h), every other thing
+that a replay must know about to a `Session`. Later calls with inputs of the same shapes, dtypes and memory order replay
+the program: no Python code of the step, no autograd, no allocation, the GIL released.
+"""
+
+from __future__ import annotations
+
+import functools
+import warnings
+from collections.abc import Callable
+
+import numpy as np
+
+from . import kernels, recording
+from .session import Session
+from .tensor import Tensor, wrap
+
+_MOST_PROGRAMS = 32  # of one step; the one recorded first makes room
+
+
+class CaptureError(RuntimeError):
+    """A step can't be replayed; the message says what it does outside fastdl's kernels, and where."""
+
+
+def capture(function: Callable | None = None, *, fallback: bool = False):
+    """A function that records `function` once per kind of input and replays it from then on; also a decorator.
+
+    function: a training step: any function of Tensors (and tuples, lists, dicts of them; other arguments are
+        constants of the program) made of fastdl operations, modules, optimizers. It may return Tensors in the same
+        structures; they carry no graph.
+    fallback: where the step can't be captured, warn once and run it as written instead of raising.
+
+    The first call runs as written, is replayed on the same state and must give the same bits. The second call is made
+    both ways, too, so that a value that should have changed with the inputs is found. Learning rates, step counts,
+    random streams, modes (`train`, `eval`) and gradients that are None follow the Python objects; other values of
+    Python that the step uses are constants of the program. New shapes, dtypes or modes record a program of their own,
+    kept beside the others. On the numpy backend the function is simply called.
+
+    Raises:
+        CaptureError: the step does something that a replay would not do again: `item()` on a result, hooks, a
+            scheduler's step, NumPy arithmetic. The step has been done as written then.
+
+    >>> @fd.capture
+    ... def step(x, y):
+    ...     optimizer.zero_grad()
+    ...     loss = nn.functional.cross_entropy(model(x), y)
+    ...     loss.backward()
+    ...     optimizer.step()
+    ...     return loss
+    """
+    if function is None:
+        return functools.partial(capture, fallback=fallback)
+    if isinstance(function, CapturedStep):
+        return function
+    if not callable(function):
+        raise TypeError(f"capture: function must be callable, got {type(function).__name__}")
+    return CapturedStep(function, fallback)
+
+
+class CapturedStep:
+    """What `fastdl.capture` returns; call it like the function. `explain()` shows the recorded program."""
+
+    def __init__(self, function: Callable, fallback: bool = False):
+        functools.update_wrapper(self, function)
+        self._function, self._fallback = function, fallback
+        self._programs: list[_Program] = []
+        self._given_up = False
+
+    def __call__(self, *args, **kwargs):
+        if self._given_up or recording.session is not None or kernels.host().name != "cpu":
+            return self._function(*args, **kwargs)
+        inputs: list = []
+        key = (_flatten(args, inputs), _flatten(kwargs, inputs) if kwargs else None)
+        for program in self._programs:
+            if program.key == key and program.accepts(inputs):
+                break
+        else:
+            return self._record(key, inputs, args, kwargs)
+        if not program.checked:
+            return self._check(program, inputs, args, kwargs)
+        return program.replay(inputs)
+
+    def explain(self, rounds: int = 5):
+        """A table of the program that was replayed or recorded last: each call with its shapes, bytes, time and share.
+
+        Returns a `fastdl.explain.Report`: print it, or read its `rows`. Times are medians over `rounds` timed replays,
+        after which everything is as before. Raises RuntimeError before the first call.
+        """
+        from .explain import Report
+
+        if not self._programs:
+            raise RuntimeError("explain: nothing is recorded yet; call the step first")
+        return Report.of(self._programs[-1], rounds)
+
+    @property
+    def programs(self) -> int:
+        """How many programs are recorded."""
+        return len(self._programs)
+
+    def _record(self, key, inputs, args, kwargs):
+        """Run the function and record it; replay it once from the same state and compare."""
+        program = _Program(key, inputs)
+        with program:
+            result = self._function(*args, **kwargs)
+        reasons = program.finish(result)
+        if not reasons and (kernel := program.native.verify()):
+            reasons = [
+                f"a replay from the same state gave other bits for what {kernel} computes: something changed memory "
+                "outside fastdl's kernels, such as NumPy arithmetic on t.data"
+            ]
+        if reasons:
+            return self._give_up(reasons, result)
+        if len(self._programs) == _MOST_PROGRAMS:
+            self._programs.pop(0)
+        self._programs.append(program)
+        return program.results(inputs)
+
+    def _check(self, program, inputs, args, kwargs):
+        """The second call: replay, go back, run the function, compare."""
+        native, session = program.native, program.session
+        before = native.save()
+        counters = [generator.counter for generator, _ in session.generators]
+        session.before()
+        replayed = native.run([t.data for t in inputs])
+        after = native.save()
+        native.restore(before)
+        for (generator, _), counter in zip(session.generators, counters):
+            generator.counter = counter
+        result = self._function(*args, **kwargs)
+        wrong = native.differs(after) or ("" if _same(program.arrays(result), replayed) else "the result")
+        if wrong:
+            self._programs.remove(program)
+            return self._give_up(
+                [
+                    f"a replay with new inputs gave other bits than the function for what {wrong} computes: a value "
+                    "that changes from step to step was computed outside fastdl's kernels (NumPy, Python numbers) and "
+                    "is a constant of the program"
+                ],
+                result,
+            )
+        program.checked = True
+        session.set_gradients()
+        return program.rebuild(inputs, replayed)
+
+    def _give_up(self, reasons: list[str], result):
+        name = getattr(self._function, "__name__", "step")
+        text = f"capture: {name} can't be replayed: " + "; ".join(dict.fromkeys(reasons))
+        if not self._fallback:
+            raise CaptureError(text + ". The step itself was done.")
+        warnings.warn(text + ". It runs as written, slower.", RuntimeWarning, stacklevel=4)
+        self._given_up = True
+        self._programs.clear()
+        return result
+
+
+class _Program:
+    """One recorded program with what its replays need from Python."""
+
+    def __init__(self, key, inputs):
+        from . import _cpu
+
+        self.key = key
+        self.native = _cpu.Program([t.data for t in inputs])
+        self.session = Session(self.native)
+        self.checked = False  # against the function, by the second call
+        self._leaves = [(i, t) for i, t in enumerate(inputs) if t._requires]  # gradients go to these very tensors
+
+    def __enter__(self):
+        recording.session = self.session
+        self.native.start()
+
+    def __exit__(self, *error):
+        self.native.stop()
+        recording.session = None
+
+    def finish(self, result) -> list[str]:
+        """Note what the function returned; the reasons why the program can't be replayed, if any."""
+        session = self.session
+        tensors: list = []
+        reasons = list(session.reasons)
+        try:
+            self._returned = _flatten(result, tensors)
+        except TypeError as error:
+            reasons.append(str(error))
+        if self.native.refused:
+            reasons.append(f"it needs {self.native.refused}")
+        self.native.set_outputs([t.data for t in tensors])
+        session.finish()
+        return reasons
+
+    def accepts(self, inputs) -> bool:
+        """Whether a replay would do what the function would do."""
+        return (
+            all(inputs[i] is t for i, t in self._leaves)
+            and self.native.accepts([t.data for t in inputs])
+            and self.session.holds()
+        )
+
+    def replay(self, inputs):
+        self.session.before()
+        arrays = self.native.run([t.data for t in inputs])
+        self.session.after()
+        return self.rebuild(inputs, arrays)
+
+    def results(self, inputs):
+        return self.rebuild(inputs, self.native.results([t.data for t in inputs]))
+
+    def arrays(self, result) -> list:
+        tensors: list = []
+        _flatten(result, tensors)
+        return [t.data for t in tensors]
+
+    def rebuild(self, inputs, arrays):
+        """What the function returns, around these arrays."""
+        return _unflatten(self._returned, iter([wrap(array) for array in arrays]))
+
+
+_TENSOR = object()  # stands for a Tensor in a flattened structure
+
+
+def _flatten(value, tensors: list):
+    """The structure of `value` with its Tensors taken out into the list."""
+    if isinstance(value, Tensor):
+        tensors.append(value)
+        return _TENSOR
+    if isinstance(value, tuple):
+        return tuple([_flatten(item, tensors) for item in value])
+    if isinstance(value, list):
+        return [_flatten(item, tensors) for item in value]
+    if isinstance(value, dict):
+        return {key: _flatten(item, tensors) for key, item in value.items()}
+    if isinstance(value, np.ndarray):
+        raise TypeError("arguments and results must be Tensors, got a NumPy array; use fastdl.from_numpy")
+    return value
+
+
+def _unflatten(structure, tensors):
+    if structure is _TENSOR:
+        return next(tensors)
+    if isinstance(structure, (tuple, list)):
+        return type(structure)([_unflatten(item, tensors) for item in structure])
+    if isinstance(structure, dict):
+        return {key: _unflatten(item, tensors) for key, item in structure.items()}
+    return structure
+
+
+def _same(arrays, others) -> bool:
+    return all(a.tobytes() == b.tobytes() for a, b in zip(arrays, others))

@@ -1,0 +1,96 @@
+"""The report of a recorded program: what `CapturedStep.explain()` returns."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+
+@dataclass
+class Row:
+    """One call. arrays: (role, shape, item size) of each array argument, role "read", "write" or "update"; bytes: of
+    all of them once; flops: multiplies and adds of matrix products and convolutions, 0 for others; seconds: median.
+    """
+
+    call: str
+    arrays: list
+    bytes: int
+    flops: float
+    seconds: float
+
+
+@dataclass
+class Report:
+    """A program call by call; `print(report)` shows the table. memory: bytes of the program's intermediates."""
+
+    rows: list[Row]
+    memory: int
+
+    @classmethod
+    def of(cls, program, rounds: int) -> Report:
+        """Time every call of a `capture._Program`."""
+        seconds = program.native.time(rounds)
+        rows = []
+        for (call, arrays), taken in zip(program.native.calls(), seconds):
+            total = sum(math.prod(shape) * size for _, shape, size in arrays)
+            rows.append(Row(call, arrays, total, _flops(call, [shape for _, shape, _ in arrays]), taken))
+        return cls(rows, program.native.arena_bytes)
+
+    @property
+    def seconds(self) -> float:
+        """The sum over all calls."""
+        return sum(row.seconds for row in self.rows)
+
+    def __str__(self) -> str:
+        total = self.seconds or 1.0
+        lines = [f"{'call':<26}{'result':<18}{'bytes':>8}{'rate':>13}{'time':>9}{'share':>6}"]
+        for row in self.rows:
+            written = [shape for role, shape, _ in row.arrays if role != "read"]
+            result = "x".join(map(str, written[0])) if written else ""
+            more = f" +{len(written) - 1}" if len(written) > 1 else ""
+            share = f"{100 * row.seconds / total:.0f}%"
+            lines.append(
+                f"{row.call[:25]:<26}{(result or '()' if written else '') + more:<18}{_bytes(row.bytes):>8}"
+                f"{_rate(row):>13}{_time(row.seconds):>9}{share:>6}"
+            )
+        flops = sum(row.flops for row in self.rows)
+        lines.append(
+            f"{len(self.rows)} calls, {_time(self.seconds)}, {flops / total / 1e9:.0f} GFLOP/s, "
+            f"{_bytes(self.memory)} of intermediates"
+        )
+        return "\n".join(lines)
+
+
+def _flops(call: str, shapes: list) -> float:
+    if call == "gemm":
+        a, b, c = shapes
+        return 2.0 * math.prod(c) * a[-1]
+    if call == "linear_forward":
+        return 2.0 * math.prod(shapes[0]) * shapes[1][0]
+    if call == "conv2d_forward":
+        return 2.0 * math.prod(shapes[-1]) * math.prod(shapes[1][1:])
+    if call in ("linear_backward", "conv2d_backward"):
+        dy, x, weight, *results = shapes
+        one = 2.0 * math.prod(dy) * math.prod(weight[1:])
+        return one * ((x in results) + (weight in results))
+    return 0.0
+
+
+def _rate(row: Row) -> str:
+    if row.flops:
+        return f"{row.flops / row.seconds / 1e9:.0f} GFLOP/s" if row.seconds else ""
+    return f"{row.bytes / row.seconds / 1e9:.1f} GB/s" if row.seconds else ""
+
+
+def _bytes(count: int) -> str:
+    for unit, factor in (("GB", 1e9), ("MB", 1e6), ("KB", 1e3)):
+        if count >= factor:
+            return f"{count / factor:.3g} {unit}"
+    return f"{count} B"
+
+
+def _time(seconds: float) -> str:
+    for unit, factor in (("s", 1.0), ("ms", 1e3), ("us", 1e6)):
+        if seconds * factor >= 1:
+            return f"{seconds * factor:.3g} {unit}"
+    return f"{seconds * 1e9:.0f} ns"

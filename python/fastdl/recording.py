@@ -1,0 +1,21 @@
+"""The step that is being recorded, for those parts of fastdl that do more than call kernels.
+
+`session` is None except while `fastdl.capture` runs a step for the first time; then it is the `capture.Session` that
+notes what a replay depends on besides the kernels.
+"""
+
+from __future__ import annotations
+
+session = None
+
+
+def refuse(what: str) -> None:
+    """Note that the step does something that a replay would not do again; nothing happens outside a recording."""
+    if session is not None:
+        session.refuse(what)
+
+
+def leaves(what: str, array) -> None:
+    """Note that values leave for Python: refused if they change from step to step."""
+    if session is not None:
+        session.leaves(what, array)

@@ -1,0 +1,177 @@
+"""What a recorded step depends on besides its inputs: modes, parameters, gradients, optimizers, random streams."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from pathlib import Path
+
+import numpy as np
+
+from . import autograd, kernels
+
+_HERE = str(Path(__file__).parent)
+
+
+class Session:
+    """Notes taken while a step runs for the first time, and the checks and updates that its replays need.
+
+    program: the `fastdl._cpu.Program` that the kernels are recorded into.
+    """
+
+    def __init__(self, program):
+        self.program = program
+        self.reasons: list[str] = []
+        self._thread = threading.get_ident()
+        self.grad_enabled = autograd.is_grad_enabled()
+        self.backend = kernels.host()
+        self.modules: dict = {}  # module: whether it was training
+        self.arrays: dict = {}  # tensor: the array it had
+        self._named: list = []  # (registry, name, tensor) of the modules' tensors
+        self._grads: dict = {}  # leaf: its .grad when it was first read; absent if it was overwritten first
+        self._touched: dict = {}  # leaves in the order in which .grad was touched
+        self.generators: list = []  # [generator, draws of one step]
+        self.updates: list[Update] = []
+
+    # -- notes, called through fastdl.recording -----------------------------------------------------------------
+
+    def refuse(self, what: str) -> None:
+        """The step does something that a replay would not do again."""
+        if threading.get_ident() == self._thread:
+            place = _caller()
+            self.reasons.append(f"{what} ({place})" if place else what)
+
+    def leaves(self, what: str, array) -> None:
+        """Values leave for Python: no harm if they are the same in every step."""
+        if isinstance(array, np.ndarray) and self.program.varies(array):
+            self.refuse(f"{what}, which hands a value that changes from step to step to Python")
+
+    def module(self, module) -> None:
+        """A module is called: its mode and its tensors are part of the program."""
+        if module not in self.modules:
+            self.modules[module] = module.training
+            for registry in (module._parameters, module._buffers):
+                for name, tensor in registry.items():
+                    if tensor is not None:
+                        self.arrays.setdefault(tensor, tensor.data)
+                        self._named.append((registry, name, tensor))
+
+    def grad_read(self, leaf) -> None:
+        """The gradient of a leaf is read or added to."""
+        if leaf not in self._touched:
+            self._touched[leaf] = True
+            self._grads[leaf] = leaf._grad
+            self.arrays.setdefault(leaf, leaf.data)
+
+    def grad_set(self, leaf) -> None:
+        """The gradient of a leaf is replaced."""
+        if leaf not in self._touched:
+            self._touched[leaf] = True
+            self.arrays.setdefault(leaf, leaf.data)
+
+    def draw(self, generator) -> None:
+        """The generator is asked for its next stream."""
+        for entry in self.generators:
+            if entry[0] is generator:
+                entry[1] += 1
+                return
+        if any(entry[0].seed == generator.seed for entry in self.generators):
+            self.refuse("two generators with the same seed")
+        self.generators.append([generator, 1])
+        self.program.add_generator(generator.seed, generator.counter)
+
+    def update(self, flat, group: dict, first: int, last: int, steps: int) -> Update:
+        """An optimizer updates parameters [first, last) of a flat buffer."""
+        update = Update(flat, group, first, last, steps)
+        self.updates.append(update)
+        return update
+
+    # -- after the recording -------------------------------------------------------------------------------------
+
+    def finish(self) -> None:
+        """Turn the notes into what `holds`, `before` and `after` walk through."""
+        self.modes = list(self.modules.items())
+        self.memory = list(self.arrays.items())
+        self.entry = list(self._grads.items())
+        self.exit = [(leaf, leaf._grad) for leaf in self._touched if leaf._grad is not self._grads.get(leaf, self)]
+
+    def holds(self) -> bool:
+        """Whether a replay would do what the Python code would do now."""
+        if autograd._mode.enabled != self.grad_enabled or kernels.host() is not self.backend:
+            return False
+        for module, training in self.modes:
+            if module.training != training:
+                return False
+        for registry, name, tensor in self._named:
+            if registry.get(name) is not tensor:
+                return False
+        for tensor, array in self.memory:
+            if tensor.data is not array:
+                return False
+        for leaf, grad in self.entry:
+            if leaf._grad is not grad:
+                return False
+        for update in self.updates:
+            if not update.holds():
+                return False
+        return True
+
+    def before(self) -> None:
+        """Put what changes between steps where the program reads it."""
+        for update in self.updates:
+            update.before()
+        for i, (generator, _) in enumerate(self.generators):
+            self.program.seed(i, generator.seed, generator.counter)
+
+    def after(self) -> None:
+        """Do to Python objects what the step does to them."""
+        self.set_gradients()
+        for update in self.updates:
+            update.after()
+        for generator, draws in self.generators:
+            generator.counter = (generator.counter + draws) % 2**64
+
+    def set_gradients(self) -> None:
+        """Give the leaves the gradients that the program writes."""
+        for leaf, grad in self.exit:
+            leaf._grad = grad
+
+
+class Update:
+    """One kernel call of an optimizer: the learning rate and the step count live in arrays that the program reads."""
+
+    def __init__(self, flat, group: dict, first: int, last: int, steps: int):
+        self.flat, self.group, self.first, self.last = flat, group, first, last
+        self.lr, self.step = np.array(float(group["lr"])), np.array(steps + 1, np.int64)
+        self.counts = False  # whether the optimizer counts steps, set when it has updated
+        self._options = _options(group)
+
+    def holds(self) -> bool:
+        """Whether the options but lr are as they were and the parameters still go together."""
+        steps = self.flat.steps
+        count = steps[self.first]
+        together = steps[self.first : self.last].count(count) == self.last - self.first
+        return together and _options(self.group) == self._options
+
+    def before(self) -> None:
+        self.lr[()] = self.group["lr"]
+        self.step[()] = self.flat.steps[self.first] + 1
+
+    def after(self) -> None:
+        if self.counts:
+            self.flat.steps[self.first : self.last] = [int(self.step)] * (self.last - self.first)
+
+
+def _options(group: dict) -> dict:
+    return {key: value for key, value in group.items() if key not in ("lr", "params")}
+
+
+def _caller() -> str:
+    """Where the step's own code, outside this package, is now: "train.py:12"."""
+    frame = sys._getframe(1)
+    while frame is not None:
+        name = frame.f_code.co_filename
+        if not name.startswith(_HERE):
+            return f"{Path(name).name}:{frame.f_lineno}"
+        frame = frame.f_back
+    return ""
