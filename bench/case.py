@@ -56,3 +56,9 @@ def random_images(rng, n: int, c: int, h: int, w: int):
     import numpy as np
 
     return np.moveaxis(rng.standard_normal((n, h, w, c), dtype=np.float32), 3, 1)
+
+
+def formats(torch, *arrays):
+    """Pairs of a way's name and the arrays as tensors: PyTorch's two memory formats of images."""
+    for way, layout in (("channels_last", torch.channels_last), ("contiguous", torch.contiguous_format)):
+        yield way, [torch.from_numpy(array).contiguous(memory_format=layout) for array in arrays]

@@ -73,7 +73,9 @@ def seconds(amount: float) -> str:
 
 
 def rate(row: dict) -> str:
-    """GF/s of a row that is arithmetic, else GB/s."""
+    """GF/s of a row that is arithmetic, else GB/s; how many times faster than one thread, if that was timed."""
+    if "1 thread" in row["ratio"]:
+        return f"{1 / row['ratio']['1 thread']:.2f} x"
     amount, unit = (row["flops"], "GF/s") if row["flops"] else (row["bytes"], "GB/s")
     amount = amount / row["seconds"]["fastdl"]["median"] / 1e9
     return f"{amount:.{3 if amount >= 1 else 2}g} {unit}"

@@ -12,7 +12,7 @@ import sys
 from datetime import datetime, timezone
 from pathlib import Path
 
-from . import timer
+from . import memory, timer
 from .case import Case
 from .ceilings import Ceilings
 from .report import Table, summary
@@ -66,7 +66,8 @@ def run(
 
 def _run(suite, pattern, rivals: Rivals, rounds: int, out) -> dict:
     parts = {part: list(collect(rivals, part, pattern)) for part in (SUITES if suite == "all" else (suite,))}
-    if not any(parts.values()):
+    with_memory = "training" in parts and (pattern or "") in memory.NAME
+    if not any(parts.values()) and not with_memory:
         raise ValueError(f"no benchmark case contains {pattern!r}; there are cases of {_names(parts)}")
     machine, ceilings = environment(rivals), Ceilings()
     print(*_heading(machine), *rivals.notes, sep="\n", file=out, flush=True)
@@ -81,21 +82,27 @@ def _run(suite, pattern, rivals: Rivals, rounds: int, out) -> dict:
         while cases:
             case = cases.pop(0)  # so that its arrays go when it is done
             table.measuring(f"{case.family} {case.name}")
-            rows.append(_measure(case, rounds, {"fastdl", *columns}, ceilings))
+            rows.append(_measure(case, rounds, {"fastdl", "1 thread", *columns}, ceilings))
             table.add(rows[-1])
             ceilings.measure_if_due()
+    report = {"environment": machine, "results": rows}
+    if with_memory:
+        report["memory"] = memory.measure(rivals)
+        print(*memory.lines(report["memory"]), sep="\n", file=out, flush=True)
+    for row in rows:
+        row["of_ceiling"] = _of_ceiling(row, ceilings)  # by the median of all measurements of the ceilings
+    report["ceilings"] = ceilings.report()
     if len(rows) > 1:
         again = ceilings.lines() if ceilings.times > 1 else []
         print("", *again, *summary(rows, (*rivals.names, "eager")), sep="\n", file=out)
-    return {"environment": machine, "ceilings": ceilings.report(), "results": rows}
+    return report
 
 
 def _measure(case: Case, rounds: int, wanted: set[str], ceilings: Ceilings) -> dict:
     """Verify and time one case: its row."""
     timer.verify(case, wanted)
     timings = timer.measure(case, rounds, wanted)
-    floor = ceilings.seconds(case.flops, case.bytes)
-    return {
+    row = {
         "family": case.family,
         "case": case.name,
         "flops": case.flops,
@@ -103,8 +110,13 @@ def _measure(case: Case, rounds: int, wanted: set[str], ceilings: Ceilings) -> d
         "seconds": {rival: {"median": t.median, "low": t.low, "high": t.high} for rival, t in timings.items()},
         "ratio": {rival: t.ratio for rival, t in timings.items() if rival != "fastdl"},
         "way": {rival: t.way for rival, t in timings.items() if t.way},
-        "of_ceiling": floor / timings["fastdl"].median if floor > 0 else None,
     }
+    return row | {"of_ceiling": _of_ceiling(row, ceilings)}
+
+
+def _of_ceiling(row: dict, ceilings: Ceilings) -> float | None:
+    floor = ceilings.seconds(row["flops"], row["bytes"])
+    return floor / row["seconds"]["fastdl"]["median"] if floor > 0 else None
 
 
 def environment(rivals: Rivals) -> dict:

@@ -1,27 +1,43 @@
 """Activations on the layers of the recipes."""
 
+from functools import partial
+
 import numpy as np
 
 from ..case import Case, calls, random_images
 
+SHAPES = [(8, 3), (100, 512), (100, 32, 28, 28)]
+
 
 def cases(rivals):
+    for shape in SHAPES:
+        name, size = "x".join(map(str, shape)), float(np.prod(shape))
+        for function in ("relu", "tanh", "sigmoid"):
+            forward, backward = partial(_forward, rivals, function, shape), partial(_backward, rivals, function, shape)
+            yield Case("activation", f"{function} forward {name}", forward, bytes=8.0 * size)
+            yield Case("activation", f"{function} backward {name}", backward, bytes=12.0 * size)
+
+
+def _input(shape):
     rng = np.random.default_rng(0)
-    torch = rivals.torch
-    inputs = [rng.standard_normal((8, 3), np.float32), rng.standard_normal((100, 512), np.float32)]
-    inputs.append(random_images(rng, 100, 32, 28, 28))
-    for x in inputs:
-        shape = "x".join(map(str, x.shape))
-        for name in ("relu", "tanh", "sigmoid"):
-            forward = calls(f"{name}_forward", x)
-            y = forward["numpy"]()
-            backward = calls(f"{name}_backward", x, y)
-            if torch:
-                tx, ty = torch.from_numpy(x), torch.from_numpy(y)
-                forward["torch"] = lambda f=getattr(torch, name), x=tx: f(x)
-                backward["torch"] = _torch_backward(torch, name, tx, ty)
-            yield Case("activation", f"{name} forward {shape}", forward, bytes=8.0 * x.size)
-            yield Case("activation", f"{name} backward {shape}", backward, bytes=12.0 * x.size)
+    return random_images(rng, *shape) if len(shape) == 4 else rng.standard_normal(shape, np.float32)
+
+
+def _forward(rivals, function: str, shape) -> dict:
+    x = _input(shape)
+    runs = calls(f"{function}_forward", x)
+    if torch := rivals.torch:
+        runs["torch"] = partial(getattr(torch, function), torch.from_numpy(x))
+    return runs
+
+
+def _backward(rivals, function: str, shape) -> dict:
+    dy = _input(shape)
+    y = calls(f"{function}_forward", dy)["numpy"]()
+    runs = calls(f"{function}_backward", dy, y)
+    if torch := rivals.torch:
+        runs["torch"] = _torch_backward(torch, function, torch.from_numpy(dy), torch.from_numpy(y))
+    return runs
 
 
 def _torch_backward(torch, name, dy, y):

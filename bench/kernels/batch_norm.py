@@ -7,7 +7,7 @@ import numpy as np
 from fastdl import kernels
 from fastdl.kernels import numpy as reference
 
-from ..case import Case, random_images
+from ..case import Case, formats, random_images
 
 SHAPES = [(64, 64, 32), (64, 32, 32), (64, 128, 8), (128, 512, 1)]
 
@@ -37,10 +37,8 @@ def _runs(rivals, n: int, c: int, size: int, relu: bool) -> dict:
     if torch := rivals.torch:
         parameters = torch.from_numpy(weight), torch.from_numpy(bias)
         runs["torch"] = {
-            way: _torch_run(torch, relu, *(torch.from_numpy(a).contiguous(memory_format=layout) for a in (x, dy)),
-                            *parameters)
-            for way, layout in (("channels_last", torch.channels_last), ("contiguous", torch.contiguous_format))
-        }  # fmt: skip
+            way: _torch_run(torch, relu, *images, *parameters) for way, images in formats(torch, x, dy)
+        }
     return runs
 
 

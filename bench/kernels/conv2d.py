@@ -7,7 +7,7 @@ import numpy as np
 from fastdl import kernels
 from fastdl.kernels import numpy as reference
 
-from ..case import Case, calls, random_images
+from ..case import Case, calls, formats, random_images
 
 # batch, channels, size, outputs, kernel, stride, padding
 SHAPES = [
@@ -57,7 +57,7 @@ def _forward(rivals, n, c, size, o, k, stride, padding, out) -> dict:
     if rivals.torch:
         convolve = rivals.torch.nn.functional.conv2d
         runs["torch"] = {
-            way: partial(convolve, x, w, None, stride, padding) for way, (x, w) in _formats(rivals.torch, x, weight)
+            way: partial(convolve, x, w, None, stride, padding) for way, (x, w) in formats(rivals.torch, x, weight)
         }
     if rivals.jax:
         runs["jax"] = _jax_forward(rivals.jax, x, weight, stride, padding)
@@ -80,15 +80,8 @@ def _both(rivals, n, c, size, o, k, stride, padding, out) -> dict:
             y = torch.nn.functional.conv2d(x, weight, None, stride, padding)
             return y, *torch.ops.aten.convolution_backward(dy, x, weight, *settings)[:2]
 
-        runs["torch"] = {way: partial(both_torch, *arrays) for way, arrays in _formats(torch, x, dy, weight)}
+        runs["torch"] = {way: partial(both_torch, *arrays) for way, arrays in formats(torch, x, dy, weight)}
     return runs
-
-
-def _formats(torch, *arrays):
-    """The arrays as tensors, channels-last and contiguous."""
-    formats = {"channels_last": torch.channels_last, "contiguous": torch.contiguous_format}
-    for way, layout in formats.items():
-        yield way, [torch.from_numpy(array).contiguous(memory_format=layout) for array in arrays]
 
 
 def _jax_forward(jax, x, weight, stride, padding):

@@ -63,13 +63,11 @@ def runs(rivals, task: Task) -> dict:
     """
     import fastdl as fd
 
-    capture = getattr(fd, "capture", None)
-    made = {"fastdl": _fastdl_step(task, capture)}
-    if capture:
-        made["eager"] = _fastdl_step(task)
+    made = {"fastdl": fastdl_step(task)}
+    if hasattr(fd, "capture"):
+        made["eager"] = fastdl_step(task, captured=False)
     with fd.device("numpy"):
-        plain = _fastdl_step(task)
-    made["numpy"] = _on_numpy(plain)
+        made["numpy"] = _on_numpy(fastdl_step(task, captured=False))
     if "torch" in rivals:
         made["torch"] = _torch_ways(rivals.torch, task)
     if "torch-compile" in rivals:
@@ -93,12 +91,14 @@ def _bound(step, x, y) -> Callable:
     return lambda: step(x, y)
 
 
-def _fastdl_step(task: Task, capture=None) -> Callable:
+def fastdl_step(task: Task, captured: bool = True) -> Callable:
+    """fastdl's step; captured: by `fastdl.capture` where it is there."""
     import fastdl as fd
 
     model = _model(task)
     optimizer = getattr(fd.optim, "SGD" if task.optimizer == "Momentum" else task.optimizer)
     step = _step(model, optimizer(model.parameters(), **task.options), task.loss(fd.nn.functional))
+    capture = getattr(fd, "capture", None) if captured else None
     return _bound(capture(step) if capture else step, *map(fd.tensor, task.batch()))
 
 

@@ -19,7 +19,7 @@ def tasks():
         stages.append(size * size * filters * (filters // 2 * 10 + 5 * filters * 9))
     flops = 2.0 * 64 * (2 * first + 3 * sum(stages))
     options = {"lr": 0.1, "momentum": 0.9}
-    yield Task("ResNet-20, batch 64, Momentum", _resnet20, (64, 3, 32, 32), 10, "Momentum", flops, options)
+    yield Task("ResNet-20, 64, Momentum", _resnet20, (64, 3, 32, 32), 10, "Momentum", flops, options)
 
 
 def lenet5() -> Task:
