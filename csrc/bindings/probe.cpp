@@ -25,6 +25,16 @@ double seconds(const F& f) {
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
 }
 
+View vector(void* data, DType dtype, std::int64_t n) {
+  View view;
+  view.data = data;
+  view.dtype = dtype;
+  view.ndim = 1;
+  view.shape[0] = n;
+  view.strides[0] = 1;
+  return view;
+}
+
 struct Floats {
   explicit Floats(std::int64_t n)
       : data(static_cast<float*>(::operator new(static_cast<std::size_t>(n) * sizeof(float), std::align_val_t{64}))) {
@@ -44,7 +54,8 @@ double measure_fma(const std::string& dtype, std::int64_t steps, int trials) {
   double best = 0;
   for (int trial = 0; trial < trials; ++trial) {
     double flops = 0;
-    const double taken = seconds([&] { cpu::probe_fma(dtype == "float32" ? DType::f32 : DType::f64, steps, &flops); });
+    const Out out = vector(&flops, DType::f64, 1);
+    const double taken = seconds([&] { cpu::probe_fma(dtype == "float32" ? DType::f32 : DType::f64, steps, out); });
     best = std::max(best, flops / taken);
   }
   return best;
@@ -61,10 +72,11 @@ double measure_memory(const std::string& loop_, std::int64_t bytes, int trials) 
   const std::int64_t arrays = loop == MemoryLoop::kRead ? 1 : 2, block = 64 * num_threads();
   const std::int64_t n = std::max<std::int64_t>(bytes / 4 / arrays / block, 1) * block;
   const std::int64_t repeats = std::max<std::int64_t>(kMoved / (n * arrays * 4), 1);
-  const Floats x(n), y(arrays > 1 ? n : 1);
+  const Floats x_(n), y_(arrays > 1 ? n : 1);
+  const View x = vector(x_.data, DType::f32, n), y = vector(y_.data, DType::f32, n);
   double best = 0;
   for (int trial = 0; trial <= trials; ++trial) {  // one more to warm up
-    const double taken = seconds([&] { cpu::probe_memory(loop, x.data, y.data, n, repeats); });
+    const double taken = seconds([&] { cpu::probe_memory(loop, x, y, repeats); });
     best = std::max(best, static_cast<double>(n * arrays * 4 * repeats) / taken);
   }
   return best;

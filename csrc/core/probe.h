@@ -7,13 +7,14 @@ namespace fastdl {
 enum class MemoryLoop { kCopy, kStream, kRead };
 
 namespace cpu {
-// Multiply-adds in registers, on every thread. *flops: how many operations that were, a multiply-add counting 2.
-inline Kernel<void(DType dtype, std::int64_t steps, double* flops)> probe_fma;
+// Multiply-adds in registers, on every thread. flops [1], float64: how many operations that were, a multiply-add
+// counting 2.
+inline Kernel<void(DType dtype, std::int64_t steps, Out flops)> probe_fma;
 
 // kCopy: y = x. kStream: the same with stores that bypass the caches, where the instruction set has them. kRead: reads
-// x alone. Every thread does its own part `repeats` times over.
-// x, y: n floats, 64-byte aligned; n is a multiple of 64 times the number of threads.
-inline Kernel<void(MemoryLoop loop, const float* x, float* y, std::int64_t n, std::int64_t repeats)> probe_memory;
+// x alone, y is not used. Every thread does its own part `repeats` times over.
+// x [n], y [n]: float32, 64-byte aligned; n is a multiple of 64 times the number of threads.
+inline Kernel<void(MemoryLoop loop, View x, Out y, std::int64_t repeats)> probe_memory;
 }  // namespace cpu
 
 }  // namespace fastdl

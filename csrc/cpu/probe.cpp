@@ -82,18 +82,21 @@ void passes(const float* x, float* y, int64_t n, int64_t repeats) {
 
 }  // namespace
 
-void probe_fma(DType dtype, int64_t steps, double* flops) {
+void probe_fma(DType dtype, int64_t steps, Out flops) {
   with_float(dtype, [&](auto type) {
     using T = decltype(type);
     const int64_t tasks = kTasks * num_threads();
     const volatile T a = T(0.999), b = T(0.001);  // every sum tends to 1; read at run time, so nothing can be folded
     Scratch<T> results(tasks);
     parallel_for(tasks, 1e6, [&](int64_t task) { results[task] = chains<T>(steps, a, b); });
-    *flops = 2.0 * kChains * kLanes<T> * static_cast<double>(steps * tasks);
+    *flops.as<double>() = 2.0 * kChains * kLanes<T> * static_cast<double>(steps * tasks);
   });
 }
 
-void probe_memory(MemoryLoop loop, const float* x, float* y, int64_t n, int64_t repeats) {
+void probe_memory(MemoryLoop loop, View x_, Out y_, int64_t repeats) {
+  const float* x = x_.as<float>();
+  float* y = y_.as<float>();
+  const int64_t n = x_.size();
   switch (loop) {
     case MemoryLoop::kCopy:
       return passes<MemoryLoop::kCopy>(x, y, n, repeats);
