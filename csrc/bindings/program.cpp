@@ -4,6 +4,7 @@
 
 #include "bindings/array.h"
 #include "bindings/families.h"
+#include "bindings/python_state.h"
 #include "core/copy.h"
 #include "core/philox.h"
 #include "core/program.h"
@@ -29,7 +30,10 @@ struct State {
 class RecordedStep {
  public:
   explicit RecordedStep(const std::vector<py::object>& inputs) {
-    for (const py::object& array : inputs) inputs_.push_back(any_dtype(kOwner, "inputs", array).view);
+    for (const py::object& array : inputs) {
+      inputs_.push_back(any_dtype(kOwner, "inputs", array).view);
+      dtypes_.push_back(py::reinterpret_borrow<py::array>(array).dtype());
+    }
     recorder_ = std::make_unique<PyRecorder>(program_, inputs_, owners_);
   }
 
@@ -45,9 +49,6 @@ class RecordedStep {
     program_.generators.push_back({seed, counter});
     return program_.generators.size() - 1;
   }
-  void seed(std::size_t generator, std::uint64_t seed, std::uint64_t counter) {
-    program_.seed(generator, seed, counter);
-  }
 
   // The arrays that a replay returns: copies of those in the arena, the others themselves.
   void set_outputs(const std::vector<py::object>& outputs) {
@@ -58,33 +59,80 @@ class RecordedStep {
     }
   }
 
-  // Whether these arrays look like those of the recording.
-  bool accepts(const std::vector<py::object>& arrays) const {
-    if (arrays.size() != inputs_.size()) return false;
-    for (std::size_t i = 0; i < arrays.size(); ++i) {
-      const View view = any_dtype(kOwner, "inputs", arrays[i]).view;
-      const View& want = inputs_[i];
-      if (view.dtype != want.dtype || view.ndim != want.ndim) return false;
-      for (int d = 0; d < want.ndim; ++d)
-        if (view.shape[d] != want.shape[d] || (want.shape[d] > 1 && view.strides[d] != want.strides[d])) return false;
+  // More arrays whose bits `verify` compares.
+  void check_also(const std::vector<py::object>& arrays) {
+    for (const py::object& array : arrays) {
+      const Input input = any_dtype(kOwner, "arrays", array);
+      if (program_.arena->holds(input.view.data)) also_.push_back(input.view);
     }
-    return true;
   }
 
-  py::list run(const std::vector<py::object>& arrays) {
-    for (std::size_t i = 0; i < arrays.size(); ++i) program_.bind(i, any_dtype(kOwner, "inputs", arrays[i]).view.data);
-    {
-      py::gil_scoped_release release;
-      program_.play();
-    }
+  // The structure of arguments and result when every argument is a Tensor or a constant and the result one Tensor or
+  // None: what `replay` serves. constants: None in the place of a Tensor.
+  void set_signature(py::tuple constants, py::tuple is_tensor, py::object wrap, py::type tensor) {
+    constants_ = std::move(constants);
+    is_tensor_.clear();
+    for (const auto& flag : is_tensor) is_tensor_.push_back(flag.cast<bool>());
+    wrap_ = std::move(wrap);
+    tensor_ = std::move(tensor);
+    simple_ = true;
+  }
+
+  // Whether these arrays look like those of the recording and the Python side is as it was.
+  bool accepts(const py::list& arrays) const {
+    if (PyList_GET_SIZE(arrays.ptr()) != static_cast<Py_ssize_t>(inputs_.size())) return false;
+    for (std::size_t i = 0; i < inputs_.size(); ++i)
+      if (!looks_like(PyList_GET_ITEM(arrays.ptr(), i), inputs_[i], dtypes_[i])) return false;
+    return state_.holds();
+  }
+
+  // One call of the step: its results as a list of arrays.
+  py::list run(const py::list& arrays) {
+    play(arrays);
+    state_.after();
+    return results(arrays);
+  }
+  // The same without touching Python objects.
+  py::list rehearse(const py::list& arrays) {
+    play(arrays);
     return results(arrays);
   }
 
-  py::list results(const std::vector<py::object>& arrays) const {
+  // The step called with these arguments, or NotImplemented where another program is needed.
+  py::object replay(const py::tuple& args) {
+    const py::object no = py::reinterpret_borrow<py::object>(Py_NotImplemented);
+    if (!simple_ || PyTuple_GET_SIZE(args.ptr()) != static_cast<Py_ssize_t>(is_tensor_.size())) return no;
+    py::list arrays(inputs_.size());
+    std::size_t next = 0;
+    for (std::size_t i = 0; i < is_tensor_.size(); ++i) {
+      PyObject* const arg = PyTuple_GET_ITEM(args.ptr(), i);
+      if (!is_tensor_[i]) {
+        PyObject* const constant = PyTuple_GET_ITEM(constants_.ptr(), i);
+        if (arg != constant &&
+            (Py_TYPE(arg) != Py_TYPE(constant) || PyObject_RichCompareBool(arg, constant, Py_EQ) != 1))
+          return no;
+        continue;
+      }
+      if (Py_TYPE(arg) != reinterpret_cast<PyTypeObject*>(tensor_.ptr())) return no;
+      PyObject* const data = PyObject_GetAttr(arg, data_.ptr());
+      if (data == nullptr) throw py::error_already_set();
+      PyList_SET_ITEM(arrays.ptr(), next, data);
+      ++next;
+    }
+    if (!accepts(arrays)) return no;
+    play(arrays);
+    state_.after();
+    if (outputs_.empty()) return py::none();
+    return wrap_(py::object(results(arrays)[0]));
+  }
+
+  PythonState& state() { return state_; }
+
+  py::list results(const py::list& arrays) const {
     py::list list;
     for (const Result& r : outputs_) {
       if (r.owner) {
-        list.append(r.input >= 0 ? arrays[static_cast<std::size_t>(r.input)] : r.owner);
+        list.append(r.input >= 0 ? py::object(arrays[static_cast<std::size_t>(r.input)]) : r.owner);
         continue;
       }
       Output copy = empty_like(r.view);
@@ -95,7 +143,7 @@ class RecordedStep {
   }
 
   std::string verify() {
-    std::vector<View> inside;
+    std::vector<View> inside = also_;
     for (const Result& r : outputs_)
       if (!r.owner) inside.push_back(r.view);
     py::gil_scoped_release release;
@@ -137,6 +185,26 @@ class RecordedStep {
   std::size_t arena_bytes() const { return program_.arena->bytes(); }
 
  private:
+  static bool looks_like(PyObject* object, const View& want, const py::object& dtype) {
+    if (!py::isinstance<py::array>(object)) return false;
+    const auto* a = py::detail::array_proxy(object);
+    if (a->descr != dtype.ptr() && !dtype.equal(py::reinterpret_borrow<py::object>(a->descr))) return false;
+    if (a->nd != want.ndim || (a->flags & py::detail::npy_api::NPY_ARRAY_ALIGNED_) == 0) return false;
+    const std::int64_t item = item_size(want.dtype);
+    for (int d = 0; d < want.ndim; ++d)
+      if (a->dimensions[d] != want.shape[d] || (want.shape[d] > 1 && a->strides[d] != want.strides[d] * item))
+        return false;
+    return true;
+  }
+
+  void play(const py::list& arrays) {
+    for (std::size_t i = 0; i < inputs_.size(); ++i)
+      program_.bind(i, py::detail::array_proxy(PyList_GET_ITEM(arrays.ptr(), i))->data);
+    state_.before(program_);
+    py::gil_scoped_release release;
+    program_.play();
+  }
+
   struct Result {
     View view;
     int input;         // the input that it lies in, or -1
@@ -144,7 +212,15 @@ class RecordedStep {
   };
   std::vector<py::object> owners_;
   std::vector<View> inputs_;
+  std::vector<py::object> dtypes_;  // of the inputs
   std::vector<Result> outputs_;
+  std::vector<View> also_;
+  PythonState state_;
+  bool simple_ = false;
+  std::vector<bool> is_tensor_;
+  py::tuple constants_;
+  py::object wrap_, tensor_;
+  py::str data_ = "data";
   Program program_;
   std::unique_ptr<PyRecorder> recorder_;
 };
@@ -165,8 +241,21 @@ void add_program(py::module_& m) {
       .def_property_readonly("refused", &RecordedStep::refused)
       .def("varies", &RecordedStep::varies)
       .def("add_generator", &RecordedStep::add_generator)
-      .def("seed", &RecordedStep::seed)
+      .def("watch", [](RecordedStep& s, py::dict d, py::str k, py::object e) { s.state().watch(d, k, e); })
+      .def("watch_attribute",
+           [](RecordedStep& s, py::object o, py::str n, py::object e) { s.state().watch_attribute(o, n, e); })
+      .def("add_update",
+           [](RecordedStep& s, py::dict group, py::dict options, py::list steps, std::size_t first, std::size_t last,
+              bool counts, py::array lr,
+              py::array step) { s.state().add_update(group, options, steps, first, last, counts, lr, step); })
+      .def("add_draws", [](RecordedStep& s, py::dict g, std::uint64_t draws) { s.state().add_generator(g, draws); })
+      .def("add_gradient", [](RecordedStep& s, py::dict leaf, py::object g) { s.state().add_gradient(leaf, g); })
+      .def("set_gradients", [](RecordedStep& s) { s.state().set_gradients(); })
+      .def("set_signature", &RecordedStep::set_signature)
+      .def("replay", &RecordedStep::replay)
+      .def("rehearse", &RecordedStep::rehearse)
       .def("set_outputs", &RecordedStep::set_outputs)
+      .def("check_also", &RecordedStep::check_also)
       .def("accepts", &RecordedStep::accepts)
       .def("run", &RecordedStep::run)
       .def("results", &RecordedStep::results)

@@ -52,6 +52,10 @@ template <class T>
 void visit_argument(ArgumentVisitor&, T&) {
   static_assert(kAttributes<T>, "say what this argument holds: kAttributes or visit_argument");
 }
+template <class T>
+void visit_argument(ArgumentVisitor& visitor, T*&) {
+  visitor.refuse("calls on bare pointers");
+}
 inline void visit_argument(ArgumentVisitor& visitor, View& view) {
   if (view) visitor.array(view, Access::kRead);
 }

@@ -67,8 +67,13 @@ class CapturedStep:
         self._function, self._fallback = function, fallback
         self._programs: list[_Program] = []
         self._given_up = False
+        self._usual = None  # replays the program that was used last, if its arguments are of the plain kind
 
     def __call__(self, *args, **kwargs):
+        if self._usual is not None and not kwargs and recording.session is None:
+            result = self._usual(args)
+            if result is not NotImplemented:
+                return result
         if self._given_up or recording.session is not None or kernels.host().name != "cpu":
             return self._function(*args, **kwargs)
         inputs: list = []
@@ -80,7 +85,8 @@ class CapturedStep:
             return self._record(key, inputs, args, kwargs)
         if not program.checked:
             return self._check(program, inputs, args, kwargs)
-        return program.replay(inputs)
+        self._usual = program.native.replay
+        return program.rebuild(program.native.run([t.data for t in inputs]))
 
     def explain(self, rounds: int = 5):
         """A table of the program that was replayed or recorded last: each call with its shapes, bytes, time and share.
@@ -105,7 +111,8 @@ class CapturedStep:
         with program:
             result = self._function(*args, **kwargs)
         reasons = program.finish(result)
-        if not reasons and (kernel := program.native.verify()):
+        native = program.native
+        if not reasons and (kernel := native.verify()):
             reasons = [
                 f"a replay from the same state gave other bits for what {kernel} computes: something changed memory "
                 "outside fastdl's kernels, such as NumPy arithmetic on t.data"
@@ -115,19 +122,15 @@ class CapturedStep:
         if len(self._programs) == _MOST_PROGRAMS:
             self._programs.pop(0)
         self._programs.append(program)
-        return program.results(inputs)
+        return program.rebuild(native.results([t.data for t in inputs]))
 
     def _check(self, program, inputs, args, kwargs):
         """The second call: replay, go back, run the function, compare."""
-        native, session = program.native, program.session
+        native = program.native
         before = native.save()
-        counters = [generator.counter for generator, _ in session.generators]
-        session.before()
-        replayed = native.run([t.data for t in inputs])
+        replayed = native.rehearse([t.data for t in inputs])
         after = native.save()
         native.restore(before)
-        for (generator, _), counter in zip(session.generators, counters):
-            generator.counter = counter
         result = self._function(*args, **kwargs)
         wrong = native.differs(after) or ("" if _same(program.arrays(result), replayed) else "the result")
         if wrong:
@@ -141,8 +144,9 @@ class CapturedStep:
                 result,
             )
         program.checked = True
-        session.set_gradients()
-        return program.rebuild(inputs, replayed)
+        native.set_gradients()
+        self._usual = native.replay
+        return program.rebuild(replayed)
 
     def _give_up(self, reasons: list[str], result):
         name = getattr(self._function, "__name__", "step")
@@ -150,7 +154,7 @@ class CapturedStep:
         if not self._fallback:
             raise CaptureError(text + ". The step itself was done.")
         warnings.warn(text + ". It runs as written, slower.", RuntimeWarning, stacklevel=4)
-        self._given_up = True
+        self._given_up, self._usual = True, None
         self._programs.clear()
         return result
 
@@ -186,33 +190,28 @@ class _Program:
             reasons.append(str(error))
         if self.native.refused:
             reasons.append(f"it needs {self.native.refused}")
+        if reasons:
+            return reasons
         self.native.set_outputs([t.data for t in tensors])
+        self.native.check_also(session.gradients())
         session.finish()
+        if not self._leaves and self._returned in (_TENSOR, None):  # the usual step, which needs no Python to replay
+            args, kwargs = self.key
+            if kwargs is None and not any(isinstance(arg, (tuple, list, dict)) for arg in args):
+                flags = tuple([arg is _TENSOR for arg in args])
+                self.native.set_signature(args, flags, wrap, Tensor)
         return reasons
 
     def accepts(self, inputs) -> bool:
         """Whether a replay would do what the function would do."""
-        return (
-            all(inputs[i] is t for i, t in self._leaves)
-            and self.native.accepts([t.data for t in inputs])
-            and self.session.holds()
-        )
-
-    def replay(self, inputs):
-        self.session.before()
-        arrays = self.native.run([t.data for t in inputs])
-        self.session.after()
-        return self.rebuild(inputs, arrays)
-
-    def results(self, inputs):
-        return self.rebuild(inputs, self.native.results([t.data for t in inputs]))
+        return all(inputs[i] is t for i, t in self._leaves) and self.native.accepts([t.data for t in inputs])
 
     def arrays(self, result) -> list:
         tensors: list = []
         _flatten(result, tensors)
         return [t.data for t in tensors]
 
-    def rebuild(self, inputs, arrays):
+    def rebuild(self, arrays):
         """What the function returns, around these arrays."""
         return _unflatten(self._returned, iter([wrap(array) for array in arrays]))
 

@@ -89,52 +89,29 @@ class Session:
     # -- after the recording -------------------------------------------------------------------------------------
 
     def finish(self) -> None:
-        """Turn the notes into what `holds`, `before` and `after` walk through."""
-        self.modes = list(self.modules.items())
-        self.memory = list(self.arrays.items())
-        self.entry = list(self._grads.items())
-        self.exit = [(leaf, leaf._grad) for leaf in self._touched if leaf._grad is not self._grads.get(leaf, self)]
-
-    def holds(self) -> bool:
-        """Whether a replay would do what the Python code would do now."""
-        if autograd._mode.enabled != self.grad_enabled or kernels.host() is not self.backend:
-            return False
-        for module, training in self.modes:
-            if module.training != training:
-                return False
+        """Hand the notes to the program, which checks and updates Python's side in every replay."""
+        program = self.program
+        program.watch_attribute(autograd._mode, "enabled", self.grad_enabled)
+        program.watch(kernels.__dict__, "_host", self.backend)
+        for module, training in self.modules.items():
+            program.watch(module.__dict__, "training", training)
         for registry, name, tensor in self._named:
-            if registry.get(name) is not tensor:
-                return False
-        for tensor, array in self.memory:
-            if tensor.data is not array:
-                return False
-        for leaf, grad in self.entry:
-            if leaf._grad is not grad:
-                return False
-        for update in self.updates:
-            if not update.holds():
-                return False
-        return True
-
-    def before(self) -> None:
-        """Put what changes between steps where the program reads it."""
-        for update in self.updates:
-            update.before()
-        for i, (generator, _) in enumerate(self.generators):
-            self.program.seed(i, generator.seed, generator.counter)
-
-    def after(self) -> None:
-        """Do to Python objects what the step does to them."""
-        self.set_gradients()
-        for update in self.updates:
-            update.after()
+            program.watch(registry, name, tensor)
+        for tensor, array in self.arrays.items():
+            program.watch(tensor.__dict__, "data", array)
+        for leaf, grad in self._grads.items():
+            program.watch(leaf.__dict__, "_grad", grad)
+        for leaf in self._touched:
+            if leaf._grad is not self._grads.get(leaf, self):
+                program.add_gradient(leaf.__dict__, leaf._grad)
+        for u in self.updates:
+            program.add_update(u.group, _options(u.group), u.flat.steps, u.first, u.last, u.counts, u.lr, u.step)
         for generator, draws in self.generators:
-            generator.counter = (generator.counter + draws) % 2**64
+            program.add_draws(generator.__dict__, draws)
 
-    def set_gradients(self) -> None:
-        """Give the leaves the gradients that the program writes."""
-        for leaf, grad in self.exit:
-            leaf._grad = grad
+    def gradients(self) -> list:
+        """The arrays that leaves have as gradients after the step."""
+        return [leaf._grad.data for leaf in self._touched if leaf._grad is not None]
 
 
 class Update:
@@ -144,22 +121,6 @@ class Update:
         self.flat, self.group, self.first, self.last = flat, group, first, last
         self.lr, self.step = np.array(float(group["lr"])), np.array(steps + 1, np.int64)
         self.counts = False  # whether the optimizer counts steps, set when it has updated
-        self._options = _options(group)
-
-    def holds(self) -> bool:
-        """Whether the options but lr are as they were and the parameters still go together."""
-        steps = self.flat.steps
-        count = steps[self.first]
-        together = steps[self.first : self.last].count(count) == self.last - self.first
-        return together and _options(self.group) == self._options
-
-    def before(self) -> None:
-        self.lr[()] = self.group["lr"]
-        self.step[()] = self.flat.steps[self.first] + 1
-
-    def after(self) -> None:
-        if self.counts:
-            self.flat.steps[self.first : self.last] = [int(self.step)] * (self.last - self.first)
 
 
 def _options(group: dict) -> dict:
