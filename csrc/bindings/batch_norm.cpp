@@ -99,7 +99,7 @@ class Running {
 
 py::tuple batch_norm_forward(const py::handle& x_, const py::handle& weight_, const py::handle& bias_,
                              const py::handle& running_mean_, const py::handle& running_var_, double momentum,
-                             double eps) {
+                             double eps, bool relu) {
   const char* kernel = "batch_norm_forward";
   const Batch x = batch(kernel, "x", x_);
   check_batch_norm_input(kernel, "x", x.shape);
@@ -124,7 +124,7 @@ py::tuple batch_norm_forward(const py::handle& x_, const py::handle& weight_, co
     check::fail_value(kernel, "x must have more than 1 value per channel, got shape " + check::shape_string(x.shape));
   run(x.size(), [&] {
     cpu::batch_norm_forward(x.matrix(), weight, bias, eps, x.matrix(y.output.view), mean.view, invstd.view,
-                            {running_mean.view(), running_var.view(), momentum});
+                            {running_mean.view(), running_var.view(), momentum}, relu);
   });
   running_mean.write_back();
   running_var.write_back();
@@ -175,15 +175,17 @@ struct Backward {
 };
 
 py::tuple batch_norm_backward(const py::handle& dy, const py::handle& x, const py::handle& weight,
-                              const py::handle& mean_, const py::handle& invstd_, const py::handle& need) {
+                              const py::handle& mean_, const py::handle& invstd_, const py::handle& need,
+                              const py::handle& bias_, bool relu) {
   const char* kernel = "batch_norm_backward";
   Backward b(kernel, dy, x, weight);
+  const Input bias = per_channel(kernel, "bias", bias_, b.x.shape);
   const Input mean = required(kernel, "mean", mean_, b.x.shape),
               invstd = required(kernel, "invstd", invstd_, b.x.shape);
   b.prepare(kernel, need);
   run(b.x.size(), [&] {
-    cpu::batch_norm_backward(b.dy.matrix(), b.x.matrix(), b.weight, mean, invstd, b.dx_matrix(), view_of(b.dweight),
-                             view_of(b.dbias));
+    cpu::batch_norm_backward(b.dy.matrix(), b.x.matrix(), b.weight, bias, mean, invstd, relu, b.dx_matrix(),
+                             view_of(b.dweight), view_of(b.dbias));
   });
   return b.results();
 }
@@ -209,11 +211,11 @@ py::tuple batch_norm_inference_backward(const py::handle& dy, const py::handle& 
 void add_batch_norm(py::module_& m) {
   using py::arg;
   m.def("batch_norm_forward", &batch_norm_forward, arg("x"), arg("weight"), arg("bias"), arg("running_mean"),
-        arg("running_var"), arg("momentum"), arg("eps"));
+        arg("running_var"), arg("momentum"), arg("eps"), arg("relu") = false);
   m.def("batch_norm_inference", &batch_norm_inference, arg("x"), arg("weight"), arg("bias"), arg("running_mean"),
         arg("running_var"), arg("eps"));
   m.def("batch_norm_backward", &batch_norm_backward, arg("dy"), arg("x"), arg("weight"), arg("mean"), arg("invstd"),
-        arg("need"));
+        arg("need"), arg("bias") = py::none(), arg("relu") = false);
   m.def("batch_norm_inference_backward", &batch_norm_inference_backward, arg("dy"), arg("x"), arg("weight"),
         arg("running_mean"), arg("running_var"), arg("eps"), arg("need"));
 }

@@ -23,14 +23,15 @@ inline void visit_argument(ArgumentVisitor& visitor, BatchNormRunning& running) 
 }
 
 namespace cpu {
-// mean [c] and invstd [c] are saved for backward.
+// mean [c] and invstd [c] are saved for backward. relu: y = max(that, 0), the same bits as a ReLU afterwards.
 inline Kernel<void(View x, View weight, View bias, double eps, Out y, Out mean, Out invstd,
-                   const BatchNormRunning& running)>
+                   const BatchNormRunning& running, bool relu)>
     batch_norm_forward;
 inline Kernel<void(View x, View weight, View bias, View running_mean, View running_var, double eps, Out y)>
     batch_norm_inference;
-// dx [m,c], dweight [c], dbias [c]: each overwritten where present.
-inline Kernel<void(View dy, View x, View weight, View mean, View invstd, Out dx, Out dweight, Out dbias)>
+// dx [m,c], dweight [c], dbias [c]: each overwritten where present. bias matters only with relu.
+inline Kernel<void(View dy, View x, View weight, View bias, View mean, View invstd, bool relu, Out dx, Out dweight,
+                   Out dbias)>
     batch_norm_backward;
 inline Kernel<void(View dy, View x, View weight, View running_mean, View running_var, double eps, Out dx, Out dweight,
                    Out dbias)>

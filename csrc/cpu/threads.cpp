@@ -2,7 +2,8 @@
 //
 // One word holds the job's number, whether it is open and how many workers are inside. A worker enters only while the
 // job is open, so the caller never waits for one that woke up late. A second region, nested or from another thread,
-// runs on its caller alone. After fork the child starts with no workers and makes its own on first use.
+// runs on its caller alone. Each thread has a run of neighbouring tasks and, when that is done, helps with the runs of
+// the others. After fork the child starts with no workers and makes its own on first use.
 #include <pthread.h>
 #include <sched.h>
 #include <unistd.h>
@@ -37,28 +38,38 @@ inline void pause() {
 #endif
 }
 
+// The tasks that one thread begins with; on a cache line of its own.
+struct alignas(64) Run {
+  std::atomic<std::int64_t> taken{0};
+  std::int64_t first = 0, count = 0;
+};
+
 struct Pool {
   std::atomic<std::uint64_t> state{0};  // job number << 32 | open << 31 | workers inside
-  std::atomic<std::int64_t> next{0};
-  std::int64_t tasks = 0;
+  Run runs[kMaxThreads];
+  bool back = false;
   TaskFunction function = nullptr;
   void* context = nullptr;
-  int limit = 0;  // workers that may enter this job
+  int threads = 0;  // that share this job, the caller among them
   std::atomic<int> failed{0};
   std::exception_ptr error;
   std::mutex region;  // held by the thread whose region uses the pool
   int workers = 0;    // threads started in this process
 
-  void work() {
+  void work(int thread) {
     try {
-      for (std::int64_t task; (task = next.fetch_add(1, std::memory_order_relaxed)) < tasks;) function(context, task);
+      for (int i = 0; i < threads; ++i) {
+        Run& run = runs[(thread + i) % threads];
+        for (std::int64_t k; (k = run.taken.fetch_add(1, std::memory_order_relaxed)) < run.count;)
+          function(context, run.first + (back ? run.count - 1 - k : k));
+      }
     } catch (...) {
       if (failed.exchange(1) == 0) error = std::current_exception();
-      next.store(tasks);
+      for (int i = 0; i < threads; ++i) runs[i].taken.store(runs[i].count);
     }
   }
 
-  void serve() {
+  void serve(int thread) {
     DenormalGuard guard;
     std::uint64_t seen = 0;
     for (;;) {
@@ -72,9 +83,9 @@ struct Pool {
         continue;
       }
       seen = now >> 32;
-      while ((now & kOpen) != 0 && (now >> 32) == seen && static_cast<int>(now & (kOpen - 1)) < limit) {
+      while ((now & kOpen) != 0 && (now >> 32) == seen && static_cast<int>(now & (kOpen - 1)) < threads - 1) {
         if (!state.compare_exchange_weak(now, now + 1, std::memory_order_acq_rel)) continue;
-        work();
+        work(thread);
         state.fetch_sub(1, std::memory_order_acq_rel);
         break;
       }
@@ -82,21 +93,25 @@ struct Pool {
   }
 
   void grow(int wanted) {
-    for (; workers < wanted; ++workers) std::thread([this] { serve(); }).detach();
+    for (; workers < wanted; ++workers) std::thread([this, thread = workers + 1] { serve(thread); }).detach();
   }
 
-  void run(std::int64_t count, int threads, TaskFunction f, void* c) {
-    grow(threads - 1);
-    tasks = count;
+  void run(std::int64_t tasks, int sharing, bool backwards, TaskFunction f, void* c) {
+    grow(sharing - 1);
     function = f;
     context = c;
-    limit = threads - 1;
+    back = backwards;
+    threads = sharing;
     failed.store(0);
-    next.store(0, std::memory_order_relaxed);
+    for (int i = 0; i < threads; ++i) {
+      runs[i].first = tasks * i / threads;
+      runs[i].count = tasks * (i + 1) / threads - runs[i].first;
+      runs[i].taken.store(0, std::memory_order_relaxed);
+    }
     const std::uint64_t job = ((state.load() >> 32) + 1) & 0xffffffffu;
     state.store(job << 32 | kOpen, std::memory_order_release);
     state.notify_all();
-    work();
+    work(0);
     state.fetch_and(~kOpen, std::memory_order_acq_rel);
     for (int spin = 0; (state.load(std::memory_order_acquire) & (kOpen - 1)) != 0; ++spin)
       spin < kSpins ? pause() : std::this_thread::yield();  // a worker may have lost its core to another process
@@ -148,7 +163,7 @@ void set_num_threads(int count) {
   g_threads.store(count);
 }
 
-void parallel_run(std::int64_t tasks, double cost, TaskFunction function, void* context) {
+void parallel_run(std::int64_t tasks, double cost, bool back, TaskFunction function, void* context) {
   int threads = num_threads();
   if (tasks < threads) threads = static_cast<int>(tasks);
   if (threads > 1 && static_cast<double>(tasks) * cost >= kParallelCost && !t_inside) {
@@ -158,11 +173,11 @@ void parallel_run(std::int64_t tasks, double cost, TaskFunction function, void* 
         Inside() { t_inside = true; }
         ~Inside() { t_inside = false; }
       } inside;
-      g_pool->run(tasks, threads, function, context);
+      g_pool->run(tasks, threads, back, function, context);
       return;
     }
   }
-  for (std::int64_t task = 0; task < tasks; ++task) function(context, task);
+  for (std::int64_t k = 0; k < tasks; ++k) function(context, back ? tasks - 1 - k : k);
 }
 
 void configure_from_environment() {

@@ -108,6 +108,8 @@ def results(backend, x, dy, weight, bias, statistics, need=(True, True, True)):
     updated = [a.copy() if a is not None else None for a in statistics]
     y, mean, invstd = backend.batch_norm_forward(x, weight, bias, *updated, 0.1, EPS)
     out = [y, mean, invstd, *backend.batch_norm_backward(dy, x, weight, mean, invstd, need)]
+    out += backend.batch_norm_forward(x, weight, bias, None, None, 0.1, EPS, relu=True)[:1]
+    out += backend.batch_norm_backward(dy, x, weight, mean, invstd, need, bias=bias, relu=True)
     if all(a is not None for a in updated):
         out.append(backend.batch_norm_inference(x, weight, bias, *updated, EPS))
         out += backend.batch_norm_inference_backward(dy, x, weight, *updated, EPS, need)
@@ -121,6 +123,38 @@ def assert_results(gots, wants, count):
         else:
             # The reference sums float64 in one long row, so there its own error grows with the number of terms.
             assert_close(got, want, "batch_norm", scale=count if want.dtype == "float64" else count**0.5)
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+@pytest.mark.parametrize("affinity", ["affine", "weight", "plain"])
+def test_fused_relu(isa, backend, shape, dtype, affinity):
+    """The same bits as batch norm and ReLU one after the other, both ways."""
+    x, dy = values(shape, dtype), values(shape, dtype, 1)
+    weight, bias = affine(shape[1], dtype)
+    weight, bias = {"affine": (-weight, bias), "weight": (weight, None), "plain": (None, None)}[affinity]
+    y, *statistics = backend.batch_norm_forward(x, weight, bias, None, None, 0.1, EPS)
+    z = backend.relu_forward(y)
+    wants = [z, *statistics]
+    wants += backend.batch_norm_backward(backend.relu_backward(dy, z), x, weight, *statistics, (True,) * 3)
+    gots = backend.batch_norm_forward(x, weight, bias, None, None, 0.1, EPS, relu=True)
+    gots += backend.batch_norm_backward(dy, x, weight, *statistics, (True,) * 3, bias=bias, relu=True)
+    for got, want in zip(gots, wants):
+        np.testing.assert_array_equal(got, want)
+
+
+def test_gradient_of_the_fused_relu(reference):
+    x, dy = values((4, 2, 3)), values((4, 2, 3), seed=1)
+    weight, bias = affine(2)
+
+    def train(x, weight, bias):
+        return reference.batch_norm_forward(x, weight, bias, None, None, 0.1, EPS, True)[0]
+
+    _, mean, invstd = reference.batch_norm_forward(x, weight, bias, None, None, 0.1, EPS, True)
+    dx, dweight, dbias = reference.batch_norm_backward(dy, x, weight, mean, invstd, (True,) * 3, bias, True)
+    assert_gradient(dx, lambda x: train(x, weight, bias), x, dy)
+    assert_gradient(dweight, lambda w: train(x, w, bias), weight, dy)
+    assert_gradient(dbias, lambda b: train(x, weight, b), bias, dy)
 
 
 @pytest.mark.parametrize("dtype", FLOATS)
@@ -148,6 +182,7 @@ def test_only_what_is_needed(backend, reference, shape, need):
     gots, wants = results(backend, *args), results(reference, *args)
     assert [got is not None for got in gots[3:6]] == list(need)
     assert [got is not None for got in gots[7:10]] == list(need)
+    assert [got is not None for got in gots[11:14]] == list(need)
     assert_results(gots, wants, 60)
 
 
@@ -300,6 +335,8 @@ BAD = {
         ((X, X, V, None, V, ALL), TypeError, "mean must be a NumPy array, got NoneType"),
         ((X, X, V, V, X, ALL), ValueError, "invstd must have shape (3,), got (4, 3)"),
         ((X, X, V, V, V, (True, True)), TypeError, "need must be a tuple of 3 bools, got (True, True)"),
+        ((X, X, V, V, V, ALL, D, True), TypeError, "bias must be float32 like x, got float64"),
+        ((X, X, V, V, V, ALL, V[:2], True), ValueError, "bias must have shape (3,), got (2,)"),
     ),
     "batch_norm_inference_backward": (
         ((V, V, V, V, V, EPS, ALL), ValueError, f"x must have 2, 3 or 4 dimensions {SHAPE} (3,)"),

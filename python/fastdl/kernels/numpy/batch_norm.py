@@ -9,6 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from . import _check
+from .activation import relu_backward, relu_forward
 
 __all__ = [
     "batch_norm_forward",
@@ -59,13 +60,14 @@ def _affine(normal, x, weight, bias):
     return normal.astype(x.dtype)
 
 
-def batch_norm_forward(x, weight, bias, running_mean, running_var, momentum, eps):
+def batch_norm_forward(x, weight, bias, running_mean, running_var, momentum, eps, relu=False):
     """y = (x - mean) * invstd * weight + bias with the batch's own statistics; returns (y, mean, invstd).
 
     mean and the biased variance var are taken per channel, invstd = 1 / sqrt(var + eps). weight and bias may
     be None (1 and 0). running_mean and running_var, where not None, are updated IN PLACE, PyTorch's way:
         running_mean = (1 - momentum) * running_mean + momentum * mean
         running_var  = (1 - momentum) * running_var  + momentum * var * M / (M - 1)
+    relu: y is the ReLU of that, the same bits as `relu_forward(y)`.
     An empty x gives an empty y, mean 0, invstd 0, and leaves the running statistics alone. Raises ValueError
     for a single value per channel.
     """
@@ -93,7 +95,7 @@ def batch_norm_forward(x, weight, bias, running_mean, running_var, momentum, eps
     if running_var is not None:
         unbiased = var * count / (count - 1)
         running_var[...] = (1 - momentum) * running_var.astype(np.float64) + momentum * unbiased
-    return y, mean.astype(x.dtype), invstd.astype(x.dtype)
+    return relu_forward(y) if relu else y, mean.astype(x.dtype), invstd.astype(x.dtype)
 
 
 def batch_norm_inference(x, weight, bias, running_mean, running_var, eps):
@@ -114,19 +116,23 @@ def _sums(dy, x, mean, invstd):
     return dy.sum(_axes(x), dtype=np.float64), (dy * normal).sum(_axes(x)), normal
 
 
-def batch_norm_backward(dy, x, weight, mean, invstd, need):
+def batch_norm_backward(dy, x, weight, mean, invstd, need, bias=None, relu=False):
     """Gradients (dx, dweight, dbias) of `batch_norm_forward`, from the mean and invstd that it returned.
 
     With n = (x - mean) * invstd and sums and averages per channel:
         dbias = sum(dy)    dweight = sum(dy * n)
         dx = weight * invstd * (dy - average(dy) - n * average(dy * n))
-    Entries that `need` (three bools) does not ask for are None; weight may be None (1).
+    Entries that `need` (three bools) does not ask for are None; weight may be None (1). With relu, dy is the gradient
+    behind the fused ReLU, whose argument is computed again from x, mean, invstd, weight and bias (None: 0), all of
+    which must be those of forward.
     """
     kernel = "batch_norm_backward"
     _check_gradient(kernel, dy, x)
-    _check_channels(kernel, x, weight=weight)
+    _check_channels(kernel, x, weight=weight, bias=bias)
     _check_channels(kernel, x, required=True, mean=mean, invstd=invstd)
     _check.need(kernel, need, 3)
+    if relu:
+        dy = relu_backward(dy, _affine((x - _along(mean, x)) * _along(invstd, x), x, weight, bias))
     dbias, dweight, normal = _sums(dy, x, mean, invstd)
     count = max(x.size // max(x.shape[1], 1), 1)
     dx = None

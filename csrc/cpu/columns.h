@@ -1,0 +1,185 @@
+// The rows of batch norm: x [m,c] in pieces for tasks, and the moments of its columns.
+//
+// Rows are summed in blocks as distances from the mean of the block's first rows, which loses no digits however large
+// the mean is against the deviation: rows far from that mean add at least as much to the variance as to the error.
+// Blocks are merged in double, in order (Chan, Golub and LeVeque 1983), and their borders follow from the shape alone.
+// Where a row has fewer channels than kGroup vectors have lanes, several rows are taken as one of k * c columns.
+#pragma once
+#include "cpu/simd.h"
+
+namespace fastdl::cpu::FASTDL_ISA {
+
+namespace {
+
+constexpr double kNsPerByte = 0.05;
+constexpr int64_t kTaskBytes = 32768;
+constexpr int64_t kRun = 64;         // rows summed in T before the sum goes on in double
+constexpr int64_t kBlockRows = 512;  // rows whose distances are taken from one mean
+constexpr int64_t kMaxBlocks = 128;  // row blocks whose sums are merged at the end
+constexpr int64_t kColumnBlock = 1024;
+constexpr int kGroup = 4;  // vectors summed side by side
+
+// x [m,c] as `rows` rows of `columns` = folds * c columns, and `tail` more elements.
+struct Matrix {
+  int64_t channels, folds, columns, rows, tail;
+  int64_t block_rows, row_blocks, column_blocks;
+};
+
+template <class T>
+Matrix matrix_of(const View& x) {
+  Matrix m;
+  m.channels = x.shape[1];
+  m.folds = m.channels == 0 ? 1 : max_of(1, ceil_div(kGroup * kLanes<T>, m.channels));
+  m.columns = m.folds * m.channels;
+  m.rows = x.shape[0] / m.folds;
+  m.tail = x.shape[0] % m.folds * m.channels;
+  m.block_rows = kRun * max_of(1, ceil_div(m.rows, kRun * kMaxBlocks));
+  m.row_blocks = ceil_div(m.rows, m.block_rows);
+  m.column_blocks = max_of(1, m.columns / kColumnBlock);  // the last takes the rest
+  return m;
+}
+
+// f(row block, first row, last row, first column, last column) for every piece of the matrix.
+template <class T, class F>
+void over_blocks(const Matrix& m, int streams, const F& f) {
+  const double bytes = static_cast<double>(m.block_rows * m.columns / m.column_blocks * streams) * sizeof(T);
+  parallel_for(m.row_blocks * m.column_blocks, bytes * kNsPerByte, [&](int64_t task) {
+    const int64_t block = task / m.column_blocks, part = task % m.column_blocks, row = block * m.block_rows;
+    f(block, row, min_of(m.rows, row + m.block_rows), part * kColumnBlock,
+      part == m.column_blocks - 1 ? m.columns : (part + 1) * kColumnBlock);
+  });
+}
+
+// f<vectors>(column) over the columns, in groups of kGroup vectors, then single ones, the last overlapping.
+template <class T, class F>
+FASTDL_INLINE void over_columns(int64_t first, int64_t last, const F& f) {
+  constexpr int64_t W = kLanes<T>;
+  int64_t c = first;
+  for (; c + kGroup * W <= last; c += kGroup * W) f.template operator()<kGroup>(c);
+  for (; c + W <= last; c += W) f.template operator()<1>(c);
+  if (c < last) f.template operator()<1>(last - W);
+}
+
+// f<vectors>(first row, last row, column) over all whole rows, the last first.
+template <class T, class F>
+void over_matrix(const Matrix& m, int streams, const F& f) {
+  if (m.columns == 0) return;
+  const int64_t row_bytes = m.columns * static_cast<int64_t>(sizeof(T)) * streams;
+  const int64_t group = max_of(1, kTaskBytes / row_bytes);
+  parallel_for_back(ceil_div(m.rows, group), kNsPerByte * static_cast<double>(row_bytes * group), [&](int64_t task) {
+    const int64_t first = task * group, last = min_of(m.rows, first + group);
+    over_columns<T>(0, m.columns, [&]<int N>(int64_t c) { f.template operator()<N>(first, last, c); });
+  });
+}
+
+// Mean and sum of squared distances of `count` values, per column.
+template <int N>
+struct Moments {
+  double count = 0, mean[N] = {}, squares[N] = {};
+
+  FASTDL_INLINE void merge(double n, const double* other_mean, const double* other_squares) {
+    const double total = count + n, share = n / total, cross = count * share;
+    for (int i = 0; i < N; ++i) {
+      const double distance = other_mean[i] - mean[i];
+      mean[i] += distance * share;
+      squares[i] += other_squares[i] + (cross > 0 ? distance * distance * cross : 0);
+    }
+    count = total;
+  }
+};
+
+template <class T>
+FASTDL_INLINE void add_lanes(const Vec<T>& v, double* sums) {
+  T lane[kLanes<T>];
+  __builtin_memcpy(lane, &v, sizeof v);
+  for (int i = 0; i < kLanes<T>; ++i) sums[i] += static_cast<double>(lane[i]);
+}
+
+// Moments of N vectors of columns over the rows [first, last) of x, which points at the first column.
+template <int N, class T>
+FASTDL_INLINE void block_moments(const T* x, int64_t stride, int64_t first, int64_t last, Moments<N * kLanes<T>>& out) {
+  constexpr int W = kLanes<T>;
+  for (int64_t block = first; block < last; block += kBlockRows) {
+    const int64_t end = min_of(last, block + kBlockRows), start = min_of(end, block + kRun);
+    const double count = static_cast<double>(end - block);
+    Vec<T> center[N] = {};
+    for (int64_t r = block; r < start; ++r)
+      for (int v = 0; v < N; ++v) center[v] += load(x + r * stride + v * W);
+    for (int v = 0; v < N; ++v) center[v] = center[v] / splat(static_cast<T>(start - block));
+    double mean[N * W] = {}, squares[N * W] = {};
+    for (int64_t run = block; run < end; run += kRun) {
+      Vec<T> plain[N] = {}, square[N] = {};
+      for (int64_t r = run; r < min_of(end, run + kRun); ++r)
+        for (int v = 0; v < N; ++v) {
+          const Vec<T> distance = load(x + r * stride + v * W) - center[v];
+          plain[v] += distance;
+          square[v] += distance * distance;
+        }
+      for (int v = 0; v < N; ++v) {
+        add_lanes<T>(plain[v], mean + v * W);
+        add_lanes<T>(square[v], squares + v * W);
+      }
+    }
+    T centers[N * W];
+    __builtin_memcpy(centers, center, sizeof center);
+    for (int i = 0; i < N * W; ++i) {
+      mean[i] /= count;
+      squares[i] -= mean[i] * mean[i] * count;
+      mean[i] += static_cast<double>(centers[i]);
+    }
+    out.merge(count, mean, squares);
+  }
+}
+
+// Mean and biased variance per channel, in double.
+template <class T>
+void moments(const T* x, const Matrix& m, double* mean, double* var) {
+  Scratch<double> partial(max_of(m.row_blocks, 1) * 2 * m.columns);
+  over_blocks<T>(m, 1, [&](int64_t block, int64_t first, int64_t last, int64_t c0, int64_t c1) {
+    double* means = partial + block * 2 * m.columns;
+    over_columns<T>(c0, c1, [&]<int N>(int64_t c) {
+      Moments<N * kLanes<T>> sums;
+      block_moments<N>(x + c, m.columns, first, last, sums);
+      __builtin_memcpy(means + c, sums.mean, sizeof sums.mean);
+      __builtin_memcpy(means + m.columns + c, sums.squares, sizeof sums.squares);
+    });
+  });
+  // Merged over blocks per column, then over the columns of a channel and its elements in the tail.
+  const auto rows_of = [&](int64_t block) {
+    return static_cast<double>(min_of(m.block_rows, m.rows - block * m.block_rows));
+  };
+  Scratch<double> means(m.columns), squares(m.columns);
+  for (int64_t c = 0; c < m.columns; ++c) means[c] = squares[c] = 0;
+  const double all_rows = static_cast<double>(m.rows);
+  for (int64_t block = 0; block < m.row_blocks; ++block) {
+    const double *block_means = partial + block * 2 * m.columns, share = rows_of(block) / all_rows;
+    for (int64_t c = 0; c < m.columns; ++c) means[c] += block_means[c] * share;
+  }
+  for (int64_t block = 0; block < m.row_blocks; ++block) {
+    const double *block_means = partial + block * 2 * m.columns, rows = rows_of(block);
+    for (int64_t c = 0; c < m.columns; ++c) {
+      const double distance = block_means[c] - means[c];
+      squares[c] += block_means[m.columns + c] + distance * distance * rows;
+    }
+  }
+  const T* tail = x + m.rows * m.columns;
+  const double count = all_rows * static_cast<double>(m.folds) + static_cast<double>(m.tail / max_of(m.channels, 1));
+  for (int64_t channel = 0; channel < m.channels; ++channel) {
+    double sum = 0, total = 0;
+    for (int64_t c = channel; c < m.columns; c += m.channels) {
+      sum += means[c] * all_rows;
+      if (c < m.tail) sum += static_cast<double>(tail[c]);
+    }
+    const double center = sum / count;
+    for (int64_t c = channel; c < m.columns; c += m.channels) {
+      const double distance = means[c] - center, last = c < m.tail ? static_cast<double>(tail[c]) - center : 0;
+      total += squares[c] + (m.rows > 0 ? distance * distance * all_rows : 0) + last * last;
+    }
+    mean[channel] = center;
+    var[channel] = total < 0 ? 0 : total / count;  // rounding can leave a constant channel just below 0
+  }
+}
+
+}  // namespace
+
+}  // namespace fastdl::cpu::FASTDL_ISA
