@@ -1,5 +1,4 @@
-// Dense layer on the GEMM engine. Forward reads x in place and packs the weight; dx and dweight find both operands with
-// the long axis contiguous, so little is packed. dbias is a column sum.
+// Dense layer on the GEMM engine. dx, dweight and dbias, a column sum, share one parallel region.
 #include "core/linear.h"
 
 #include "cpu/gemm/column_sums.h"
@@ -32,15 +31,22 @@ void linear_backward(View dy, View x, View weight, Out dx, Out dweight, Out dbia
   const int64_t rows = x.shape[0], in = x.shape[1], out = weight.shape[0];
   with_float(x.dtype, [&](auto type) {
     using T = decltype(type);
-    if (dx) {  // dy [r, o] weight [o, i]
-      Gemm<T> g{rows, in, out, dy.as<T>(), out, 1, weight.as<T>(), in, 1, dx.as<T>(), in};
-      run_gemm(g);
-    }
-    if (dweight) {  // dy^T [o, r] x [r, i]
-      Gemm<T> g{out, in, rows, dy.as<T>(), 1, out, x.as<T>(), in, 1, dweight.as<T>(), in};
-      run_gemm(g);
-    }
-    if (dbias) column_sums(dy.as<T>(), rows, out, dbias.as<T>());
+    // dy [r, o] weight [o, i] and dy^T [o, r] x [r, i]
+    const GemmPlan<T> to_x({dx ? rows : 0, in, out, dy.as<T>(), out, 1, weight.as<T>(), in, 1, dx.as<T>(), in});
+    const GemmPlan<T> to_weight(
+        {dweight ? out : 0, in, rows, dy.as<T>(), 1, out, x.as<T>(), in, 1, dweight.as<T>(), in});
+    const ColumnSums<T> to_bias(dy.as<T>(), rows, dbias ? out : 0, dbias.as<T>());
+    const int64_t first = to_x.tasks(), second = first + to_weight.tasks(), all = second + to_bias.tasks();
+    const double cost = to_x.cost() + to_weight.cost() + to_bias.cost();
+    parallel_for(all, cost / static_cast<double>(max_of(1, all)), [&](int64_t task) {
+      if (task < first)
+        to_x.run(task);
+      else if (task < second)
+        to_weight.run(task - first);
+      else
+        to_bias.run(task - second);
+    });
+    to_bias.finish();
   });
 }
 

@@ -48,6 +48,10 @@ for dtype in ("float32", "float64"):
             for reduction, dloss in (("mean", one), ("none", dy)):
                 getattr(k, name + "_forward")(x, w, *options, reduction)
                 getattr(k, name + "_backward")(dloss, x, w, *options, reduction)
+        for values in (w, guarded(np.ones((3, n + 256), dtype))):  # tiles, dot products
+            y = guarded(k.linear_forward(values, values, None))
+            k.linear_backward(y, values, values, (True, True, True))
+            k.gemm(values.T, values), k.gemm(values, values.T), k.gemm(values.T, guarded(np.ones((n, 3), dtype)).T)
         target, weight = guarded(np.array([0, n - 1, n // 2])), guarded(np.ones(n, dtype))
         lse = guarded(k.cross_entropy_forward(x, target, weight, -100, 0.1, "mean")[1])
         k.cross_entropy_backward(one, x, target, lse, weight, -100, 0.1, "mean")

@@ -15,7 +15,7 @@ ALL = (True, True, True)
 SHAPES = (
     ((), 3, 2), ((1,), 1, 1), ((0,), 3, 4), ((2, 0), 3, 4), ((3,), 0, 4), ((3,), 4, 0), ((2, 3), 5, 7), ((13,), 17, 15),
     ((14,), 16, 16), ((15,), 31, 17), ((16,), 33, 31), ((17,), 15, 33), ((5,), 64, 32), ((1,), 400, 65), ((530,), 6, 9),
-    ((2, 1, 2, 3), 8, 10),
+    ((2, 1, 2, 3), 8, 10), ((131,), 300, 10), ((7,), 289, 37), ((32,), 700, 70), ((300,), 20, 100), ((37,), 1024, 50),
 )  # fmt: skip
 
 
@@ -118,7 +118,10 @@ def test_instruction_sets(cpu, reference, isa, shape, dtype):
     check(cpu, reference, *arrays(shape, dtype))
 
 
-@pytest.mark.parametrize("shape", [((100,), 784, 50), ((3000,), 40, 33), ((64,), 9, 500)], ids=str)
+MANY = (((100,), 784, 50), ((3000,), 40, 33), ((64,), 9, 500), ((200,), 999, 10), ((9,), 777, 330))
+
+
+@pytest.mark.parametrize("shape", MANY, ids=str)
 def test_bits_do_not_depend_on_threads(cpu, threads, shape):
     from fastdl import _cpu
 

@@ -1,13 +1,14 @@
-// C[m,n] = A[m,k] B[k,n] (+ bias[n]) (+ C), then ReLU: the one GEMM engine behind dense layers, convolution and
-// recurrence.
+// C[m,n] = A[m,k] B[k,n] (+ bias[n]) (+ C), then ReLU: the one GEMM engine behind dense layers and convolution.
 //
-// B is cut into column panels; where it isn't already row-major and narrow it is packed, once, by all threads together.
-// A with k contiguous is read where it stands through row pointers, A with m contiguous through its columns; only other
-// strides are packed. k runs in blocks of kDepth, so that a panel of B stays in the first-level cache while tiles of A
-// pass by it. Sums over k always run in the same order: results don't depend on the number of threads.
-// Scratch: 1.5 kDepth * n (packed B; for m up to 8 tiles instead, per thread, 8 panels) plus, per thread, at most 8
-// tiles' rows * 1.5 kDepth (packed A).
+// C is cut into tasks, blocks of rows times groups of column panels, and each task works alone: no hand-off between
+// threads inside a product. A task takes k in blocks of about kDepth; for each it packs one panel of B (a tile's
+// columns side by side for each k; in the first-level cache when the tiles come), then runs its tiles past it. A with k
+// contiguous is read where it stands, unless a task has panels enough to pay for a packed copy. Where few rows or few
+// columns meet a long k that both operands have contiguous, products are dot products and nothing is packed (dot.h).
+// Sums over k always run in the same order, cut by shape alone: results don't depend on the number of threads.
+// Scratch per thread: 1.5 kDepth * (a tile's columns + at most kMostRows rows).
 #pragma once
+#include "cpu/gemm/dot.h"
 #include "cpu/gemm/pack.h"
 #include "cpu/gemm/tile.h"
 
@@ -27,171 +28,146 @@ struct Gemm {
   bool relu = false;
 };
 
-// k is cut into equal blocks of about this length: 384 x 32 floats of B are the 48 KB of a first-level cache.
-constexpr int64_t kDepth = 384;
-constexpr int64_t kShort = 128;
+constexpr int64_t kDepth = 256;      // times 32 floats of B: 32 of the 48 KB of a first-level cache
+constexpr int64_t kMostRows = 1024;  // times kDepth floats of packed A: half of a second-level cache
 
-FASTDL_INLINE int64_t depth_block(int64_t k) {
-  const int64_t blocks = max_of(1, (k + kDepth / 2) / kDepth);
-  return ceil_div(k, blocks);
+FASTDL_INLINE int64_t depth_block(int64_t k) {  // k in equal blocks of 2/3 to 3/2 kDepth
+  return ceil_div(k, max_of(1, (k + kDepth / 2) / kDepth));
 }
 
 template <class T>
-struct GemmBlock {  // what one pass over a block of k needs
-  const Gemm<T>& g;
-  int64_t k0, kc;
-  const T* packed;  // panels [n / NR][kc][NR], or nullptr: B is read in place or packed by the task
-  bool pack_here;
-  bool first, last;
-};
+class GemmPlan {
+ public:
+  FASTDL_INLINE explicit GemmPlan(const Gemm<T>& gemm) : g(gemm) {
+    tiles = ceil_div(g.m, MR);
+    panels = ceil_div(g.n, NR);
+    if (tiles * panels == 0) return;
+    if (g.k == 0) {
+      row_tasks = col_tasks = 1;
+      return;
+    }
+    dot = g.a_col == 1 && g.b_row == 1 && ((g.n <= 16 && g.k >= 128) || (g.m <= 32 && g.k >= 256));  // measured
+    cut();
+    const int64_t each = ceil_div(panels, col_tasks);
+    const bool aliased = g.a_row % (4096 / static_cast<int64_t>(sizeof(T))) == 0 && g.m >= MR && each > 1;
+    pack_a = g.a_col != 1 ? g.a_row != 1 || each > 2 : each >= kReuse || aliased;
+    b_in_place = g.b_col == 1 && tiles <= 2;
+  }
 
-template <class T>
-FASTDL_INLINE int64_t row_block(int64_t m) {
-  constexpr int64_t MR = TileSize<T>::rows;
-  return min_of(ceil_div(m, MR), 8) * MR;
-}
+  FASTDL_INLINE int64_t tasks() const { return row_tasks * col_tasks; }
+  FASTDL_INLINE double cost() const {  // of all tasks, in ns
+    return static_cast<double>(g.m * g.n) * static_cast<double>(g.k + 8) / 80;
+  }
 
-// Rows [i0, i0 + rows) of A as tiles [rows / MR][kc][MR]; some k's at a time for all tiles, so that a source whose k's
-// are pages apart touches each page once.
-template <class T>
-inline void pack_rows(const GemmBlock<T>& block, int64_t i0, int64_t rows, T* packed) {
-  constexpr int64_t MR = TileSize<T>::rows, kSome = 32;
-  const PlainSource<T> source{block.g.a, block.g.a_row, block.g.a_col};
-  for (int64_t k = 0; k < block.kc; k += kSome)
-    for (int64_t i = 0; i < rows; i += MR)
-      source.template pack<MR>(packed + i * block.kc + k * MR, i0 + i, min_of(MR, rows - i), block.k0 + k,
-                               min_of(kSome, block.kc - k));
-}
+  void run(int64_t task) const {
+    if (g.k == 0) return clear_c();
+    const int64_t r = task / col_tasks, q = task % col_tasks;
+    const int64_t i0 = r * tiles / row_tasks * MR, i1 = min_of(g.m, (r + 1) * tiles / row_tasks * MR);
+    const int64_t p0 = q * panels / col_tasks, p1 = (q + 1) * panels / col_tasks;
+    if (dot) return run_dot(i0, i1, p0 * NR, min_of(g.n, p1 * NR));
+    run_tiles(i0, i1, p0, p1);
+  }
 
-// Where a tile finds its rows of A: in place by rows or by columns, or in a packed copy.
-template <class T>
-struct RowAccess {
-  const Gemm<T>& g;
-  int64_t i0, k0, kc;
-  bool by_rows, by_columns;
-  const T* packed;
-  const T* row[TileSize<T>::rows];
+ private:
+  static constexpr int64_t MR = TileSize<T>::rows, NR = TileSize<T>::cols;
+  static constexpr int64_t kReuse = 8;  // panels that pay for packing A
 
-  FASTDL_INLINE void set(TileArgs<T>& t, int64_t i, int64_t count) {
-    constexpr int64_t MR = TileSize<T>::rows;
-    if (by_rows) {
-      for (int64_t r = 0; r < count; ++r) row[r] = g.a + (i0 + i + r) * g.a_row + k0;
+  Gemm<T> g;
+  int64_t tiles, panels, row_tasks = 0, col_tasks = 0;
+  bool dot = false, pack_a = false, b_in_place = false;
+
+  // A task a thread, so that a thread finds what it wrote last time in its own cache, or more where there is much to
+  // do: the cut into row blocks and column groups that packs least. B is packed once per row block, A once per column
+  // group.
+  FASTDL_INLINE void cut() {
+    constexpr double kLong = 1e6;  // ns
+    const int64_t threads = num_threads();
+    const int64_t more = min_of(3, static_cast<int64_t>(cost() / kLong / static_cast<double>(threads)));
+    const int64_t wanted = threads == 1 ? 1 : threads * (1 + more);
+    const int64_t least = ceil_div(g.m, kMostRows);
+    int64_t best = -1;
+    for (int64_t rows = least; rows <= max_of(least, min_of(wanted, tiles)); ++rows) {
+      const int64_t cols = min_of(panels, ceil_div(wanted, rows));
+      if (rows * cols < wanted && rows < tiles && rows < wanted) continue;
+      const int64_t cost = rows * g.n + cols * (g.a_col == 1 && panels / cols < kReuse ? 0 : g.m);
+      if (best >= 0 && cost >= best) continue;
+      best = cost;
+      row_tasks = rows;
+      col_tasks = cols;
+    }
+  }
+
+  void clear_c() const {  // the sum is empty, the epilogue stays
+    for (int64_t i = 0; i < g.m; ++i)
+      for (int64_t j = 0; j < g.n; ++j) {
+        T& c = g.c[i * g.c_row + j];
+        c = (g.accumulate ? c : T(0)) + (g.bias ? g.bias[j] : T(0));
+        if (g.relu) c = activation::relu(c);
+      }
+  }
+
+  void run_dot(int64_t i0, int64_t i1, int64_t j0, int64_t j1) const {
+    dot_block(DotArgs<T>{g.a, g.a_row, g.b, g.b_col, g.k, g.c, g.c_row, g.bias, g.accumulate, g.relu}, i0, i1, j0, j1);
+  }
+
+  // Where a tile finds its rows: in place, by rows or by columns, or in the packed copy [tile][kc][MR].
+  FASTDL_INLINE void set_rows(TileArgs<T>& t, const T** row, const T* packed, int64_t i, int64_t from, int64_t count,
+                              int64_t k0) const {
+    if (pack_a) {
+      t.a = packed + (i - from) * t.kc;
+      t.lda = MR;
+    } else if (g.a_col == 1) {
+      for (int64_t r = 0; r < count; ++r) row[r] = g.a + (i + r) * g.a_row + k0;
       t.rows = row;
     } else {
-      t.rows = nullptr;
-      t.a = by_columns ? g.a + (i0 + i) + k0 * g.a_col : packed + i * kc;
-      t.lda = by_columns ? g.a_col : MR;
+      t.a = g.a + i + k0 * g.a_col;
+      t.lda = g.a_col;
+    }
+  }
+
+  // The panels of a strip stay in the first-level cache while tiles pass: one where k is long, more where it is short.
+  void run_tiles(int64_t i0, int64_t i1, int64_t p0, int64_t p1) const {
+    const int64_t depth = depth_block(g.k), strip = min_of(p1 - p0, max_of(1, kDepth / depth));
+    const bool pack_b = !b_in_place || g.n % NR != 0;
+    Scratch<T> packed_a(pack_a ? ceil_div(i1 - i0, MR) * MR * depth : 0), packed_b(pack_b ? strip * NR * depth : 0);
+    const PlainSource<T> rows{g.a, g.a_row, g.a_col}, columns{g.b, g.b_col, g.b_row};
+    const T* row[MR];
+    TileArgs<T> t{};
+    t.ldc = g.c_row;
+    for (int64_t k0 = 0; k0 < g.k; k0 += depth) {
+      t.kc = min_of(depth, g.k - k0);
+      t.accumulate = k0 > 0 || g.accumulate;
+      const bool last = k0 + t.kc == g.k;
+      t.relu = g.relu && last;
+      if (pack_a) rows.template pack_tiles<MR>(packed_a, i0, i1 - i0, k0, t.kc);
+      for (int64_t first = p0; first < p1; first += strip) {
+        const int64_t end = min_of(p1, first + strip);
+        for (int64_t j = first * NR; j < min_of(end * NR, g.n); j += NR)
+          if (!b_in_place || j + NR > g.n)
+            columns.template pack<NR>(packed_b + (j - first * NR) * t.kc, j, min_of(NR, g.n - j), k0, t.kc);
+        for (int64_t i = i0; i < i1; i += MR) {
+          const int64_t count = min_of(MR, i1 - i);
+          set_rows(t, row, packed_a, i, i0, count, k0);
+          for (int64_t j = first * NR; j < min_of(end * NR, g.n); j += NR) {
+            t.cols = min_of(NR, g.n - j);
+            const bool packed = !b_in_place || t.cols < NR;
+            t.b = packed ? packed_b + (j - first * NR) * t.kc : g.b + k0 * g.b_row + j;
+            t.ldb = packed ? NR : g.b_row;
+            t.bias = g.bias && last ? g.bias + j : nullptr;
+            t.c = g.c + i * g.c_row + j;
+            run_tile(t, static_cast<int>(count));
+          }
+        }
+      }
     }
   }
 };
-
-template <class T>
-FASTDL_INLINE void set_panel(TileArgs<T>& t, const GemmBlock<T>& block, const T* packed, int64_t panel) {
-  constexpr int64_t NR = TileSize<T>::cols;
-  const Gemm<T>& g = block.g;
-  const int64_t j = panel * NR;
-  t.cols = min_of(NR, g.n - j);
-  t.b = packed ? packed : g.b + block.k0 * g.b_row + j;
-  t.ldb = packed ? NR : g.b_row;
-  t.bias = g.bias && block.last ? g.bias + j : nullptr;
-}
-
-// Rows [i0, i0 + rows) of C, all columns of panels [p0, p1). A panel meets all tiles before the next, so that it stays
-// in the first-level cache; where k is short, a tile meets all panels instead, and C is written row by row.
-template <class T>
-inline void run_rows(const GemmBlock<T>& block, int64_t i0, int64_t rows, int64_t p0, int64_t p1) {
-  constexpr int64_t MR = TileSize<T>::rows, NR = TileSize<T>::cols;
-  const Gemm<T>& g = block.g;
-  const bool by_rows = g.a_col == 1;
-  // Columns far apart touch a new page for each k: from some reuse on a packed copy is faster.
-  const bool near = p1 - p0 == 1 || g.a_col * static_cast<int64_t>(sizeof(T)) < 2048;
-  const bool by_columns = !by_rows && g.a_row == 1 && near;
-  Scratch<T> packed_a(by_rows || by_columns ? 0 : ceil_div(rows, MR) * MR * block.kc);
-  if (!by_rows && !by_columns) pack_rows<T>(block, i0, rows, packed_a);
-  const int64_t panel_size = NR * block.kc;
-  Scratch<T> packed_b(block.pack_here ? (p1 - p0) * panel_size : 0);
-  if (block.pack_here) {
-    const PlainSource<T> source{g.b, g.b_col, g.b_row};
-    for (int64_t p = p0; p < p1; ++p)
-      source.template pack<NR>(packed_b + (p - p0) * panel_size, p * NR, min_of(NR, g.n - p * NR), block.k0, block.kc);
-  }
-  const auto panel_at = [&](int64_t p) -> const T* {
-    if (block.pack_here) return packed_b + (p - p0) * panel_size;
-    return block.packed ? block.packed + p * panel_size : nullptr;
-  };
-  RowAccess<T> access{g, i0, block.k0, block.kc, by_rows, by_columns, packed_a, {}};
-  TileArgs<T> t{};
-  t.kc = block.kc;
-  t.ldc = g.c_row;
-  t.accumulate = !block.first || g.accumulate;
-  t.relu = g.relu && block.last;
-  const bool tile_first = block.kc <= kShort;
-  const int64_t tiles = ceil_div(rows, MR), panels = p1 - p0;
-  for (int64_t outer = 0; outer < (tile_first ? tiles : panels); ++outer) {
-    if (tile_first)
-      access.set(t, outer * MR, min_of(MR, rows - outer * MR));
-    else
-      set_panel(t, block, panel_at(p0 + outer), p0 + outer);
-    for (int64_t inner = 0; inner < (tile_first ? panels : tiles); ++inner) {
-      const int64_t i = (tile_first ? outer : inner) * MR, p = p0 + (tile_first ? inner : outer);
-      const int64_t count = min_of(MR, rows - i);
-      if (tile_first)
-        set_panel(t, block, panel_at(p), p);
-      else
-        access.set(t, i, count);
-      t.c = g.c + (i0 + i) * g.c_row + p * NR;
-      run_tile(t, static_cast<int>(count));
-    }
-  }
-}
-
-template <class T>
-inline void clear_c(const Gemm<T>& g) {  // k == 0: the sum is empty, the epilogue stays
-  for (int64_t i = 0; i < g.m; ++i)
-    for (int64_t j = 0; j < g.n; ++j) {
-      T& c = g.c[i * g.c_row + j];
-      c = (g.accumulate ? c : T(0)) + (g.bias ? g.bias[j] : T(0));
-      if (g.relu) c = activation::relu(c);
-    }
-}
-
-// B can be read in place if rows are contiguous, no panel is cut short, and it is touched only a few times.
-template <class T>
-FASTDL_INLINE bool reads_b_in_place(const Gemm<T>& g) {
-  constexpr int64_t NR = TileSize<T>::cols;
-  return g.b_col == 1 && g.n % NR == 0 && (g.m <= 4 * TileSize<T>::rows || g.n == NR);
-}
 
 template <class T>
 inline void run_gemm(const Gemm<T>& g) {
-  constexpr int64_t NR = TileSize<T>::cols;
-  if (g.m == 0 || g.n == 0) return;
-  if (g.k == 0) return clear_c(g);
-  const int64_t panels = ceil_div(g.n, NR);
-  const bool in_place = reads_b_in_place(g);
-  const int64_t depth = depth_block(g.k);
-  const int64_t mb = row_block<T>(g.m), row_blocks = ceil_div(g.m, mb);
-  // With one block of rows each panel is used by one task, which packs it itself, at most 8 at a time: they are still
-  // in the second-level cache when the tiles come.
-  const bool pack_here = !in_place && row_blocks == 1, pack_first = !in_place && !pack_here;
-  Scratch<T> packed_b(pack_first ? panels * NR * depth : 0);
-  const PlainSource<T> source{g.b, g.b_col, g.b_row};
-  const int64_t wanted = max_of(ceil_div(16, row_blocks), pack_here ? ceil_div(panels, 8) : 1);
-  const int64_t groups = min_of(panels, wanted);  // column groups: enough tasks for all
-  for (int64_t k0 = 0; k0 < g.k; k0 += depth) {
-    const int64_t kc = min_of(depth, g.k - k0);
-    if (pack_first)
-      parallel_for(panels, 0.5 * static_cast<double>(NR * kc), [&](int64_t p) {
-        source.template pack<NR>(packed_b + p * NR * kc, p * NR, min_of(NR, g.n - p * NR), k0, kc);
-      });
-    const T* const packed = pack_first ? packed_b.operator T*() : nullptr;
-    const GemmBlock<T> block{g, k0, kc, packed, pack_here, k0 == 0, k0 + kc == g.k};
-    const double cost = static_cast<double>(min_of(mb, g.m) * g.n) / static_cast<double>(groups) * kc / 64.0;
-    parallel_for(row_blocks * groups, cost, [&](int64_t task) {
-      const int64_t i0 = task / groups * mb, group = task % groups;
-      run_rows(block, i0, min_of(mb, g.m - i0), group * panels / groups, (group + 1) * panels / groups);
-    });
-  }
+  const GemmPlan<T> plan(g);
+  parallel_for(plan.tasks(), plan.cost() / static_cast<double>(max_of(1, plan.tasks())),
+               [&](int64_t task) { plan.run(task); });
 }
 
 }  // namespace fastdl::cpu::FASTDL_ISA

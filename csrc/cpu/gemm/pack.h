@@ -21,32 +21,39 @@ struct PlainSource {
       return;
     }
     constexpr int64_t L = kLanes<T>;
-    if constexpr (W % L != 0) {
-      for (int64_t j = 0; j < W; ++j)
-        for (int64_t k = 0; k < kc; ++k) dst[k * W + j] = j < count ? src[j * step + k * kstep] : T(0);
-      return;
-    }
-    for (int64_t j = 0; j < W; j += L, dst += L, src += L * step) {
+    for (int64_t j = 0; j < W; j += L, src += L * step) {
       const int64_t rows = max_of(0, min_of(L, count - j));
-      const int64_t done = kstep == 1 && rows > 0 ? pack_squares<W>(dst, src, rows, kc) : 0;
-      for (int64_t k = done; k < kc; ++k) {
-        store(dst + k * W, Vec<T>{});
-        for (int64_t i = 0; i < rows; ++i) dst[k * W + i] = src[i * step + k * kstep];
-      }
+      const int64_t done = kstep == 1 && rows > 0 ? pack_squares<W>(dst + j, src, rows, min_of(L, W - j), kc) : 0;
+      for (int64_t k = done; k < kc; ++k)
+        for (int64_t i = 0; i < min_of(L, W - j); ++i) dst[k * W + j + i] = i < rows ? src[i * step + k * kstep] : T(0);
     }
   }
 
-  // Row-major source, kLanes<T> columns, zeros for those past `rows`: squares of vectors are transposed in registers.
+  // Indices [first, first + count) as tiles [count / W][kc][W]; some k's at a time for all tiles, so that a source
+  // whose k's are pages apart touches each page once.
+  template <int W>
+  FASTDL_INLINE void pack_tiles(T* dst, int64_t first, int64_t count, int64_t k0, int64_t kc) const {
+    const int64_t some = kstep == 1 ? kc : 32;
+    for (int64_t k = 0; k < kc; k += some)
+      for (int64_t i = 0; i < count; i += W)
+        pack<W>(dst + i * kc + k * W, first + i, min_of(W, count - i), k0 + k, min_of(some, kc - k));
+  }
+
+  // Row-major source, `width` columns, zeros for those past `rows`: squares of vectors are transposed in registers.
   // Returns the k's done.
   template <int W>
-  FASTDL_INLINE int64_t pack_squares(T* dst, const T* src, int64_t rows, int64_t kc) const {
+  FASTDL_INLINE int64_t pack_squares(T* dst, const T* src, int64_t rows, int64_t width, int64_t kc) const {
     constexpr int L = kLanes<T>;
     int64_t k = 0;
     for (; k + L <= kc; k += L) {
       Vec<T> square[L];
       for (int i = 0; i < L; ++i) square[i] = i < rows ? load(src + i * step + k) : Vec<T>{};
       transpose<T>(square);
-      for (int i = 0; i < L; ++i) store(dst + (k + i) * W, square[i]);
+      for (int i = 0; i < L; ++i)
+        if (width == L)
+          store(dst + (k + i) * W, square[i]);
+        else
+          store_part(dst + (k + i) * W, square[i], width);
     }
     return k;
   }
