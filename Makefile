@@ -73,7 +73,7 @@ format: build  ## format the C++ sources
 	@$(PIP) install $(LINTERS)
 	$(BIN)/clang-format -i $$(find csrc -name '*.h' -o -name '*.cpp')
 
-bench: build  ## time the kernels against NumPy (ARGS='--filter conv2d')
+bench: build  ## time fastdl beside what is installed of its rivals (ARGS='kernels --filter conv2d')
 	@$(BIN)/fastdl bench $(ARGS)
 
 wheel: $(VENV)/.build-tools  ## build the CPU wheel into dist/

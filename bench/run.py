@@ -12,7 +12,7 @@ import sys
 from datetime import datetime, timezone
 from pathlib import Path
 
-from . import memory, timer
+from . import memory, plot, sweep, timer
 from .case import Case
 from .ceilings import Ceilings
 from .report import Table, summary
@@ -44,30 +44,36 @@ def run(
     device: str | None = None,
     rounds: int = timer.ROUNDS,
     json_path=None,
+    plot_path=None,
     out=None,
 ) -> dict:
     """Verify and time every selected case and print the table; returns what --json writes.
 
     suite: "kernels", "training" or "all"; pattern: only cases whose "family name" contains it. rivals: which of
     `rivals.NAMES` to time beside fastdl; one that is not installed is named and left out. threads: for fastdl and every
-    rival. device: fastdl's backend, "numpy" or "cpu".
+    rival. device: fastdl's backend, "numpy" or "cpu". plot_path: also time an MLP's step over batch sizes and widths,
+    and draw the times into this file.
     """
     import fastdl as fd
 
     if rounds < 1:
         raise ValueError(f"--rounds must be at least 1, got {rounds}")
+    if plot_path:
+        plot.check(plot_path)
     with fd.device(device or fd.get_device()):
         chosen = Rivals(rivals, threads)
-        report = _run(suite, pattern, chosen, rounds, out or sys.stdout)
+        report = _run(suite, pattern, chosen, rounds, bool(plot_path), out or sys.stdout)
+    if plot_path:
+        plot.draw(report["sweeps"], report["environment"], plot_path)
     if json_path:
         _write_json(json_path, report)
     return report
 
 
-def _run(suite, pattern, rivals: Rivals, rounds: int, out) -> dict:
+def _run(suite, pattern, rivals: Rivals, rounds: int, with_sweeps: bool, out) -> dict:
     parts = {part: list(collect(rivals, part, pattern)) for part in (SUITES if suite == "all" else (suite,))}
     with_memory = "training" in parts and (pattern or "") in memory.NAME
-    if not any(parts.values()) and not with_memory:
+    if not any(parts.values()) and not with_memory and not with_sweeps:
         raise ValueError(f"no benchmark case contains {pattern!r}; there are cases of {_names(parts)}")
     machine, ceilings = environment(rivals), Ceilings()
     print(*_heading(machine), *rivals.notes, sep="\n", file=out, flush=True)
@@ -89,6 +95,11 @@ def _run(suite, pattern, rivals: Rivals, rounds: int, out) -> dict:
     if with_memory:
         report["memory"] = memory.measure(rivals)
         print(*memory.lines(report["memory"]), sep="\n", file=out, flush=True)
+    if with_sweeps:
+        table = Table(rivals.names, out)
+        wanted = {"fastdl", "eager", *rivals.names}
+        report["sweeps"] = sweep.measure(rivals, wanted, ceilings, rounds, table.measuring)
+        table.done()
     for row in rows:
         row["of_ceiling"] = _of_ceiling(row, ceilings)  # by the median of all measurements of the ceilings
     report["ceilings"] = ceilings.report()
@@ -148,7 +159,7 @@ def _heading(machine: dict) -> list[str]:
 def _captures() -> bool:
     import fastdl
 
-    return hasattr(fastdl, "capture")
+    return hasattr(fastdl, "capture") and fastdl.get_device() == "cpu"
 
 
 def _names(parts) -> str:

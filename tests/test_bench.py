@@ -186,3 +186,32 @@ def _small_cnn(nn):
         nn.Conv2d(2, 4, 3, stride=2, padding=1, bias=False), nn.BatchNorm2d(4), nn.ReLU(), nn.Conv2d(4, 6, 1),
         nn.Tanh(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(24, 5), nn.BatchNorm1d(5), nn.Linear(5, 3),
     )  # fmt: skip
+
+
+def test_memory_of_a_fresh_process():
+    report, text = _run("training", "memory LeNet-5", ())
+    assert report["results"] == [] and set(report["memory"]) == {"fastdl"}
+    assert 0 < report["memory"]["fastdl"]["imported"] < report["memory"]["fastdl"]["peak"]
+    assert "memory LeNet-5, 20 steps" in text
+
+
+@pytest.mark.parametrize("name", ["cost.png", "cost.svg"])
+def test_a_plot_is_written(tmp_path, monkeypatch, name):
+    from fastdl.bench import sweep
+
+    pytest.importorskip("matplotlib")
+    monkeypatch.setattr(sweep, "AXES", {"batch": [1, 2], "width": [2, 4]})
+    report, _ = _run("training", "sweep", (), rounds=1, plot_path=str(tmp_path / name))
+    for axis, values in sweep.AXES.items():
+        assert report["sweeps"][axis]["values"] == values
+        assert all(len(line["median"]) == 2 for line in report["sweeps"][axis]["seconds"].values())
+    start = (tmp_path / name).read_bytes()[:5]
+    assert start == (b"\x89PNG\r" if name.endswith("png") else b"<?xml")
+
+
+def test_a_plot_that_can_t_be_drawn(monkeypatch):
+    with pytest.raises(ValueError, match="--plot must name a file that ends in .png, .svg or .pdf, got cost.txt"):
+        _run("training", "sweep", (), plot_path="cost.txt")
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    with pytest.raises(ImportError, match="--plot needs matplotlib"):
+        _run("training", "sweep", (), plot_path="cost.png")

@@ -64,7 +64,7 @@ def runs(rivals, task: Task) -> dict:
     import fastdl as fd
 
     made = {"fastdl": fastdl_step(task)}
-    if hasattr(fd, "capture"):
+    if hasattr(fd, "capture") and fd.get_device() == "cpu":
         made["eager"] = fastdl_step(task, captured=False)
     with fd.device("numpy"):
         made["numpy"] = _on_numpy(fastdl_step(task, captured=False))

@@ -117,6 +117,8 @@ def _parser() -> argparse.ArgumentParser:
     bench.add_argument("--threads", type=int, metavar="N", help="threads of fastdl and of every rival; default: all")
     bench.add_argument("--rounds", type=int, default=11, metavar="N", help="turns of every rival; default 11")
     bench.add_argument("--json", metavar="PATH", help="write the results to this file")
+    bench.add_argument("--plot", metavar="PATH",
+                       help="also time an MLP over batch sizes and widths; draw it (.png, .svg, .pdf)")  # fmt: skip
     bench.set_defaults(run=_lazily("bench"))
     return parser
 

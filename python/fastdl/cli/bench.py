@@ -6,10 +6,11 @@ from . import check_file
 
 
 def run(args) -> int:
-    """Run the suite that `args` names: suite, filter, against, threads, device, rounds, json."""
+    """Run the suite that `args` names: suite, filter, against, threads, device, rounds, json, plot."""
     from ..bench import run as bench
 
     check_file("--json", args.json)
+    check_file("--plot", args.plot)
     rivals = [name.strip() for name in args.against.split(",") if name.strip()]
-    bench.run(args.suite, args.filter, rivals, args.threads, args.device, args.rounds, args.json)
+    bench.run(args.suite, args.filter, rivals, args.threads, args.device, args.rounds, args.json, args.plot)
     return 0
