@@ -10,7 +10,7 @@ NAME = "sweep MLP"
 INPUTS, CLASSES = 784, 10
 BATCH, WIDTH = 128, 512
 AXES = {"batch": [1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024], "width": [16, 32, 64, 128, 256, 512, 1024, 2048]}
-ROUNDS = 5
+ROUNDS = 7
 
 
 def measure(rivals, wanted: set[str], ceilings, rounds: int, progress, axes=None) -> dict:
