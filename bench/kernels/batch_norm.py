@@ -27,11 +27,8 @@ def _runs(rivals, n: int, c: int, size: int, relu: bool) -> dict:
     weight, bias = rng.standard_normal((2, c), dtype=np.float32)
 
     def both(K):
-        y, mean, invstd = K.batch_norm_forward(x, weight, bias, None, None, 0.1, 1e-5)
-        if relu:
-            y = K.relu_forward(y)
-        back = K.relu_backward(dy, y) if relu else dy
-        return y, *K.batch_norm_backward(back, x, weight, mean, invstd, (True, True, True))
+        y, mean, invstd = K.batch_norm_forward(x, weight, bias, None, None, 0.1, 1e-5, relu)
+        return y, *K.batch_norm_backward(dy, x, weight, mean, invstd, (True, True, True), bias, relu)
 
     runs = {"fastdl": partial(both, kernels.host()), "numpy": partial(both, reference)}
     if torch := rivals.torch:
