@@ -1,6 +1,7 @@
 // Dense layer y = x weight^T + bias, with `relu` max(y, 0) as relu_forward has it.  Overwrites its outputs, which may
-// not alias its inputs.  Saves nothing. x [r, i]   weight [o, i]   bias [o] or absent   y [r, o]   all contiguous
-// (leading dimensions of x folded into r)
+// not alias its inputs.  Saves nothing.
+// x [r, i]   weight [o, i]   bias [o] or absent   y [r, o]   all contiguous (leading dimensions of x folded into r)
+// Scratch: see csrc/cpu/gemm/engine.h; for dbias at most 16 sums.
 #pragma once
 #include "core/check.h"
 #include "core/kernel.h"

@@ -37,14 +37,16 @@ void linear_backward(View dy, View x, View weight, Out dx, Out dweight, Out dbia
         {dweight ? out : 0, in, rows, dy.as<T>(), 1, out, x.as<T>(), in, 1, dweight.as<T>(), in});
     const ColumnSums<T> to_bias(dy.as<T>(), rows, dbias ? out : 0, dbias.as<T>());
     const int64_t first = to_x.tasks(), second = first + to_weight.tasks(), all = second + to_bias.tasks();
+    // A thread's run of tasks has some of both products.
+    const int64_t pairs = 2 * min_of(first, second - first);
     const double cost = to_x.cost() + to_weight.cost() + to_bias.cost();
     parallel_for(all, cost / static_cast<double>(max_of(1, all)), [&](int64_t task) {
-      if (task < first)
-        to_x.run(task);
-      else if (task < second)
-        to_weight.run(task - first);
+      if (task >= second) return to_bias.run(task - second);
+      const bool pair = task < pairs;
+      if (pair ? task % 2 == 0 : first > second - first)
+        to_x.run(pair ? task / 2 : task - pairs / 2);
       else
-        to_bias.run(task - second);
+        to_weight.run(pair ? task / 2 : task - pairs / 2);
     });
     to_bias.finish();
   });

@@ -52,6 +52,13 @@ for dtype in ("float32", "float64"):
             y = guarded(k.linear_forward(values, values, None))
             k.linear_backward(y, values, values, (True, True, True))
             k.gemm(values.T, values), k.gemm(values, values.T), k.gemm(values.T, guarded(np.ones((n, 3), dtype)).T)
+        images = guarded(np.ones((2, 5, 11, n), dtype)).transpose(0, 3, 1, 2)
+        for outputs, stride, padding in ((1, 1, 1), (17, 2, 0), (33, 1, 2)):
+            attrs = ((stride, stride), (padding, padding), (1, 1), 1)
+            filters = guarded(np.ones((outputs, n, 3, 3), dtype))
+            y = k.conv2d_forward(images, filters, None, *attrs)
+            gradient = guarded(y.transpose(0, 2, 3, 1)).transpose(0, 3, 1, 2)
+            k.conv2d_backward(gradient, images, filters, *attrs, (True, True, True))
         target, weight = guarded(np.array([0, n - 1, n // 2])), guarded(np.ones(n, dtype))
         lse = guarded(k.cross_entropy_forward(x, target, weight, -100, 0.1, "mean")[1])
         k.cross_entropy_backward(one, x, target, lse, weight, -100, 0.1, "mean")

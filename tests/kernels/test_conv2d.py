@@ -199,6 +199,7 @@ def test_instruction_sets(cpu, reference, isa, size, dtype):
 MANY = (  # several blocks of pixels, several images per block, several partial weight gradients
     ((9, 1, 32, 1), ((28, 28), (5, 5), ONE, TWO, ONE)), ((12, 32, 64, 1), ((14, 14), (5, 5), ONE, TWO, ONE)),
     ((40, 48, 33, 1), ((7, 7), (3, 3), ONE, ONE, ONE)), ((2, 24, 24, 24), ((40, 41), (3, 3), TWO, ONE, ONE)),
+    ((5, 3, 40, 1), ((33, 31), (7, 7), TWO, (3, 3), ONE)), ((3, 4, 17, 1), ((20, 40), (3, 3), ONE, TWO, (2, 3))),
     ((1, 2, 3, 1), ((3, 999), (2, 2), ONE, NIL, ONE)), ((1, 5, 160, 1), ((30, 30), (3, 3), TWO, ONE, ONE)),
 )  # fmt: skip
 

@@ -7,6 +7,7 @@
 // matrix and no packed activations (indirect convolution, Dukhan 2019, arXiv:1907.02129). The weight is packed once per
 // call. With one channel per group (depthwise) channels are the vector and each pixel sums its taps directly.
 #pragma once
+#include "cpu/conv/planes.h"
 #include "cpu/conv/taps.h"
 #include "cpu/gemm/tile.h"
 
@@ -99,6 +100,33 @@ inline void multiply_block(const Correlation<T>& c, const T* packed, const Runs&
   }
 }
 
+// The same for a block read as planes: tiles of neighbours in an output row, every tap and channel a k of its own.
+template <class T>
+inline void multiply_planes(const Correlation<T>& c, const T* packed, const Block& block, T* memory, T* out) {
+  constexpr int64_t MR = TileSize<T>::rows, NR = TileSize<T>::cols;
+  const int64_t taps = c.th.count * c.tw.count * c.depth;
+  Scratch<int64_t> offset(taps);
+  const Planes<T> planes = make_planes(c.src, c.depth, c.th, c.tw, block, memory, offset.operator int64_t*());
+  TileArgs<T> t{};
+  t.kc = 1;
+  t.taps = taps;
+  t.offsets = planes.offset;
+  t.ldb = NR;
+  t.ldc = c.dst_pixel;
+  t.relu = c.relu;
+  for (int64_t row = 0; row < block.images * block.rows; ++row)
+    for (int64_t u = 0; u < c.tw.outputs; u += MR) {
+      t.a = planes.p + row / block.rows * planes.image + row % block.rows * planes.row + u;
+      for (int64_t j = 0; j < c.width; j += NR) {
+        t.b = packed + j * taps;
+        t.cols = min_of(NR, c.width - j);
+        t.bias = c.bias ? c.bias + j : nullptr;
+        t.c = out + (row * c.tw.outputs + u) * c.dst_pixel + j;
+        run_tile(t, static_cast<int>(min_of(MR, c.tw.outputs - u)));
+      }
+    }
+}
+
 // depth = width = 1: packed is [tap][channel].
 template <class T>
 inline void multiply_block_depthwise(const Correlation<T>& c, const T* packed, const Runs& runs, const T* const* place,
@@ -145,8 +173,13 @@ inline void correlate(const Correlation<T>& c) {
   const int64_t most = blocks.images * blocks.rows * c.tw.outputs;
   const bool direct = c.dst_row == c.tw.outputs * c.dst_pixel && c.dst_image == c.th.outputs * c.dst_row;
   const double cost = static_cast<double>(most) * static_cast<double>(taps * c.depth * filters) / (depthwise ? 8 : 64);
+  const bool planar = direct && reads_planes(c.th, c.tw, c.groups, c.depth, c.width);
   parallel_for(blocks.count, cost + static_cast<double>(most * filters) / 8, [&](int64_t task) {
     const Block block = block_at(blocks, c.images, c.th.outputs, task);
+    if (planar) {
+      Scratch<T> memory(planes_size(blocks, c.th, c.tw, channels));
+      return multiply_planes<T>(c, packed, block, memory, c.dst + block.image * c.dst_image + block.row * c.dst_row);
+    }
     const int64_t pixels = block.images * block.rows * c.tw.outputs;
     Scratch<T> memory(band_size<T>(blocks, c.th, c.tw, channels));
     const Band<T> band = make_band<T>(c.src, channels, c.th, c.tw, block, memory);

@@ -77,6 +77,27 @@ inline void multiply_panels(const WeightGradient<T>& c, const Band<T>& band, con
     }
 }
 
+// The same for a block read as planes: rows of a tile are taps and channels, k the outputs of a row.
+template <class T>
+inline void multiply_planes(const WeightGradient<T>& c, const Planes<T>& planes, const TileArgs<T>& args,
+                            const T* packed, int64_t cols, T* partial) {
+  constexpr int64_t MR = TileSize<T>::rows, NR = TileSize<T>::cols;
+  const int64_t taps = c.th.count * c.tw.count * c.depth, pixels = args.taps * args.kc;
+  const T* row[MR];
+  TileArgs<T> t = args;
+  t.rows = row;
+  for (int64_t i = 0; i < taps; i += MR) {
+    const int64_t count = min_of(MR, taps - i);
+    for (int64_t r = 0; r < count; ++r) row[r] = planes.p + planes.offset[i + r];
+    for (int64_t j = 0; j < cols; j += NR) {
+      t.b = packed + j * pixels;
+      t.cols = min_of(NR, cols - j);
+      t.c = partial + i * c.width + j;
+      run_tile(t, static_cast<int>(count));
+    }
+  }
+}
+
 // Depthwise: partial [tap][channel].
 template <class T>
 inline void multiply_depthwise(const WeightGradient<T>& c, const Band<T>& band, const Runs& runs, const int64_t* rows,
@@ -106,13 +127,22 @@ inline void weight_gradient_block(const WeightGradient<T>& c, const Blocking& bl
   const int64_t panels = ceil_div(c.width, NR);
   const bool depthwise = c.depth == 1 && c.width == 1;
   const Block block = block_at(blocks, c.images, c.th.outputs, index);
-  Scratch<T> memory(band_size<T>(blocks, c.th, c.tw, channels));
-  const Band<T> band = make_band<T>(c.x, channels, c.th, c.tw, block, memory);
-  Scratch<int64_t> run_memory(taps), rows(block.images * block.rows);
-  const Runs runs = make_runs(band, c.th, c.tw, c.depth, !depthwise, run_memory);
+  const bool planar = reads_planes(c.th, c.tw, c.groups, c.depth, c.width);
+  Scratch<T> memory(planar ? planes_size(blocks, c.th, c.tw, channels) : band_size<T>(blocks, c.th, c.tw, channels));
+  Scratch<int64_t> run_memory(taps * (planar ? channels : 1)), rows(block.images * block.rows);
+  Band<T> band{};
+  Runs runs{};
+  Planes<T> planes{};
+  if (planar) {
+    planes = make_planes<T>(c.x, channels, c.th, c.tw, block, memory, run_memory);
+  } else {
+    band = make_band<T>(c.x, channels, c.th, c.tw, block, memory);
+    runs = make_runs(band, c.th, c.tw, c.depth, !depthwise, run_memory);
+  }
   const int64_t row_count = block.images * block.rows, pixels = row_count * c.tw.outputs;
   for (int64_t n = 0; n < block.images; ++n)
-    for (int64_t t = 0; t < block.rows; ++t) rows[n * block.rows + t] = n * band.image + t * c.th.step * band.row;
+    for (int64_t t = 0; t < block.rows; ++t)
+      rows[n * block.rows + t] = planar ? n * planes.image + t * planes.row : n * band.image + t * c.th.step * band.row;
   const T* dy = c.dy + (block.image * c.th.outputs + block.row) * c.tw.outputs * filters;
   if (depthwise) return multiply_depthwise<T>(c, band, runs, rows, row_count, dy, !first, partial);
   const bool in_place = filters == NR && c.groups == 1;
@@ -132,8 +162,11 @@ inline void weight_gradient_block(const WeightGradient<T>& c, const Blocking& bl
     if (!in_place)
       for (int64_t j = 0; j < cols; j += NR)
         pack_columns<T>(columns + j, filters, pixels, min_of(NR, cols - j), packed + j * pixels);
-    multiply_panels(c, band, runs, t, in_place ? columns : packed.operator T*(), group, cols,
-                    partial + group * taps * c.depth * c.width + start);
+    const T* const right = in_place ? columns : packed.operator T*();
+    if (planar)
+      multiply_planes<T>(c, planes, t, right, cols, partial + start);
+    else
+      multiply_panels(c, band, runs, t, right, group, cols, partial + group * taps * c.depth * c.width + start);
     p += ceil_div(end - start, NR);
   }
 }

@@ -80,9 +80,9 @@ class GemmPlan {
   // do: the cut into row blocks and column groups that packs least. B is packed once per row block, A once per column
   // group.
   FASTDL_INLINE void cut() {
-    constexpr double kLong = 1e6;  // ns
+    constexpr double kLong = 4e6;  // ns
     const int64_t threads = num_threads();
-    const int64_t more = min_of(3, static_cast<int64_t>(cost() / kLong / static_cast<double>(threads)));
+    const int64_t more = cost() > kLong * static_cast<double>(threads);
     const int64_t wanted = threads == 1 ? 1 : threads * (1 + more);
     const int64_t least = ceil_div(g.m, kMostRows);
     int64_t best = -1;
@@ -131,6 +131,8 @@ class GemmPlan {
     const bool pack_b = !b_in_place || g.n % NR != 0;
     Scratch<T> packed_a(pack_a ? ceil_div(i1 - i0, MR) * MR * depth : 0), packed_b(pack_b ? strip * NR * depth : 0);
     const PlainSource<T> rows{g.a, g.a_row, g.a_col}, columns{g.b, g.b_col, g.b_row};
+    const int64_t tile_count = ceil_div(i1 - i0, MR);
+    const bool fetch_b = !b_in_place && strip == 1 && (g.b_col == 1 || g.b_row == 1);
     const T* row[MR];
     TileArgs<T> t{};
     t.ldc = g.c_row;
@@ -148,6 +150,8 @@ class GemmPlan {
         for (int64_t i = i0; i < i1; i += MR) {
           const int64_t count = min_of(MR, i1 - i);
           set_rows(t, row, packed_a, i, i0, count, k0);
+          if (fetch_b && end < p1)
+            columns.template prefetch<NR>(end * NR, min_of(NR, g.n - end * NR), k0, t.kc, (i - i0) / MR, tile_count);
           for (int64_t j = first * NR; j < min_of(end * NR, g.n); j += NR) {
             t.cols = min_of(NR, g.n - j);
             const bool packed = !b_in_place || t.cols < NR;

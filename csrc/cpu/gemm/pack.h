@@ -39,6 +39,17 @@ struct PlainSource {
         pack<W>(dst + i * kc + k * W, first + i, min_of(W, count - i), k0 + k, min_of(some, kc - k));
   }
 
+  // Fetches part `part` of `parts` of what pack<W> will read into the second-level cache, while a product runs.
+  template <int W>
+  FASTDL_INLINE void prefetch(int64_t first, int64_t count, int64_t k0, int64_t kc, int64_t part, int64_t parts) const {
+    constexpr int64_t kLine = 64 / static_cast<int64_t>(sizeof(T));
+    const T* src = p + first * step + k0 * kstep;
+    const int64_t across = step == 1 ? ceil_div(count, kLine) : count, along = step == 1 ? kc : ceil_div(kc, kLine);
+    const int64_t far = step == 1 ? kstep : kLine, near = step == 1 ? kLine : step;
+    for (int64_t k = along * part / parts; k < along * (part + 1) / parts; ++k)
+      for (int64_t j = 0; j < across; ++j) __builtin_prefetch(src + k * far + j * near, 0, 2);
+  }
+
   // Row-major source, `width` columns, zeros for those past `rows`: squares of vectors are transposed in registers.
   // Returns the k's done.
   template <int W>
