@@ -141,7 +141,7 @@ def environment(rivals: Rivals) -> dict:
         "cores": len(os.sched_getaffinity(0)),
         "threads": rivals.threads,
         "backend": found["device"],
-        "isa": found["isa"],
+        "isa": found["isa"] if found["device"] == "cpu" else None,
         "commit": _commit(),
         "python": platform.python_version(),
         "fastdl": found["version"],
