@@ -47,8 +47,6 @@ def draw(sweeps: dict, machine: dict, path) -> None:
 def _panel(axis, name: str, sweep: dict) -> None:
     values, ends = sweep["values"], {}
     for rival, line in sweep["seconds"].items():
-        if not all(math.isfinite(second) and second > 0 for second in line["median"]):
-            continue
         color, width = STYLES[rival]
         dashed = {"linestyle": (0, (4, 3))} if rival == "ceiling" else {"marker": "o", "markersize": 1.6 * width}
         top = 3 if rival == "fastdl" else 2

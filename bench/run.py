@@ -65,6 +65,7 @@ def run(
         report = _run(suite, pattern, chosen, rounds, bool(plot_path), out or sys.stdout)
     if plot_path:
         plot.draw(report["sweeps"], report["environment"], plot_path)
+        print(f"\ncost of a step over batch sizes and widths: {plot_path}", file=out or sys.stdout)
     if json_path:
         _write_json(json_path, report)
     return report

@@ -30,7 +30,8 @@ def measure(rivals, wanted: set[str], ceilings, rounds: int, progress, axes=None
                 line = lines.setdefault(rival, {"median": [], "low": [], "high": []})
                 for name, series in line.items():
                     series.append(getattr(timing, name))
-            lines.setdefault("ceiling", {"median": []})["median"].append(ceilings.seconds(case.flops, case.bytes))
+            if (least := ceilings.seconds(case.flops, case.bytes)) > 0:  # NaN where none were measured
+                lines.setdefault("ceiling", {"median": []})["median"].append(least)
         found[axis] = {"model": model(axis), "values": list(values), "seconds": lines}
     return found
 
