@@ -7,7 +7,7 @@
 // one by one.
 #include "core/pool2d.h"
 
-#include "cpu/lanes.h"
+#include "cpu/pool_pairs.h"
 
 namespace fastdl::cpu::FASTDL_ISA {
 
@@ -15,14 +15,6 @@ namespace {
 
 constexpr double kNsPerByte = 0.05;
 constexpr int64_t kTaskBytes = 16384;
-
-// f(c) for the first channel c of every block of a pixel.
-template <class L, class F>
-FASTDL_INLINE void over_channels(int64_t channels, const F& f) {
-  int64_t c = 0;
-  for (; c + L::count <= channels; c += L::count) f(c);
-  if (c < channels) f(channels - L::count);
-}
 
 // f(image, row) for all rows of all images, in groups that are worth a hand-off.
 template <class F>
@@ -110,14 +102,20 @@ bool max_row(const T* x, int64_t oh, const Pool2dDims& d, int64_t channels, T* y
 
 template <class L, class T, class O>
 void max_forward(View x, View y, View offsets, const Pool2dDims& d) {
-  const int64_t channels = x.shape[1], in = d.rows.size * d.columns.size * channels;
+  const int64_t channels = x.shape[1], in_row = d.columns.size * channels, in = d.rows.size * in_row;
   const int64_t out_row = d.columns.windows * channels, out = d.rows.windows * out_row;
   const int64_t row_bytes = in / max_of(d.rows.windows, 1) * static_cast<int64_t>(sizeof(T)) + out_row;
+  const bool pairs = sizeof(O) == 1 && in_pairs(d.rows) && in_pairs(d.columns);
   over_rows(x.shape[0], d.rows.windows, row_bytes, [&](int64_t n, int64_t oh) {
     const T* image = x.as<T>() + n * in;
     const int64_t at = n * out + oh * out_row;
-    if (max_row<L, false>(image, oh, d, channels, y.as<T>() + at, offsets.as<O>() + at))
-      max_row<L, true>(image, oh, d, channels, y.as<T>() + at, offsets.as<O>() + at);
+    bool nan;
+    if (pairs)
+      nan = max_of_pairs<L>(image + 2 * oh * in_row, in_row, d.columns.windows, channels, y.as<T>() + at,
+                            offsets.as<std::uint8_t>() + at);
+    else
+      nan = max_row<L, false>(image, oh, d, channels, y.as<T>() + at, offsets.as<O>() + at);
+    if (nan) max_row<L, true>(image, oh, d, channels, y.as<T>() + at, offsets.as<O>() + at);
   });
 }
 
@@ -238,7 +236,7 @@ void backward(const Source& source, int64_t images, int64_t channels, T* dx, con
 
 template <class L, class T>
 void average_forward(View x, View y, const Pool2dDims& d) {
-  const int64_t channels = x.shape[1], in = d.rows.size * d.columns.size * channels;
+  const int64_t channels = x.shape[1], in_row = d.columns.size * channels, in = d.rows.size * in_row;
   const int64_t out_row = d.columns.windows * channels;
   const int64_t row_bytes = (in / max_of(d.rows.windows, 1) + out_row) * static_cast<int64_t>(sizeof(T));
   over_rows(x.shape[0], d.rows.windows, row_bytes, [&](int64_t n, int64_t oh) {
@@ -258,6 +256,20 @@ void average_forward(View x, View y, const Pool2dDims& d) {
         L::write(to + c, sum * share);
       });
     }
+  });
+}
+
+template <class L, class T>
+void pairs_backward(View dy, View offsets, View dx, const Pool2dDims& d) {
+  const int64_t channels = dy.shape[1], windows = d.columns.windows, out_row = windows * channels;
+  const int64_t row = d.columns.size * channels, covered = 2 * out_row;
+  over_rows(dy.shape[0], d.rows.windows, 2 * row * static_cast<int64_t>(sizeof(T)), [&](int64_t n, int64_t oh) {
+    const int64_t at = (n * d.rows.windows + oh) * out_row;
+    T* to = dx.as<T>() + (n * d.rows.size + 2 * oh) * row;
+    spread_to_pairs<L>(dy.as<T>() + at, offsets.as<std::uint8_t>() + at, row, windows, channels, to);
+    zero_pixels(to + covered, row - covered);
+    zero_pixels(to + row + covered, row - covered);
+    if (oh + 1 == d.rows.windows) zero_pixels(to + 2 * row, (d.rows.size - 2 * d.rows.windows) * row);
   });
 }
 
@@ -292,8 +304,10 @@ void max_pool2d_forward(View x, Out y, Out offsets, const Pool2dDims& d) {
 }
 
 void max_pool2d_backward(View dy, View offsets, Out dx, const Pool2dDims& d) {
+  const bool pairs = offsets.dtype == DType::u8 && d.rows.windows > 0 && in_pairs(d.rows) && in_pairs(d.columns);
   with_lanes(dy.dtype, dy.shape[1], [&](auto type, auto lanes) {
     using T = decltype(type);
+    if (pairs) return pairs_backward<decltype(lanes), T>(dy, offsets, dx, d);
     with_offsets(offsets.dtype, [&](auto offset) {
       using O = decltype(offset);
       const Won<decltype(lanes), T, O> source{dy.as<T>(), offsets.as<O>()};
