@@ -141,3 +141,10 @@ def test_shapes_and_dtypes():
 def test_errors(call, error, message):
     with pytest.raises(error, match=message):
         call()
+
+
+def test_permutation_keeps_equal_keys_in_order(monkeypatch):
+    generator = fd.random.Generator(0)
+    keys = np.random.default_rng(0).integers(0, 50, 1000).astype(np.uint64)
+    monkeypatch.setattr(type(generator), "_keys", lambda self, n: keys[:n])
+    np.testing.assert_array_equal(generator.permutation(1000), np.argsort(keys, kind="stable"))

@@ -12,7 +12,7 @@ namespace fastdl::cpu::FASTDL_ISA {
 
 namespace {
 
-constexpr int64_t kBlock = 16384;  // elements per task
+constexpr int64_t kBlock = 8192;  // elements per task
 
 // Calls row(n, offsets) for every row or piece of a row; offsets[j] are elements into operand j.
 template <int operands, class Row>

@@ -4,7 +4,7 @@
 
 namespace fastdl::cpu::FASTDL_ISA {
 
-constexpr int64_t kFlatBlock = 16384;  // elements per task: 64 KiB of float, some microseconds of work
+constexpr int64_t kFlatBlock = 8192;  // elements per task: 32 KiB of float, about a microsecond of work
 
 // y[i] = f(x[i]...) for i in [0, n), f on vectors; cost is the time of one element in ns. y may be one of the x.
 template <class T, class F, class... In>

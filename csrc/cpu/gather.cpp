@@ -101,6 +101,12 @@ FASTDL_INLINE void convert_run(const Sample& s, const In* from, Out* to, const C
   }
 }
 
+// Rows lie anywhere in memory: the next is asked for while one is converted.
+FASTDL_INLINE void prefetch(const void* row, int64_t bytes) {
+  constexpr int64_t kLine = 64, kAhead = 4096;
+  for (int64_t at = 0; at < min_of(bytes, kAhead); at += kLine) __builtin_prefetch(static_cast<const char*>(row) + at);
+}
+
 template <class In, class Out>
 void gather(const View& data, const View& index, const GatherMap& map, const View& y) {
   using C = typename Wider<In, Out>::type;
@@ -113,11 +119,15 @@ void gather(const View& data, const View& index, const GatherMap& map, const Vie
   }
   int64_t runs = 1;
   for (int d = 0; d + 1 < s.ndim; ++d) runs *= s.shape[d];
+  const bool dense = data.strides[0] == s.elements;
   const int64_t batch = index.shape[0], group = max_of(1, kTaskElements / s.elements);
   parallel_for(ceil_div(batch, group), kNsPerElement * static_cast<double>(group * s.elements), [&](int64_t task) {
     const int64_t end = min_of(batch, (task + 1) * group);
     for (int64_t b = task * group; b < end; ++b) {
       const In* from = data.as<In>() + index.as<int64_t>()[b] * data.strides[0];
+      if (b + 1 < batch && dense)
+        prefetch(data.as<In>() + index.as<int64_t>()[b + 1] * data.strides[0],
+                 s.elements * static_cast<int64_t>(sizeof(In)));
       Out* to = y.as<Out>() + b * y.strides[0];
       for (int64_t run = 0; run < runs; ++run) {
         int64_t rest = run, from_at = 0, to_at = 0;

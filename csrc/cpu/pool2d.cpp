@@ -111,8 +111,8 @@ void max_forward(View x, View y, View offsets, const Pool2dDims& d) {
     const int64_t at = n * out + oh * out_row;
     bool nan;
     if (pairs)
-      nan = max_of_pairs<L>(image + 2 * oh * in_row, in_row, d.columns.windows, channels, y.as<T>() + at,
-                            offsets.as<std::uint8_t>() + at);
+      nan = max_of_pairs(image + 2 * oh * in_row, in_row, d.columns.windows, channels, y.as<T>() + at,
+                         offsets.as<std::uint8_t>() + at);
     else
       nan = max_row<L, false>(image, oh, d, channels, y.as<T>() + at, offsets.as<O>() + at);
     if (nan) max_row<L, true>(image, oh, d, channels, y.as<T>() + at, offsets.as<O>() + at);
@@ -259,14 +259,16 @@ void average_forward(View x, View y, const Pool2dDims& d) {
   });
 }
 
-template <class L, class T>
+template <class T>
 void pairs_backward(View dy, View offsets, View dx, const Pool2dDims& d) {
   const int64_t channels = dy.shape[1], windows = d.columns.windows, out_row = windows * channels;
   const int64_t row = d.columns.size * channels, covered = 2 * out_row;
   over_rows(dy.shape[0], d.rows.windows, 2 * row * static_cast<int64_t>(sizeof(T)), [&](int64_t n, int64_t oh) {
     const int64_t at = (n * d.rows.windows + oh) * out_row;
+    const T* from = dy.as<T>() + at;
+    const std::uint8_t* winners = offsets.as<std::uint8_t>() + at;
     T* to = dx.as<T>() + (n * d.rows.size + 2 * oh) * row;
-    spread_to_pairs<L>(dy.as<T>() + at, offsets.as<std::uint8_t>() + at, row, windows, channels, to);
+    spread_to_pairs(from, winners, row, windows, channels, to);
     zero_pixels(to + covered, row - covered);
     zero_pixels(to + row + covered, row - covered);
     if (oh + 1 == d.rows.windows) zero_pixels(to + 2 * row, (d.rows.size - 2 * d.rows.windows) * row);
@@ -307,7 +309,7 @@ void max_pool2d_backward(View dy, View offsets, Out dx, const Pool2dDims& d) {
   const bool pairs = offsets.dtype == DType::u8 && d.rows.windows > 0 && in_pairs(d.rows) && in_pairs(d.columns);
   with_lanes(dy.dtype, dy.shape[1], [&](auto type, auto lanes) {
     using T = decltype(type);
-    if (pairs) return pairs_backward<decltype(lanes), T>(dy, offsets, dx, d);
+    if (pairs) return pairs_backward<T>(dy, offsets, dx, d);
     with_offsets(offsets.dtype, [&](auto offset) {
       using O = decltype(offset);
       const Won<decltype(lanes), T, O> source{dy.as<T>(), offsets.as<O>()};

@@ -24,34 +24,61 @@ FASTDL_INLINE bool in_pairs(const PoolAxis& a) {
   return pairs;
 }
 
+// f(lanes, window, channel) for blocks of channels that cover a row of windows, ascending. Pixels of fewer channels
+// than a vector holds are taken as whole vectors too, whose excess the next windows overwrite; so the last go one by
+// one.
+template <class T, class F>
+FASTDL_INLINE void over_pairs(int64_t windows, int64_t channels, const F& f) {
+  using Wide = Marked<T, true>;
+  constexpr int64_t W = kLanes<T>;
+  if (channels >= W) {
+    for (int64_t w = 0; w < windows; ++w)
+      over_channels<Wide>(channels, [&](int64_t c) __attribute__((always_inline)) { f(Wide{}, w, c); });
+    return;
+  }
+  const int64_t row = windows * channels, whole = row < W ? 0 : (row - W) / channels + 1;
+  for (int64_t w = 0; w < whole; ++w) f(Wide{}, w, 0);
+  for (int64_t w = whole; w < windows; ++w)
+    for (int64_t c = 0; c < channels; ++c) f(Marked<T, false>{}, w, c);
+}
+
 // One row of windows; the image's rows lie `row` elements apart. True if there may be a NaN, in which case y and
 // offsets can be wrong.
-template <class L, class T>
+template <class T>
 bool max_of_pairs(const T* x, int64_t row, int64_t windows, int64_t channels, T* y, std::uint8_t* offsets) {
-  typename L::Value poison = L::all(0);
-  for (int64_t w = 0; w < windows; ++w, x += 2 * channels, y += channels, offsets += channels)
-    over_channels<L>(channels, [&](int64_t c) __attribute__((always_inline)) {
-      const auto a = L::read(x + c), b = L::read(x + channels + c);
-      const auto d = L::read(x + row + c), e = L::read(x + row + channels + c);
-      const auto top = b > a ? b : a, bottom = e > d ? e : d;
-      const auto top_tap = b > a ? L::mark(1) : L::mark(0), bottom_tap = e > d ? L::mark(3) : L::mark(2);
-      L::write(y + c, bottom > top ? bottom : top);
-      L::write_mark(offsets + c, bottom > top ? bottom_tap : top_tap);
+  Vec<T> poison{};
+  T poison_rest = 0;
+  over_pairs<T>(windows, channels, [&](auto lanes, int64_t w, int64_t c) __attribute__((always_inline)) {
+    using L = decltype(lanes);
+    const T* from = x + 2 * w * channels + c;
+    const int64_t to = w * channels + c;
+    const auto a = L::read(from), b = L::read(from + channels);
+    const auto d = L::read(from + row), e = L::read(from + row + channels);
+    const auto top = b > a ? b : a, bottom = e > d ? e : d;
+    const auto top_tap = b > a ? L::mark(1) : L::mark(0), bottom_tap = e > d ? L::mark(3) : L::mark(2);
+    L::write(y + to, bottom > top ? bottom : top);
+    L::write_mark(offsets + to, bottom > top ? bottom_tap : top_tap);
+    if constexpr (L::count > 1)
       poison += (a + b) + (d + e);
-    });
-  return L::any_nan(poison);
+    else
+      poison_rest += (a + b) + (d + e);
+  });
+  return Marked<T, true>::any_nan(poison) || poison_rest != poison_rest;
 }
 
 // The two rows of dx under one row of windows.
-template <class L, class T>
+template <class T>
 void spread_to_pairs(const T* dy, const std::uint8_t* offsets, int64_t row, int64_t windows, int64_t channels, T* dx) {
-  for (int64_t w = 0; w < windows; ++w, dx += 2 * channels, dy += channels, offsets += channels)
-    over_channels<L>(channels, [&](int64_t c) __attribute__((always_inline)) {
-      const auto d = L::read(dy + c);
-      const auto winner = L::read_mark(offsets + c);
-      for (int tap = 0; tap < 4; ++tap)
-        L::write(dx + tap / 2 * row + tap % 2 * channels + c, winner == L::mark(tap) ? d : L::all(0));
-    });
+  over_pairs<T>(windows, channels, [&](auto lanes, int64_t w, int64_t c) __attribute__((always_inline)) {
+    using L = decltype(lanes);
+    const int64_t from = w * channels + c;
+    const auto d = L::read(dy + from);
+    const auto winner = L::read_mark(offsets + from);
+    for (int tap = 0; tap < 4; ++tap) {
+      T* to = dx + (2 * w + tap % 2) * channels + tap / 2 * row + c;
+      L::write(to, winner == L::mark(tap) ? d : L::all(0));
+    }
+  });
 }
 
 }  // namespace

@@ -25,8 +25,8 @@ namespace fastdl {
 
 namespace {
 
-constexpr double kParallelCost = 20000;  // ns of work from which a hand-off (2 to 5 us) pays
-constexpr int kSpins = 4000;             // about 100 us, the usual gap between two kernels of a training step
+constexpr double kParallelCost = 6000;  // ns of work from which a hand-off (1 to 2 us) pays
+constexpr int kSpins = 4000;            // about 100 us, the usual gap between two kernels of a training step
 constexpr int kMaxThreads = 256;
 constexpr std::uint64_t kOpen = std::uint64_t{1} << 31;
 

@@ -137,7 +137,12 @@ class Generator:
         n = _integer("permutation", "n", n)
         if n < 0:
             raise ValueError(f"permutation: n must be at least 0, got {n}")
-        return np.argsort(self._keys(n), kind="stable").astype(np.int64, copy=False)
+        keys = self._keys(n)
+        order = np.argsort(keys)  # the quick sort is three times as fast, and the same where no two keys are equal
+        keys = keys[order]
+        if (keys[1:] == keys[:-1]).any():
+            order = order[np.lexsort((order, keys))]
+        return order.astype(np.int64, copy=False)
 
     def _keys(self, n: int) -> np.ndarray:
         words = self.words(2 * n).astype(np.uint64)
