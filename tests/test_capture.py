@@ -356,3 +356,26 @@ def test_intermediates_share_memory():
     for _ in range(3):
         assert step(x).data[0] == 20
     assert step.explain().memory <= 3 * 4096
+
+
+def test_relu_joins_the_layer_before_it_and_gradients_go_straight_to_the_optimizer():
+    training = Training(lambda: nn.Sequential(nn.Linear(6, 9), nn.ReLU(), nn.Linear(9, 4)), OPTIMIZERS["adam"])
+    training.run(batches((6,), 3), True)
+    names = [row.call for row in training.captured.explain().rows]
+    assert names == [
+        "linear_forward", "linear_forward", "check", "cross_entropy_forward", "check", "cross_entropy_backward",
+        "linear_backward", "relu_backward", "linear_backward", "adam_step",
+    ]  # fmt: skip
+
+
+def test_a_value_that_is_read_again_is_not_fused_away():
+    layer = nn.Linear(3, 3)
+
+    def forward(x):
+        y = layer(x)
+        return F.relu(y) + y
+
+    step = fd.capture(forward)
+    for i in range(4):
+        x = fd.full((2, 3), float(i) - 1)
+        assert np.array_equal(step(x).data, forward(x).data)

@@ -6,6 +6,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
+import fastdl as fd
+
 README = (Path(__file__).parent.parent / "README.md").read_text()
 
 
@@ -35,6 +39,17 @@ def test_saved_weights_are_used(tmp_path):
     assert float(done.stdout.splitlines()[-1]) >= 0.9
     config = json.loads((folder / "config.json").read_text())
     assert (config["model"], config["input"]["scale"]) == ("SmallCNN", 1 / 16)
+
+
+@pytest.mark.skipif(fd.get_device() != "cpu", reason="needs the compiled kernels")
+def test_captured_step_is_explained(tmp_path):
+    script = tmp_path / "capture.py"
+    script.write_text(python_blocks()[0] + python_blocks()[2])
+    done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    table = done.stdout[done.stdout.index("call  ") :].splitlines()
+    assert table[1].startswith("copy") or table[1].startswith("linear_forward"), table
+    assert any(line.startswith("adam_step") for line in table)
 
 
 def test_example_is_short():

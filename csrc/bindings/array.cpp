@@ -373,8 +373,9 @@ Number<T> number(const char* kernel, const char* name, const py::handle& value) 
       check::fail_type(kernel, std::string(name) + " must be a number or a 0-d array of its dtype, got " +
                                    std::string(py::str(a.dtype())) + " with " + std::to_string(a.ndim()) +
                                    " dimensions");
-    if (is_recording()) retain(a);
-    return Number<T>(static_cast<const T*>(a.data()));
+    DType dtype = DType::f64;
+    if constexpr (std::is_integral_v<T>) dtype = DType::i64;
+    return Number<T>(make_view(a, dtype));
   }
   try {
     return Number<T>(py::cast<T>(value));

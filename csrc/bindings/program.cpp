@@ -6,6 +6,7 @@
 #include "bindings/families.h"
 #include "bindings/python_state.h"
 #include "core/copy.h"
+#include "core/fusion.h"
 #include "core/philox.h"
 #include "core/program.h"
 #include "cpu/memory.h"
@@ -67,14 +68,15 @@ class RecordedStep {
     }
   }
 
-  // The structure of arguments and result when every argument is a Tensor or a constant and the result one Tensor or
-  // None: what `replay` serves. constants: None in the place of a Tensor.
-  void set_signature(py::tuple constants, py::tuple is_tensor, py::object wrap, py::type tensor) {
+  // The structure of arguments and result when every argument is a Tensor or a constant and the result None, one Tensor
+  // or (many) a tuple of them: what `replay` serves. constants: anything in the place of a Tensor.
+  void set_signature(py::tuple constants, py::tuple is_tensor, bool many, py::object wrap, py::type tensor) {
     constants_ = std::move(constants);
     is_tensor_.clear();
     for (const auto& flag : is_tensor) is_tensor_.push_back(flag.cast<bool>());
     wrap_ = std::move(wrap);
     tensor_ = std::move(tensor);
+    many_ = many;
     simple_ = true;
   }
 
@@ -122,8 +124,11 @@ class RecordedStep {
     if (!accepts(arrays)) return no;
     play(arrays);
     state_.after();
-    if (outputs_.empty()) return py::none();
-    return wrap_(py::object(results(arrays)[0]));
+    const py::list found = results(arrays);
+    if (!many_) return outputs_.empty() ? py::object(py::none()) : wrap_(py::object(found[0]));
+    py::tuple tensors(outputs_.size());
+    for (std::size_t i = 0; i < outputs_.size(); ++i) tensors[i] = wrap_(py::object(found[i]));
+    return tensors;
   }
 
   PythonState& state() { return state_; }
@@ -142,10 +147,12 @@ class RecordedStep {
     return list;
   }
 
+  // Fuses calls, plays once more from the state before the recording and compares; see Program::verify.
   std::string verify() {
     std::vector<View> inside = also_;
     for (const Result& r : outputs_)
       if (!r.owner) inside.push_back(r.view);
+    fuse(program_, inside);
     py::gil_scoped_release release;
     return program_.verify(inside);
   }
@@ -171,10 +178,10 @@ class RecordedStep {
       py::list arrays;
     };
     py::list list;
-    for (const auto& call : program_.calls) {
+    for (const Step& step : program_.steps) {
       Lister lister;
-      call->visit(lister);
-      list.append(py::make_tuple(call->name(), lister.arrays));
+      step.call->visit(lister);
+      list.append(py::make_tuple(step.call->name(), lister.arrays));
     }
     return list;
   }
@@ -216,7 +223,7 @@ class RecordedStep {
   std::vector<Result> outputs_;
   std::vector<View> also_;
   PythonState state_;
-  bool simple_ = false;
+  bool simple_ = false, many_ = false;
   std::vector<bool> is_tensor_;
   py::tuple constants_;
   py::object wrap_, tensor_;

@@ -15,8 +15,10 @@ struct AdamHyper {
   bool decoupled;
 };
 
-template <>
-inline constexpr bool kAttributes<AdamHyper> = true;
+inline void visit_argument(ArgumentVisitor& visitor, AdamHyper& hyper) {
+  visit_argument(visitor, hyper.lr);
+  visit_argument(visitor, hyper.step);
+}
 
 void check_adam_step(const View& param, const View& grad, const View& exp_avg, const View& exp_avg_sq,
                      const View& max_exp_avg_sq, const AdamHyper& hyper);

@@ -45,8 +45,6 @@ void record(std::unique_ptr<Call> call);  // appends to this thread's program; b
 
 template <class T>
 inline constexpr bool kAttributes = std::is_arithmetic_v<T> || std::is_enum_v<T>;
-template <class T>
-inline constexpr bool kAttributes<Number<T>> = true;
 
 template <class T>
 void visit_argument(ArgumentVisitor&, T&) {
@@ -64,6 +62,11 @@ inline void visit_argument(ArgumentVisitor& visitor, Out& view) {
 }
 inline void visit_argument(ArgumentVisitor& visitor, InOut& view) {
   if (view) visitor.array(view, Access::kUpdate);
+}
+
+template <class T>
+void visit_argument(ArgumentVisitor& visitor, Number<T>& number) {
+  visit_argument(visitor, number.place);
 }
 
 }  // namespace fastdl

@@ -39,12 +39,35 @@ void* Arena::take(std::size_t bytes) {
       best = at;
   if (best != blocks_.end()) {
     best->second.free = false;
+    best->second.number = static_cast<std::int64_t>(allocations_.size());
+    allocations_.push_back({reinterpret_cast<char*>(best->first), bytes});
     return reinterpret_cast<void*>(best->first);
   }
   void* memory = cached_alloc(bytes);
-  blocks_.emplace(address(memory), Block{bytes, false});
+  blocks_.emplace(address(memory), Block{bytes, false, static_cast<std::int64_t>(allocations_.size())});
+  allocations_.push_back({static_cast<char*>(memory), bytes});
   total_ += bytes;
   return memory;
+}
+
+char* Arena::take_planned(std::size_t bytes) {
+  std::lock_guard<std::mutex> lock(mutex_);
+  void* memory = cached_alloc(bytes);
+  blocks_.emplace(address(memory), Block{bytes, false, -1});
+  total_ += bytes;
+  return static_cast<char*>(memory);
+}
+
+void Arena::release_free() {
+  std::lock_guard<std::mutex> lock(mutex_);
+  for (auto at = blocks_.begin(); at != blocks_.end();)
+    if (at->second.free) {
+      cached_free(reinterpret_cast<void*>(at->first));
+      total_ -= at->second.size;
+      at = blocks_.erase(at);
+    } else {
+      ++at;
+    }
 }
 
 void Arena::give(void* memory) noexcept {
@@ -52,12 +75,22 @@ void Arena::give(void* memory) noexcept {
   blocks_.find(address(memory))->second.free = true;
 }
 
+const Arena::Block* Arena::find(const void* memory) const {
+  auto after = blocks_.upper_bound(address(memory));
+  if (after == blocks_.begin()) return nullptr;
+  const auto& [begin, block] = *std::prev(after);
+  return address(memory) < begin + block.size ? &block : nullptr;
+}
+
 bool Arena::holds(const void* memory) const {
   std::lock_guard<std::mutex> lock(mutex_);
-  auto after = blocks_.upper_bound(address(memory));
-  if (after == blocks_.begin()) return false;
-  const auto& [begin, block] = *std::prev(after);
-  return address(memory) < begin + block.size;
+  return find(memory) != nullptr;
+}
+
+std::int64_t Arena::allocation(const void* memory) const {
+  std::lock_guard<std::mutex> lock(mutex_);
+  const Block* block = find(memory);
+  return block != nullptr ? block->number : -1;
 }
 
 // What a call's arguments mean to the program.
@@ -68,6 +101,7 @@ struct Recorder::Visitor final : ArgumentVisitor {
     if (view.size() == 0) return;
     const check::Extent extent = check::extent(view);
     Program& program = recorder.program;
+    uses.push_back({&view, access, program.arena->allocation(view.data)});
     const int input = recorder.input_of(reinterpret_cast<void*>(extent.begin));
     if (input >= 0)
       program.bindings[static_cast<std::size_t>(input)].push_back(
@@ -95,6 +129,7 @@ struct Recorder::Visitor final : ArgumentVisitor {
 
   Recorder& recorder;
   const Call& call;
+  std::vector<Use> uses;
 };
 
 Recorder::Recorder(Program& p, std::vector<View> inputs) : program(p) {
@@ -108,7 +143,7 @@ Recorder::Recorder(Program& p, std::vector<View> inputs) : program(p) {
 void Recorder::add(std::unique_ptr<Call> call) {
   Visitor visitor(*this, *call);
   call->visit(visitor);
-  program.calls.push_back(std::move(call));
+  program.steps.push_back({std::move(call), std::move(visitor.uses)});
 }
 
 int Recorder::input_of(const void* memory) const {
@@ -137,7 +172,7 @@ void Program::seed(std::size_t generator, std::uint64_t seed, std::uint64_t coun
 
 void Program::play() const {
   DenormalGuard guard;
-  for (const auto& call : calls) call->play();
+  for (const Step& step : steps) step.call->play();
 }
 
 std::vector<std::vector<char>> Program::save_outside() const {
@@ -178,12 +213,12 @@ std::string Program::verify(const std::vector<View>& results) {
 
 std::vector<double> Program::time(int rounds) {
   const auto saved = save_outside();
-  std::vector<std::vector<double>> seconds(calls.size());
+  std::vector<std::vector<double>> seconds(steps.size());
   DenormalGuard guard;
   for (int r = 0; r < rounds; ++r) {
-    for (std::size_t i = 0; i < calls.size(); ++i) {
+    for (std::size_t i = 0; i < steps.size(); ++i) {
       const auto start = std::chrono::steady_clock::now();
-      calls[i]->play();
+      steps[i].call->play();
       seconds[i].push_back(std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
     }
     restore_outside(saved);

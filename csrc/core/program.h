@@ -31,16 +31,30 @@ class Arena {
   void* take(std::size_t bytes);
   void give(void* memory) noexcept;
   bool holds(const void* memory) const;
+  // The number of the allocation that memory lies in, counted from 0, or -1.
+  std::int64_t allocation(const void* memory) const;
   std::size_t bytes() const { return total_; }
+  // The first byte and the size of each allocation so far, by number.
+  struct Allocation {
+    char* begin;
+    std::size_t size;
+  };
+  const std::vector<Allocation>& allocations() const { return allocations_; }
+  // A block that `give` does not know, for memory planned after the recording.
+  char* take_planned(std::size_t bytes);
+  void release_free();  // gives blocks that no array uses back
 
  private:
   struct Block {
     std::size_t size;
     bool free;
+    std::int64_t number;
   };
+  const Block* find(const void* memory) const;
   mutable std::mutex mutex_;
   std::map<std::uintptr_t, Block> blocks_;
   std::size_t total_ = 0;
+  std::vector<Allocation> allocations_;
 };
 
 // Memory outside the arena that the program changes.
@@ -68,9 +82,22 @@ struct Generator {
   std::uint64_t seed, counter;  // at the start of the step
 };
 
+// An array argument of a recorded call. Memory of the arena is used again: what tells two arrays in one place apart is
+// the number of the allocation.
+struct Use {
+  View* view;
+  Access access;
+  std::int64_t allocation;  // -1: outside the arena
+};
+
+struct Step {
+  std::unique_ptr<Call> call;
+  std::vector<Use> uses;
+};
+
 class Program {
  public:
-  std::vector<std::unique_ptr<Call>> calls;
+  std::vector<Step> steps;
   std::shared_ptr<Arena> arena = std::make_shared<Arena>();
   std::vector<std::shared_ptr<void>> kept;
   std::vector<Outside> outside;

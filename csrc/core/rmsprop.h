@@ -12,8 +12,7 @@ struct RmspropHyper {
   double alpha, eps, weight_decay, momentum;
 };
 
-template <>
-inline constexpr bool kAttributes<RmspropHyper> = true;
+inline void visit_argument(ArgumentVisitor& visitor, RmspropHyper& hyper) { visit_argument(visitor, hyper.lr); }
 
 void check_rmsprop_step(const View& param, const View& grad, const View& square_avg, const View& grad_avg,
                         const View& buf, const RmspropHyper& hyper);

@@ -13,8 +13,10 @@ struct SgdHyper {
   Number<std::int64_t> step;  // from 1; the first starts the buffer
 };
 
-template <>
-inline constexpr bool kAttributes<SgdHyper> = true;
+inline void visit_argument(ArgumentVisitor& visitor, SgdHyper& hyper) {
+  visit_argument(visitor, hyper.lr);
+  visit_argument(visitor, hyper.step);
+}
 
 void check_sgd_step(const View& param, const View& grad, const View& buf, const SgdHyper& hyper);
 

@@ -58,16 +58,16 @@ struct InOut : View {
   FASTDL_INLINE InOut(const View& view) : View(view) {}
 };
 
-// A number given as a value, or as a place in memory that is read when the kernel runs: what changes between the
-// replays of a recorded step (learning rate, step count) is passed by place.
+// A number given as a value, or as a 0-d array that is read when the kernel runs: what changes between the replays of a
+// recorded step (learning rate, step count) is passed by its place.
 template <class T>
 struct Number {
   T value{};
-  const T* place = nullptr;
+  View place;
   Number() = default;
   FASTDL_INLINE Number(T v) : value(v) {}
-  FASTDL_INLINE explicit Number(const T* at) : place(at) {}
-  FASTDL_INLINE operator T() const { return place ? *place : value; }
+  FASTDL_INLINE explicit Number(const View& at) : place(at) {}
+  FASTDL_INLINE operator T() const { return place ? *place.template as<T>() : value; }
 };
 
 // Calls f(float{}) or f(double{}) by dtype; checks have made sure that it is one of the two.

@@ -195,11 +195,12 @@ class _Program:
         self.native.set_outputs([t.data for t in tensors])
         self.native.check_also(session.gradients())
         session.finish()
-        if not self._leaves and self._returned in (_TENSOR, None):  # the usual step, which needs no Python to replay
+        many = isinstance(self._returned, tuple) and all(item is _TENSOR for item in self._returned)
+        if not self._leaves and (many or self._returned is _TENSOR or self._returned is None):  # the usual step
             args, kwargs = self.key
             if kwargs is None and not any(isinstance(arg, (tuple, list, dict)) for arg in args):
                 flags = tuple([arg is _TENSOR for arg in args])
-                self.native.set_signature(args, flags, wrap, Tensor)
+                self.native.set_signature(args, flags, many, wrap, Tensor)
         return reasons
 
     def accepts(self, inputs) -> bool:

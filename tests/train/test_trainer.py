@@ -281,3 +281,41 @@ def test_training_needs_numpy_only(tmp_path):
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1] == "1.0"
     assert len((tmp_path / "log.csv").read_text().splitlines()) == 31
+
+
+@pytest.mark.skipif(fd.get_device() != "cpu", reason="needs the compiled kernels")
+def test_a_captured_run_has_the_bits_of_one_as_written(problem, same_bits):
+    def run(capture):
+        p = problem(batch_size=7)  # the last batch of an epoch is smaller
+        p.trainer.capture, p.trainer.max_grad_norm = capture, 0.5
+        return p, p.fit(epochs=6)
+
+    (captured, history), (written, want) = run(True), run(False)
+    assert history == want
+    same_bits(captured.weights(), written.weights())
+    assert captured.trainer._captured.programs == 2 and written.trainer._captured is None
+
+
+def test_an_overridden_step_runs_as_written(problem):
+    calls = []
+
+    class Counting(Trainer):
+        def train_step(self, inputs, target):
+            calls.append(len(inputs))
+            return super().train_step(inputs, target)
+
+    p = problem()
+    trainer = Counting(p.model, p.optimizer, nn.CrossEntropyLoss())
+    trainer.fit(p.train, steps=7)
+    assert calls == [4] * 7
+
+
+def test_a_step_that_cannot_be_captured_warns_and_trains(problem):
+    p = problem()
+    p.model.register_forward_hook(lambda *a: None)
+    if fd.get_device() == "cpu":
+        with pytest.warns(RuntimeWarning, match="hooks on Sequential"):
+            p.fit(epochs=1)
+    else:
+        p.fit(epochs=1)
+    assert p.trainer.step == 10

@@ -104,6 +104,8 @@ def _parser() -> argparse.ArgumentParser:
     folder = train.add_mutually_exclusive_group()
     folder.add_argument("--out", metavar="DIR", help="the run folder; default runs/<recipe>-<timestamp>")
     folder.add_argument("--resume", metavar="DIR", help="go on with the run in this folder")
+    train.add_argument("--no-capture", action="store_false", dest="capture", default=None,
+                       help="run every step from Python instead of replaying a recorded program")  # fmt: skip
     train.add_argument("--json", metavar="PATH", help="write settings and results to this file")
     train.set_defaults(run=_lazily("train"))
 

@@ -17,7 +17,8 @@ def run(args) -> int:
     check_file("--json", args.json)
     print(f"{name}: {recipes.describe(name)}", flush=True)
     result = runner.run(
-        name, settings, out=args.resume or args.out, device=args.device, resume=args.resume is not None,
+        name, settings, out=args.resume or args.out, device=args.device, capture=args.capture,
+        resume=args.resume is not None,
         started=lambda task, trainer, folder: _introduce(settings, task, trainer, folder),
     )  # fmt: skip
     if result["interrupted"]:

@@ -25,6 +25,7 @@ def run(
     *,
     out=None,
     device: str | None = None,
+    capture: bool | None = None,
     resume: bool = False,
     callbacks=(),
     started=None,
@@ -33,6 +34,7 @@ def run(
 
     out: the run folder; default runs/<recipe>-<timestamp>. It must not hold a run already, except to resume it.
     device: "numpy", "cpu" or "cuda"; default: the one in use.
+    capture: replay the training step as a recorded program; None: where `Trainer` does by default.
     resume: go on from the checkpoint in `out`, with these settings (of which only epochs and steps may have changed).
     callbacks: more callbacks; a ProgressBar among them replaces the usual one.
     started: called with (task, trainer, folder) before training begins or goes on.
@@ -51,7 +53,7 @@ def run(
     # Read the data before a folder is made: most mistakes show here.
     random.manual_seed(settings.seed)
     task = get(name).build(settings)
-    trainer = make_trainer(task, settings)
+    trainer = make_trainer(task, settings, capture)
     if not resume:
         folder = make_folder(name, folder)
     _write_config(folder, name, settings, task)
@@ -76,7 +78,7 @@ def run(
     return result
 
 
-def make_trainer(task: Task, settings: Settings) -> training.Trainer:
+def make_trainer(task: Task, settings: Settings, capture: bool | None = None) -> training.Trainer:
     """The Trainer of a task, without callbacks that write files."""
     optimizer = make_optimizer(settings, task.model.parameters())
     total = settings.steps or settings.epochs * len(task.train)
@@ -92,6 +94,7 @@ def make_trainer(task: Task, settings: Settings) -> training.Trainer:
         scheduler=make_scheduler(settings, optimizer, total),
         scheduler_every="step",
         max_grad_norm=settings.max_grad_norm,
+        capture=capture,
     )
 
 

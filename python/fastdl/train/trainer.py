@@ -8,6 +8,7 @@ import time
 import numpy as np
 
 from .. import random
+from ..capture import capture
 from ..serialization import to_numpy
 from ..tensor import Tensor
 from . import metrics as metric_functions
@@ -26,6 +27,9 @@ class Trainer:
     callbacks: `Callback`s, called in this order; those with another `priority` earlier or later.
     scheduler: one of `optim.lr_scheduler`, advanced after every "epoch" or "step" (scheduler_every).
     max_grad_norm: the gradient's norm is clipped to this; None (default) leaves it.
+    capture: replay the step as a recorded program (`fastdl.capture`), same bits, less time; a step that can't be runs
+        as written after a warning. None (default): yes, unless a subclass overrides `train_step`, whose Python code
+        would run for the first batches only.
 
     After `fit`, `history` is a list of dicts, one per epoch: epoch, step, lr (of its last step), loss, each metric, and
     loss and metrics of the validation with "val_" before their names. `epoch` and `step` count what is done,
@@ -47,6 +51,7 @@ class Trainer:
         *,
         scheduler_every: str = "epoch",
         max_grad_norm: float | None = None,
+        capture: bool | None = None,
     ):
         if not callable(model):
             raise TypeError(f"Trainer: model must be an nn.Module, got {type(model).__name__}")
@@ -60,6 +65,8 @@ class Trainer:
         self.model, self.optimizer, self.loss = model, optimizer, loss
         self.metrics = metric_functions.resolve(metrics)
         self.max_grad_norm = max_grad_norm
+        self.capture = type(self).train_step is Trainer.train_step if capture is None else bool(capture)
+        self._captured = None  # train_step, recorded by the first `fit`
         schedule = [LRSchedule(scheduler, scheduler_every)] if scheduler is not None else []
         self.callbacks = sorted([*schedule, *callbacks], key=lambda callback: callback.priority)
 
@@ -194,6 +201,7 @@ class Trainer:
     def _train_epoch(self, train) -> None:
         """Steps until the loader runs out (then `_validating` is set) or `fit` should end."""
         self.model.train()
+        step = self._captured_step() if self.capture else self.train_step
         if self.batch == 0:
             self._sums = metric_functions.Average()
         batches = iter(train)
@@ -212,7 +220,7 @@ class Trainer:
                 return
             inputs, target = _split(batch, "fit")
             self._lr = self.lr
-            loss, output = self.train_step(inputs, target)
+            loss, output = step(inputs, target)
             n = len(inputs)
             self._measure(loss.item(), output, target, n)
             self.step += 1
@@ -220,6 +228,11 @@ class Trainer:
             self.samples += n
             self.seconds += time.perf_counter() - start
             self._notify("on_step_end")
+
+    def _captured_step(self):
+        if self._captured is None:
+            self._captured = capture(self.train_step, fallback=True)
+        return self._captured
 
     def _measure(self, loss: float, output, target, n: int) -> None:
         if not math.isfinite(loss):

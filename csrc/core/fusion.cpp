@@ -1,0 +1,261 @@
+#include "core/fusion.h"
+
+#include <algorithm>
+#include <map>
+#include <set>
+
+#include "core/activation.h"
+#include "core/batch_norm.h"
+#include "core/conv2d.h"
+#include "core/copy.h"
+#include "core/linear.h"
+
+namespace fastdl {
+
+namespace {
+
+// The arguments of a call of this kernel, or nullptr for another kernel's call and a step that is gone.
+template <class... Args>
+std::tuple<std::decay_t<Args>...>* arguments_of(const Step& step, const Kernel<void(Args...)>& kernel) {
+  if (!step.call || step.call->kernel() != &kernel) return nullptr;
+  return &static_cast<KernelCall<Args...>&>(*step.call).arguments();
+}
+
+bool same_layout(const View& a, const View& b) {
+  if (a.dtype != b.dtype || a.ndim != b.ndim) return false;
+  for (int d = 0; d < a.ndim; ++d)
+    if (a.shape[d] != b.shape[d] || (a.shape[d] > 1 && a.strides[d] != b.strides[d])) return false;
+  return true;
+}
+
+bool dense(const View& x) {
+  const check::Extent e = check::extent(x);
+  return e.end - e.begin == static_cast<std::uintptr_t>(x.size() * item_size(x.dtype));
+}
+
+// The same elements in the same order of memory, whatever the shapes.
+bool same_memory(const View& a, const View& b) {
+  return a.data == b.data && a.dtype == b.dtype && a.size() == b.size() && dense(a) && dense(b);
+}
+
+class Fusion {
+ public:
+  Fusion(Program& program, const std::vector<View>& results) : program_(program) {
+    for (const View& view : results) read_later_.insert(program.arena->allocation(view.data));
+    for (const auto& input : program.bindings)
+      for (const Binding& b : input) bound_.insert(b.view);
+  }
+
+  void run() {
+    for (std::size_t i = 0; i < program_.steps.size(); ++i) {
+      join_relu(i);
+      join_relu_backward(i);
+      drop_copy(i);
+    }
+    std::vector<Step> kept;
+    for (Step& step : program_.steps)
+      if (step.call) kept.push_back(std::move(step));
+    program_.steps = std::move(kept);
+  }
+
+ private:
+  // The one step that reads the allocation which step i makes, or 0 if there are more, it is read after the program, or
+  // it is not made by step i alone.
+  std::size_t only_reader(std::size_t i, std::int64_t allocation) const {
+    if (allocation < 0 || read_later_.count(allocation) != 0) return 0;
+    std::size_t reader = 0;
+    for (std::size_t j = 0; j < program_.steps.size(); ++j)
+      for (const Use& use : program_.steps[j].uses) {
+        if (use.allocation != allocation) continue;
+        if (j == i) {
+          if (use.access != Access::kWrite) return 0;
+        } else if (j < i || reader != 0 || use.access != Access::kRead) {
+          return 0;
+        } else {
+          reader = j;
+        }
+      }
+    return reader;
+  }
+
+  // Whether no step of [i, j) uses what step j writes through `to`, so that step i may write it already. Memory of the
+  // arena is planned afterwards: there only the allocation counts.
+  bool untouched(std::size_t i, std::size_t j, const View& to) const {
+    const std::int64_t allocation = allocation_of(j, to);
+    for (; i < j; ++i)
+      for (const Use& use : program_.steps[i].uses)
+        if (allocation >= 0 ? use.allocation == allocation : check::overlap(*use.view, to)) return false;
+    return true;
+  }
+
+  bool shows_an_input(std::size_t j) const {
+    for (const Use& use : program_.steps[j].uses)
+      if (bound_.count(use.view) != 0) return true;
+    return false;
+  }
+
+  std::int64_t allocation_of(std::size_t i, const View& view) const {
+    for (const Use& use : program_.steps[i].uses)
+      if (use.view == &view) return use.allocation;
+    return -1;
+  }
+
+  // Step i uses through `from` what step j uses through `to`; step j goes.
+  void replace(std::size_t i, View& from, std::size_t j, const View& to) {
+    const std::int64_t allocation = allocation_of(j, to);
+    for (Use& use : program_.steps[i].uses)
+      if (use.view == &from) use.allocation = allocation;
+    from.data = to.data;
+    program_.steps[j] = {};
+  }
+
+  // Where a call that can apply ReLU to its result has its switch and its result.
+  struct Producer {
+    bool* relu = nullptr;
+    Out* y = nullptr;
+  };
+  Producer producer(const Step& step) const {
+    if (auto* linear = arguments_of(step, cpu::linear_forward)) return {&std::get<3>(*linear), &std::get<4>(*linear)};
+    if (auto* conv = arguments_of(step, cpu::conv2d_forward)) return {&std::get<3>(*conv), &std::get<4>(*conv)};
+    if (auto* norm = arguments_of(step, cpu::batch_norm_forward)) return {&std::get<8>(*norm), &std::get<4>(*norm)};
+    return {};
+  }
+
+  void join_relu(std::size_t i) {
+    const Producer p = producer(program_.steps[i]);
+    if (p.relu == nullptr || *p.relu) return;
+    const std::size_t j = only_reader(i, allocation_of(i, *p.y));
+    auto* forward = j != 0 ? arguments_of(program_.steps[j], cpu::relu_forward) : nullptr;
+    if (forward == nullptr || shows_an_input(j)) return;
+    const View &x = std::get<0>(*forward), &z = std::get<1>(*forward);
+    if (!same_memory(x, *p.y) || !same_layout(x, z) || !untouched(i, j, z)) return;
+    *p.relu = true;
+    replace(i, *p.y, j, z);
+  }
+
+  // relu_backward joins the batch_norm_backward that reads its result, if the forward pass was joined too.
+  void join_relu_backward(std::size_t i) {
+    auto* backward = arguments_of(program_.steps[i], cpu::relu_backward);
+    if (backward == nullptr || shows_an_input(i)) return;
+    const View &dy = std::get<0>(*backward), &y = std::get<1>(*backward), &dx = std::get<2>(*backward);
+    const std::size_t k = only_reader(i, allocation_of(i, dx));
+    auto* norm = k != 0 ? arguments_of(program_.steps[k], cpu::batch_norm_backward) : nullptr;
+    if (norm == nullptr || std::get<6>(*norm) || !same_memory(dx, std::get<0>(*norm)) || !same_layout(dx, dy)) return;
+    auto* forward = joined_forward(k, std::get<4>(*norm), i, y);
+    if (forward == nullptr || written(i + 1, k, allocation_of(i, dy), dy)) return;
+    const View& bias = std::get<2>(*forward);
+    std::get<3>(*norm) = bias;
+    if (bias) program_.steps[k].uses.push_back({&std::get<3>(*norm), Access::kRead, -1});
+    std::get<6>(*norm) = true;
+    replace(k, std::get<0>(*norm), i, dy);
+  }
+
+  // The arguments of the batch_norm_forward with ReLU whose mean step k reads and whose result step i reads as y, with
+  // a bias (if any) outside the arena.
+  std::tuple<View, View, View, double, Out, Out, Out, BatchNormRunning, bool>* joined_forward(std::size_t k,
+                                                                                              const View& mean,
+                                                                                              std::size_t i,
+                                                                                              const View& y) const {
+    for (std::size_t f = 0; f < i; ++f) {
+      auto* forward = arguments_of(program_.steps[f], cpu::batch_norm_forward);
+      if (forward == nullptr || !std::get<8>(*forward)) continue;
+      const bool same = allocation_of(f, std::get<5>(*forward)) == allocation_of(k, mean) &&
+                        allocation_of(f, std::get<4>(*forward)) == allocation_of(i, y) &&
+                        same_memory(std::get<4>(*forward), y);
+      const View& bias = std::get<2>(*forward);
+      if (same && (!bias || (allocation_of(f, bias) < 0 && !written(f, k, -1, bias)))) return forward;
+    }
+    return nullptr;
+  }
+
+  // Whether a step of [i, j) writes this memory.
+  bool written(std::size_t i, std::size_t j, std::int64_t allocation, const View& x) const {
+    for (; i < j; ++i)
+      for (const Use& use : program_.steps[i].uses)
+        if (use.access != Access::kRead &&
+            (allocation >= 0 ? use.allocation == allocation : check::overlap(*use.view, x)))
+          return true;
+    return false;
+  }
+
+  // Every array that step i writes for a copy alone goes to the copy's place.
+  void drop_copy(std::size_t i) {
+    for (std::size_t u = 0; u < program_.steps[i].uses.size(); ++u) {
+      const Use use = program_.steps[i].uses[u];
+      const std::size_t j = use.access == Access::kWrite ? only_reader(i, use.allocation) : 0;
+      auto* copy = j != 0 ? arguments_of(program_.steps[j], cpu::copy) : nullptr;
+      if (copy == nullptr || shows_an_input(j)) continue;
+      const View &src = std::get<0>(*copy), &dst = std::get<1>(*copy);
+      if (src.data == use.view->data && same_layout(src, *use.view) && same_layout(src, dst) && untouched(i, j, dst))
+        replace(i, *use.view, j, dst);
+    }
+  }
+
+  Program& program_;
+  std::set<std::int64_t> read_later_;
+  std::set<const View*> bound_;
+};
+
+// A place for every allocation that lives from `first` to `last`, counted in steps.
+struct Life {
+  std::int64_t allocation;
+  std::size_t first, last, size, offset;
+};
+
+// Largest first, then earliest, each at the lowest offset where no other that lives at the same time is.
+std::size_t place(std::vector<Life>& lives) {
+  std::sort(lives.begin(), lives.end(),
+            [](const Life& a, const Life& b) { return a.size != b.size ? a.size > b.size : a.first < b.first; });
+  std::size_t total = 0;
+  std::vector<const Life*> placed;  // by offset
+  for (Life& life : lives) {
+    life.offset = 0;
+    for (const Life* other : placed) {
+      if (other->last < life.first || life.last < other->first) continue;
+      if (life.offset + life.size <= other->offset) break;
+      life.offset = std::max(life.offset, other->offset + other->size);
+    }
+    placed.insert(std::upper_bound(placed.begin(), placed.end(), &life,
+                                   [](const Life* a, const Life* b) { return a->offset < b->offset; }),
+                  &life);
+    total = std::max(total, life.offset + life.size);
+  }
+  return total;
+}
+
+// Intermediates move into one block, where those that don't live at the same time share memory.
+void plan_memory(Program& program, const std::vector<View>& results) {
+  std::map<std::int64_t, Life> found;
+  for (std::size_t i = 0; i < program.steps.size(); ++i)
+    for (const Use& use : program.steps[i].uses)
+      if (use.allocation >= 0) {
+        auto [at, is_new] = found.try_emplace(use.allocation, Life{use.allocation, i, i, 0, 0});
+        at->second.last = i;
+      }
+  for (const View& view : results) found.erase(program.arena->allocation(view.data));  // these stay where they are
+  std::vector<Life> lives;
+  for (auto& [number, life] : found) {
+    life.size = program.arena->allocations()[static_cast<std::size_t>(number)].size;
+    lives.push_back(life);
+  }
+  if (lives.empty()) return program.arena->release_free();
+  char* const base = program.arena->take_planned(place(lives));
+  std::map<std::int64_t, std::ptrdiff_t> moves;
+  for (const Life& life : lives)
+    moves[life.allocation] =
+        base + life.offset - program.arena->allocations()[static_cast<std::size_t>(life.allocation)].begin;
+  for (Step& step : program.steps)
+    for (Use& use : step.uses)
+      if (auto move = moves.find(use.allocation); move != moves.end())
+        use.view->data = static_cast<char*>(use.view->data) + move->second;
+  program.arena->release_free();
+}
+
+}  // namespace
+
+void fuse(Program& program, const std::vector<View>& results) {
+  Fusion(program, results).run();
+  plan_memory(program, results);
+}
+
+}  // namespace fastdl

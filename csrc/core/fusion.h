@@ -1,0 +1,15 @@
+// Passes over a recorded program that do the same work in fewer calls, bit for bit.
+#pragma once
+#include "core/program.h"
+
+namespace fastdl {
+
+// results: memory of the arena that is read after the program has run.
+//   relu_forward joins the linear_forward or conv2d_forward that makes its input.
+//   relu_forward joins a batch_norm_forward too, and relu_backward then the batch_norm_backward after it.
+//   A copy of an array that one call makes for it alone (a gradient on its way to the optimizer's buffer) is left out:
+//   the call writes to the copy's place.
+// Afterwards the intermediates move into one block in which those that don't live at the same time share memory.
+void fuse(Program& program, const std::vector<View>& results);
+
+}  // namespace fastdl
