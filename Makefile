@@ -55,13 +55,13 @@ test-pure: build  ## run the tests on an install without compiled kernels
 	PYTHONPATH=$(PURE) FASTDL_PURE=1 $(BIN)/python -m pytest $(ARGS)
 
 SANITIZE := build/sanitize
-sanitize: build  ## run the kernel tests under AddressSanitizer and UndefinedBehaviorSanitizer
+sanitize: build  ## run the tests of kernels and capture under AddressSanitizer and UndefinedBehaviorSanitizer
 	@rm -rf $(SANITIZE)/site
 	@PATH="$(abspath $(BIN)):$$PATH" $(PIP) install --no-build-isolation --no-deps --target $(SANITIZE)/site . \
 	  -C build-dir=$(SANITIZE)/cmake -C cmake.define.FASTDL_SANITIZE=ON
 	LD_PRELOAD="$$($(CXX) -print-file-name=libasan.so) $$($(CXX) -print-file-name=libubsan.so)" \
 	  ASAN_OPTIONS=detect_leaks=0:abort_on_error=1 UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 \
-	  PYTHONPATH=$(SANITIZE)/site $(BIN)/python -m pytest -p no:cacheprovider tests/kernels $(ARGS)
+	  PYTHONPATH=$(SANITIZE)/site $(BIN)/python -m pytest -p no:cacheprovider tests/kernels tests/test_capture.py $(ARGS)
 
 LINTERS := 'ruff==0.17.5' 'clang-format==23.1.5'  # pinned: their taste changes between versions
 lint: build  ## check formatting and style
