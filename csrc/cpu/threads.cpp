@@ -26,7 +26,7 @@ namespace fastdl {
 namespace {
 
 constexpr double kParallelCost = 12000;  // ns of work from which a hand-off (1 to 2 us, and cache lines that move) pays
-constexpr int kSpins = 4000;            // about 100 us, the usual gap between two kernels of a training step
+constexpr int kSpins = 4000;             // about 100 us, the usual gap between two kernels of a training step
 constexpr int kMaxThreads = 256;
 constexpr std::uint64_t kOpen = std::uint64_t{1} << 31;
 
