@@ -281,6 +281,19 @@ def test_a_constant_made_from_an_input_is_found_by_the_second_call():
         step(fd.tensor([3.0]))
 
 
+def test_a_python_value_that_changes_is_found_in_the_result():
+    count = []
+
+    def step(x):
+        count.append(1)
+        return x * 2, len(count)
+
+    step = fd.capture(step)
+    step(fd.tensor([2.0]))
+    with pytest.raises(fd.CaptureError, match="for what the result computes"):
+        step(fd.tensor([3.0]))
+
+
 def test_hooks_and_schedulers_are_refused():
     model = nn.Linear(2, 2)
     model.register_forward_hook(lambda *a: None)
@@ -379,3 +392,19 @@ def test_a_value_that_is_read_again_is_not_fused_away():
     for i in range(4):
         x = fd.full((2, 3), float(i) - 1)
         assert np.array_equal(step(x).data, forward(x).data)
+
+
+def test_a_bias_that_is_an_input_of_the_step_is_followed():
+    weight, images = fd.ones(3), fd.tensor(np.random.default_rng(0).standard_normal((4, 3, 2, 2), np.float32))
+
+    leaf = images.detach().requires_grad_()
+
+    def gradient(bias):
+        leaf.grad = None
+        F.relu(F.batch_norm(leaf, None, None, weight, bias, training=True)).sum().backward()
+        return leaf.grad.clone()
+
+    captured = fd.capture(gradient)
+    for i in range(5):
+        bias = fd.full((3,), float(i) - 2)
+        assert np.array_equal(captured(bias).data, gradient(bias).data)

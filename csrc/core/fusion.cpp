@@ -151,7 +151,7 @@ class Fusion {
   }
 
   // The arguments of the batch_norm_forward with ReLU whose mean step k reads and whose result step i reads as y, with
-  // a bias (if any) outside the arena.
+  // a bias (if any) that is neither in the arena nor an input.
   std::tuple<View, View, View, double, Out, Out, Out, BatchNormRunning, bool>* joined_forward(std::size_t k,
                                                                                               const View& mean,
                                                                                               std::size_t i,
@@ -163,7 +163,8 @@ class Fusion {
                         allocation_of(f, std::get<4>(*forward)) == allocation_of(i, y) &&
                         same_memory(std::get<4>(*forward), y);
       const View& bias = std::get<2>(*forward);
-      if (same && (!bias || (allocation_of(f, bias) < 0 && !written(f, k, -1, bias)))) return forward;
+      const bool constant = allocation_of(f, bias) < 0 && bound_.count(&bias) == 0 && !written(f, k, -1, bias);
+      if (same && (!bias || constant)) return forward;
     }
     return nullptr;
   }
@@ -238,8 +239,9 @@ void plan_memory(Program& program, const std::vector<View>& results) {
     life.size = program.arena->allocations()[static_cast<std::size_t>(number)].size;
     lives.push_back(life);
   }
-  if (lives.empty()) return program.arena->release_free();
-  char* const base = program.arena->take_planned(place(lives));
+  program.arena->release_free();
+  if (lives.empty()) return;
+  char* const base = static_cast<char*>(program.arena->take(place(lives)));
   std::map<std::int64_t, std::ptrdiff_t> moves;
   for (const Life& life : lives)
     moves[life.allocation] =
@@ -248,7 +250,6 @@ void plan_memory(Program& program, const std::vector<View>& results) {
     for (Use& use : step.uses)
       if (auto move = moves.find(use.allocation); move != moves.end())
         use.view->data = static_cast<char*>(use.view->data) + move->second;
-  program.arena->release_free();
 }
 
 }  // namespace

@@ -132,7 +132,7 @@ class CapturedStep:
         after = native.save()
         native.restore(before)
         result = self._function(*args, **kwargs)
-        wrong = native.differs(after) or ("" if _same(program.arrays(result), replayed) else "the result")
+        wrong = native.differs(after) or ("" if program.returns(result, replayed) else "the result")
         if wrong:
             self._programs.remove(program)
             return self._give_up(
@@ -207,10 +207,12 @@ class _Program:
         """Whether a replay would do what the function would do."""
         return all(inputs[i] is t for i, t in self._leaves) and self.native.accepts([t.data for t in inputs])
 
-    def arrays(self, result) -> list:
+    def returns(self, result, arrays) -> bool:
+        """Whether these arrays, in the structure of the recording, are what the function returned."""
         tensors: list = []
-        _flatten(result, tensors)
-        return [t.data for t in tensors]
+        return _flatten(result, tensors) == self._returned and all(
+            t.data.tobytes() == array.tobytes() for t, array in zip(tensors, arrays)
+        )
 
     def rebuild(self, arrays):
         """What the function returns, around these arrays."""
@@ -244,7 +246,3 @@ def _unflatten(structure, tensors):
     if isinstance(structure, dict):
         return {key: _unflatten(item, tensors) for key, item in structure.items()}
     return structure
-
-
-def _same(arrays, others) -> bool:
-    return all(a.tobytes() == b.tobytes() for a, b in zip(arrays, others))
