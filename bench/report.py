@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 
+from ..explain import duration
+
 WIDTH = 80
 COLUMNS = {"torch-compile": "compile"}  # shorter in a heading
 TIME, SPREAD, RATE, CEILING, RATIO = 8, 5, 11, 5, 7
@@ -48,7 +50,7 @@ class Table:
         ours = row["seconds"]["fastdl"]
         spread = f"{100 * (ours['high'] - ours['low']) / ours['median']:.0f}%"
         of_ceiling = f"{100 * row['of_ceiling']:.0f}%" if row["of_ceiling"] else "-"
-        columns = f"{seconds(ours['median']):>{TIME}}{spread:>{SPREAD}}{rate(row):>{RATE}}{of_ceiling:>{CEILING}}"
+        columns = f"{duration(ours['median']):>{TIME}}{spread:>{SPREAD}}{rate(row):>{RATE}}{of_ceiling:>{CEILING}}"
         ratios = "".join(f"{self._ratio(row, rival):>{self._width(rival)}}" for rival in self.rivals)
         name = label(row)
         if len(name) > self.name:
@@ -68,14 +70,6 @@ def label(row: dict) -> str:
     """A row's name: the family and the case, unless that would say it twice."""
     told = row["family"] == "training" or row["family"] in row["case"]
     return row["case"] if told else f"{row['family']} {row['case']}"
-
-
-def seconds(amount: float) -> str:
-    """A time with three digits and its unit."""
-    for unit, factor in (("s", 1.0), ("ms", 1e3), ("us", 1e6)):
-        if amount * factor >= 1:
-            return f"{amount * factor:.4g} {unit}" if amount * factor >= 1000 else f"{amount * factor:.3g} {unit}"
-    return f"{amount * 1e9:.3g} ns"
 
 
 def rate(row: dict) -> str:

@@ -366,16 +366,14 @@ Output empty_like(const View& x) { return empty_like(x, x.dtype); }
 
 template <class T>
 Number<T> number(const char* kernel, const char* name, const py::handle& value) {
-  constexpr char kind = std::is_integral_v<T> ? 'i' : 'f';
   if (py::isinstance<py::array>(value)) {
-    const py::array a = py::reinterpret_borrow<py::array>(value);
-    if (a.ndim() != 0 || a.dtype().kind() != kind || a.itemsize() != sizeof(T))
-      check::fail_type(kernel, std::string(name) + " must be a number or a 0-d array of its dtype, got " +
-                                   std::string(py::str(a.dtype())) + " with " + std::to_string(a.ndim()) +
-                                   " dimensions");
-    DType dtype = DType::f64;
-    if constexpr (std::is_integral_v<T>) dtype = DType::i64;
-    return Number<T>(make_view(a, dtype));
+    const View place = any_dtype(kernel, name, value).view;
+    if (place.ndim != 0 || place.dtype != (std::is_integral_v<T> ? DType::i64 : DType::f64))
+      check::fail_type(kernel, std::string(name) + " must be a number or a 0-d array of " +
+                                   (std::is_integral_v<T> ? "int64" : "float64") + ", got shape " +
+                                   check::shape_string(place) + " of " +
+                                   std::string(py::str(py::reinterpret_borrow<py::array>(value).dtype())));
+    return Number<T>(place);
   }
   try {
     return Number<T>(py::cast<T>(value));

@@ -28,7 +28,7 @@ struct State {
   std::vector<std::vector<char>> saved;
 };
 
-class RecordedStep {
+class RecordedStep : public PythonState {
  public:
   explicit RecordedStep(const std::vector<py::object>& inputs) {
     for (const py::object& array : inputs) {
@@ -85,13 +85,13 @@ class RecordedStep {
     if (PyList_GET_SIZE(arrays.ptr()) != static_cast<Py_ssize_t>(inputs_.size())) return false;
     for (std::size_t i = 0; i < inputs_.size(); ++i)
       if (!looks_like(PyList_GET_ITEM(arrays.ptr(), i), inputs_[i], dtypes_[i])) return false;
-    return state_.holds();
+    return holds();
   }
 
   // One call of the step: its results as a list of arrays.
   py::list run(const py::list& arrays) {
     play(arrays);
-    state_.after();
+    after();
     return results(arrays);
   }
   // The same without touching Python objects.
@@ -123,15 +123,13 @@ class RecordedStep {
     }
     if (!accepts(arrays)) return no;
     play(arrays);
-    state_.after();
+    after();
     const py::list found = results(arrays);
     if (!many_) return outputs_.empty() ? py::object(py::none()) : wrap_(py::object(found[0]));
     py::tuple tensors(outputs_.size());
     for (std::size_t i = 0; i < outputs_.size(); ++i) tensors[i] = wrap_(py::object(found[i]));
     return tensors;
   }
-
-  PythonState& state() { return state_; }
 
   py::list results(const py::list& arrays) const {
     py::list list;
@@ -207,7 +205,7 @@ class RecordedStep {
   void play(const py::list& arrays) {
     for (std::size_t i = 0; i < inputs_.size(); ++i)
       program_.bind(i, py::detail::array_proxy(PyList_GET_ITEM(arrays.ptr(), i))->data);
-    state_.before(program_);
+    before(program_);
     py::gil_scoped_release release;
     program_.play();
   }
@@ -222,7 +220,6 @@ class RecordedStep {
   std::vector<py::object> dtypes_;  // of the inputs
   std::vector<Result> outputs_;
   std::vector<View> also_;
-  PythonState state_;
   bool simple_ = false, many_ = false;
   std::vector<bool> is_tensor_;
   py::tuple constants_;
@@ -248,16 +245,12 @@ void add_program(py::module_& m) {
       .def_property_readonly("refused", &RecordedStep::refused)
       .def("varies", &RecordedStep::varies)
       .def("add_generator", &RecordedStep::add_generator)
-      .def("watch", [](RecordedStep& s, py::dict d, py::str k, py::object e) { s.state().watch(d, k, e); })
-      .def("watch_attribute",
-           [](RecordedStep& s, py::object o, py::str n, py::object e) { s.state().watch_attribute(o, n, e); })
-      .def("add_update",
-           [](RecordedStep& s, py::dict group, py::dict options, py::list steps, std::size_t first, std::size_t last,
-              bool counts, py::array lr,
-              py::array step) { s.state().add_update(group, options, steps, first, last, counts, lr, step); })
-      .def("add_draws", [](RecordedStep& s, py::dict g, std::uint64_t draws) { s.state().add_generator(g, draws); })
-      .def("add_gradient", [](RecordedStep& s, py::dict leaf, py::object g) { s.state().add_gradient(leaf, g); })
-      .def("set_gradients", [](RecordedStep& s) { s.state().set_gradients(); })
+      .def("watch", &RecordedStep::watch)
+      .def("watch_attribute", &RecordedStep::watch_attribute)
+      .def("add_update", &RecordedStep::add_update)
+      .def("add_draws", &RecordedStep::add_draws)
+      .def("add_gradient", &RecordedStep::add_gradient)
+      .def("set_gradients", &RecordedStep::set_gradients)
       .def("set_signature", &RecordedStep::set_signature)
       .def("replay", &RecordedStep::replay)
       .def("rehearse", &RecordedStep::rehearse)

@@ -48,7 +48,7 @@ void PythonState::add_update(py::dict group, py::dict options, py::list steps, s
                       std::move(step), lr_place, step_place});
 }
 
-void PythonState::add_generator(py::dict generator, std::uint64_t draws) {
+void PythonState::add_draws(py::dict generator, std::uint64_t draws) {
   draws_.push_back({std::move(generator), draws});
 }
 

@@ -27,7 +27,7 @@ class PythonState {
   void add_update(py::dict group, py::dict options, py::list steps, std::size_t first, std::size_t last, bool counts,
                   py::array lr, py::array step);
   // A generator's __dict__ with "seed" and "counter", which a step advances by `draws`.
-  void add_generator(py::dict generator, std::uint64_t draws);
+  void add_draws(py::dict generator, std::uint64_t draws);
   // After a replay, leaf (a tensor's __dict__) gets this gradient.
   void add_gradient(py::dict leaf, py::object gradient);
 

@@ -50,14 +50,6 @@ void* Arena::take(std::size_t bytes) {
   return memory;
 }
 
-char* Arena::take_planned(std::size_t bytes) {
-  std::lock_guard<std::mutex> lock(mutex_);
-  void* memory = cached_alloc(bytes);
-  blocks_.emplace(address(memory), Block{bytes, false, -1});
-  total_ += bytes;
-  return static_cast<char*>(memory);
-}
-
 void Arena::release_free() {
   std::lock_guard<std::mutex> lock(mutex_);
   for (auto at = blocks_.begin(); at != blocks_.end();)
@@ -118,7 +110,7 @@ struct Recorder::Visitor final : ArgumentVisitor {
     const std::vector<Generator>& all = recorder.program.generators;
     for (std::size_t g = 0; g < all.size(); ++g)
       if (stream.seed == all[g].seed && stream.counter >= all[g].counter) {
-        recorder.program.draws.push_back({&stream, static_cast<int>(g), stream.counter - all[g].counter});
+        recorder.program.draws.push_back({&stream, g, stream.counter - all[g].counter});
         return;
       }
     recorder.refuse("random numbers that come from no fastdl.Generator");
@@ -167,7 +159,7 @@ void Program::bind(std::size_t input, void* data) {
 
 void Program::seed(std::size_t generator, std::uint64_t seed, std::uint64_t counter) {
   for (const Draw& d : draws)
-    if (static_cast<std::size_t>(d.generator) == generator) *d.stream = {seed, counter + d.offset};
+    if (d.generator == generator) *d.stream = {seed, counter + d.offset};
 }
 
 void Program::play() const {

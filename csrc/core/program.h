@@ -40,8 +40,6 @@ class Arena {
     std::size_t size;
   };
   const std::vector<Allocation>& allocations() const { return allocations_; }
-  // A block that `give` does not know, for memory planned after the recording.
-  char* take_planned(std::size_t bytes);
   void release_free();  // gives blocks that no array uses back
 
  private:
@@ -74,7 +72,7 @@ struct Binding {
 // A random stream in a call's arguments: `offset` draws after the generator's counter at the start of the step.
 struct Draw {
   PhiloxStream* stream;
-  int generator;
+  std::size_t generator;
   std::uint64_t offset;
 };
 

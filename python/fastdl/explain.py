@@ -51,11 +51,11 @@ class Report:
             share = f"{100 * row.seconds / total:.0f}%"
             lines.append(
                 f"{row.call[:25]:<26}{(result or '()' if written else '') + more:<18}{_bytes(row.bytes):>8}"
-                f"{_rate(row):>13}{_time(row.seconds):>9}{share:>6}"
+                f"{_rate(row):>13}{duration(row.seconds):>9}{share:>6}"
             )
         flops = sum(row.flops for row in self.rows)
         lines.append(
-            f"{len(self.rows)} calls, {_time(self.seconds)}, {flops / total / 1e9:.0f} GFLOP/s, "
+            f"{len(self.rows)} calls, {duration(self.seconds)}, {flops / total / 1e9:.0f} GFLOP/s, "
             f"{_bytes(self.memory)} of intermediates"
         )
         return "\n".join(lines)
@@ -89,8 +89,9 @@ def _bytes(count: int) -> str:
     return f"{count} B"
 
 
-def _time(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """A time with three digits and its unit."""
     for unit, factor in (("s", 1.0), ("ms", 1e3), ("us", 1e6)):
         if seconds * factor >= 1:
-            return f"{seconds * factor:.3g} {unit}"
-    return f"{seconds * 1e9:.0f} ns"
+            return f"{seconds * factor:.4g} {unit}" if seconds * factor >= 1000 else f"{seconds * factor:.3g} {unit}"
+    return f"{seconds * 1e9:.3g} ns"
