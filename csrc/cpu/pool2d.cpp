@@ -16,12 +16,16 @@ namespace {
 constexpr double kNsPerByte = 0.05;
 constexpr int64_t kTaskBytes = 16384;
 
-// f(image, row) for all rows of all images, in groups that are worth a hand-off.
-template <class F>
+enum class Order { kForth, kBack };
+
+// f(image, row) for all rows of all images, in groups that are worth a hand-off. Backward kernels begin with the last:
+// what made dy has just left its end in the cache, and what reads dx finds the beginning there.
+template <Order order = Order::kForth, class F>
 void over_rows(int64_t images, int64_t rows, int64_t row_bytes, const F& f) {
   if (row_bytes == 0) return;
   const int64_t group = max_of(1, kTaskBytes / row_bytes), total = images * rows;
-  parallel_for(ceil_div(total, group), kNsPerByte * static_cast<double>(group * row_bytes), [&](int64_t task) {
+  const double cost = kNsPerByte * static_cast<double>(group * row_bytes);
+  parallel_tasks(ceil_div(total, group), cost, order == Order::kBack, [&](int64_t task) {
     const int64_t end = min_of(total, (task + 1) * group);
     for (int64_t i = task * group; i < end; ++i) f(i / rows, i % rows);
   });
@@ -215,7 +219,7 @@ void backward(const Source& source, int64_t images, int64_t channels, T* dx, con
   // Pairs of columns, all of them inside: the row in which the compiler may unroll the taps.
   const bool twos = c.taps == 2 && c.windows > 0 && c.tap_first[0] == 0 && c.tap_last[c.windows - 1] == 2;
   const int64_t most = disjoint ? 0 : most_holders(r) * most_holders(c);
-  over_rows(images, r.size, row * static_cast<int64_t>(sizeof(T)), [&](int64_t n, int64_t h) {
+  over_rows<Order::kBack>(images, r.size, row * static_cast<int64_t>(sizeof(T)), [&](int64_t n, int64_t h) {
     T* to = dx + (n * r.size + h) * row;
     Source from = source;
     from.dy += n * out;
@@ -263,16 +267,18 @@ template <class T>
 void pairs_backward(View dy, View offsets, View dx, const Pool2dDims& d) {
   const int64_t channels = dy.shape[1], windows = d.columns.windows, out_row = windows * channels;
   const int64_t row = d.columns.size * channels, covered = 2 * out_row;
-  over_rows(dy.shape[0], d.rows.windows, 2 * row * static_cast<int64_t>(sizeof(T)), [&](int64_t n, int64_t oh) {
-    const int64_t at = (n * d.rows.windows + oh) * out_row;
-    const T* from = dy.as<T>() + at;
-    const std::uint8_t* winners = offsets.as<std::uint8_t>() + at;
-    T* to = dx.as<T>() + (n * d.rows.size + 2 * oh) * row;
-    spread_to_pairs(from, winners, row, windows, channels, to);
-    zero_pixels(to + covered, row - covered);
-    zero_pixels(to + row + covered, row - covered);
-    if (oh + 1 == d.rows.windows) zero_pixels(to + 2 * row, (d.rows.size - 2 * d.rows.windows) * row);
-  });
+  over_rows<Order::kBack>(dy.shape[0], d.rows.windows, 2 * row * static_cast<int64_t>(sizeof(T)),
+                          [&](int64_t n, int64_t oh) {
+                            const int64_t at = (n * d.rows.windows + oh) * out_row;
+                            const T* from = dy.as<T>() + at;
+                            const std::uint8_t* winners = offsets.as<std::uint8_t>() + at;
+                            T* to = dx.as<T>() + (n * d.rows.size + 2 * oh) * row;
+                            spread_to_pairs(from, winners, row, windows, channels, to);
+                            zero_pixels(to + covered, row - covered);
+                            zero_pixels(to + row + covered, row - covered);
+                            if (oh + 1 == d.rows.windows)
+                              zero_pixels(to + 2 * row, (d.rows.size - 2 * d.rows.windows) * row);
+                          });
 }
 
 // Calls f(T{}, lanes) with vectors if there are channels to fill one.
