@@ -371,16 +371,6 @@ def test_intermediates_share_memory():
     assert step.explain().memory <= 3 * 4096
 
 
-def test_relu_joins_the_layer_before_it_and_gradients_go_straight_to_the_optimizer():
-    training = Training(lambda: nn.Sequential(nn.Linear(6, 9), nn.ReLU(), nn.Linear(9, 4)), OPTIMIZERS["adam"])
-    training.run(batches((6,), 3), True)
-    names = [row.call for row in training.captured.explain().rows]
-    assert names == [
-        "linear_forward", "linear_forward", "check", "cross_entropy_forward", "check", "cross_entropy_backward",
-        "linear_backward", "relu_backward", "linear_backward", "adam_step",
-    ]  # fmt: skip
-
-
 def test_a_value_that_is_read_again_is_not_fused_away():
     layer = nn.Linear(3, 3)
 

@@ -80,15 +80,19 @@ Winners winners_of(const char* kernel, const py::handle& offsets, const py::hand
 
 py::array max_pool2d_backward(const py::handle& dy_, const py::handle& offsets, const py::handle& input_size,
                               const py::handle& kernel_size, const py::handle& stride, const py::handle& padding,
-                              const py::handle& dilation) {
+                              const py::handle& dilation, const py::handle& y_) {
   const char* kernel = "max_pool2d_backward";
   const Input dy = activation(kernel, "dy", dy_);
   check_pool_image(kernel, "dy", dy);
   const Winners w = winners_of(kernel, offsets, input_size, kernel_size, stride, padding, dilation);
   check::shape(kernel, "dy", dy, w.offsets.view.shape, 4);
+  Input y;
+  if (!y_.is_none()) y = activation(kernel, "y", y_);
+  check::like(kernel, "y", y, "dy", dy);
+  check::shape(kernel, "y", y, w.offsets.view.shape, 4);
   const Pool2dTables tables(w.input_size, image_size(dy), w.window);
   Output dx = empty_image(dy.view.dtype, dy, w.input_size);
-  run(dx.view.size(), [&] { cpu::max_pool2d_backward(dy, w.offsets, dx.view, tables.dims()); });
+  run(dx.view.size(), [&] { cpu::max_pool2d_backward(dy, w.offsets, y, dx.view, tables.dims()); });
   return dx.array;
 }
 
@@ -167,7 +171,7 @@ void add_pool2d(py::module_& m) {
   m.def("max_pool2d_forward", &max_pool2d_forward, arg("x"), arg("kernel_size"), arg("stride"), arg("padding"),
         arg("dilation"), arg("ceil_mode"));
   m.def("max_pool2d_backward", &max_pool2d_backward, arg("dy"), arg("offsets"), arg("input_size"), arg("kernel_size"),
-        arg("stride"), arg("padding"), arg("dilation"));
+        arg("stride"), arg("padding"), arg("dilation"), arg("y") = py::none());
   m.def("max_pool2d_indices", &max_pool2d_indices, arg("offsets"), arg("input_size"), arg("kernel_size"), arg("stride"),
         arg("padding"), arg("dilation"));
   m.def("avg_pool2d_forward", &avg_pool2d_forward, arg("x"), arg("kernel_size"), arg("stride"), arg("padding"),

@@ -9,6 +9,7 @@
 #include "core/conv2d.h"
 #include "core/copy.h"
 #include "core/linear.h"
+#include "core/pool2d.h"
 
 namespace fastdl {
 
@@ -27,6 +28,8 @@ bool same_layout(const View& a, const View& b) {
     if (a.shape[d] != b.shape[d] || (a.shape[d] > 1 && a.strides[d] != b.strides[d])) return false;
   return true;
 }
+
+bool same_view(const View& a, const View& b) { return a.data == b.data && same_layout(a, b); }
 
 bool dense(const View& x) {
   const check::Extent e = check::extent(x);
@@ -50,6 +53,7 @@ class Fusion {
     for (std::size_t i = 0; i < program_.steps.size(); ++i) {
       join_relu(i);
       join_relu_backward(i);
+      join_pool_backward(i);
       drop_copy(i);
     }
     std::vector<Step> kept;
@@ -169,6 +173,39 @@ class Fusion {
     return nullptr;
   }
 
+  // The max_pool2d_backward whose result relu_backward alone reads takes that over, if it pooled what the ReLU made.
+  void join_pool_backward(std::size_t i) {
+    auto* backward = arguments_of(program_.steps[i], cpu::relu_backward);
+    if (backward == nullptr || shows_an_input(i)) return;
+    const View &dy = std::get<0>(*backward), &z = std::get<1>(*backward), &dx = std::get<2>(*backward);
+    for (std::size_t p = 0; p < i; ++p) {
+      auto* pool = arguments_of(program_.steps[p], cpu::max_pool2d_backward);
+      if (pool == nullptr || std::get<2>(*pool) || only_reader(p, allocation_of(p, std::get<3>(*pool))) != i) continue;
+      Out& to = std::get<3>(*pool);
+      const std::size_t f = pooling_of(p, std::get<1>(*pool), i, z);
+      if (f == p || !same_view(to, dy) || !same_layout(dy, dx) || !untouched(p, i, dx)) return;
+      const Out& y = std::get<1>(*arguments_of(program_.steps[f], cpu::max_pool2d_forward));
+      std::get<2>(*pool) = y;
+      program_.steps[p].uses.push_back({&std::get<2>(*pool), Access::kRead, allocation_of(f, y)});
+      return replace(p, to, i, dx);
+    }
+  }
+
+  // The max_pool2d_forward that made the offsets of step p from what step i reads as z; p if there is none or if its
+  // arrays have changed since.
+  std::size_t pooling_of(std::size_t p, const View& offsets, std::size_t i, const View& z) const {
+    for (std::size_t f = 0; f < p; ++f) {
+      auto* forward = arguments_of(program_.steps[f], cpu::max_pool2d_forward);
+      if (forward == nullptr) continue;
+      const View &x = std::get<0>(*forward), &y = std::get<1>(*forward), &made = std::get<2>(*forward);
+      const std::int64_t from = allocation_of(f, x), out = allocation_of(f, y), marks = allocation_of(f, made);
+      if (from < 0 || out < 0 || marks < 0 || from != allocation_of(i, z) || marks != allocation_of(p, offsets))
+        continue;
+      if (same_view(x, z) && !written(f + 1, i, from, x) && !written(f + 1, p, out, y)) return f;
+    }
+    return p;
+  }
+
   // Whether a step of [i, j) writes this memory.
   bool written(std::size_t i, std::size_t j, std::int64_t allocation, const View& x) const {
     for (; i < j; ++i)
@@ -187,8 +224,7 @@ class Fusion {
       auto* copy = j != 0 ? arguments_of(program_.steps[j], cpu::copy) : nullptr;
       if (copy == nullptr || shows_an_input(j)) continue;
       const View &src = std::get<0>(*copy), &dst = std::get<1>(*copy);
-      if (src.data == use.view->data && same_layout(src, *use.view) && same_layout(src, dst) && untouched(i, j, dst))
-        replace(i, *use.view, j, dst);
+      if (same_view(src, *use.view) && same_layout(src, dst) && untouched(i, j, dst)) replace(i, *use.view, j, dst);
     }
   }
 

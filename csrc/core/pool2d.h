@@ -68,7 +68,9 @@ namespace cpu {
 // offsets [n,c,oh,ow], uint8 or int32: the winner's tap, i * kw + j. The first of equal maxima, the last NaN; a window
 // without a tap in the image gives -inf and 0.
 inline Kernel<void(View x, Out y, Out offsets, const Pool2dDims& d)> max_pool2d_forward;
-inline Kernel<void(View dy, View offsets, Out dx, const Pool2dDims& d)> max_pool2d_backward;
+// y, as forward gave it, may be absent; where it is there, x was the result of a ReLU, and dx has the bits that the
+// ReLU's backward makes of it.
+inline Kernel<void(View dy, View offsets, View y, Out dx, const Pool2dDims& d)> max_pool2d_backward;
 // indices [n,c,oh,ow] int64: the winner's h * w_size + w, or -1 in the padding.
 inline Kernel<void(View offsets, Out indices, const Pool2dDims& d)> max_pool2d_indices;
 inline Kernel<void(View x, Out y, const Pool2dDims& d)> avg_pool2d_forward;

@@ -7,6 +7,7 @@
 // one by one.
 #include "core/pool2d.h"
 
+#include "core/activation_math.h"
 #include "cpu/pool_pairs.h"
 
 namespace fastdl::cpu::FASTDL_ISA {
@@ -123,22 +124,34 @@ void max_forward(View x, View y, View offsets, const Pool2dDims& d) {
   });
 }
 
-// What a window gives to the pixel under one of its taps: dy where that tap won, or an equal share of dy.
-template <class L, class T, class O>
+// What a window gives to the pixel under one of its taps: dy where that tap won (kRelu: and a ReLU let x through, which
+// the largest shows for its window), or an equal share of dy.
+template <class L, bool kRelu, class T, class O>
 struct Won {
   const T* dy;
   const O* offsets;
+  const T* y;
+  FASTDL_INLINE void skip(int64_t count) {
+    dy += count;
+    offsets += count;
+    if constexpr (kRelu) y += count;
+  }
   struct Block {
     typename L::Value dy;
     typename L::Mark winner;
     FASTDL_INLINE typename L::Value at(int64_t tap) const { return winner == L::mark(tap) ? dy : L::all(0); }
   };
-  FASTDL_INLINE Block block(int64_t at, double) const { return {L::read(dy + at), L::read_mark(offsets + at)}; }
+  FASTDL_INLINE Block block(int64_t at, double) const {
+    typename L::Value d = L::read(dy + at);
+    if constexpr (kRelu) d = activation::relu_backward(d, L::read(y + at));
+    return {d, L::read_mark(offsets + at)};
+  }
 };
 
 template <class L, class T>
 struct Share {
   const T* dy;
+  FASTDL_INLINE void skip(int64_t count) { dy += count; }
   struct Block {
     typename L::Value share;
     FASTDL_INLINE typename L::Value at(int64_t) const { return share; }
@@ -222,8 +235,7 @@ void backward(const Source& source, int64_t images, int64_t channels, T* dx, con
   over_rows<Order::kBack>(images, r.size, row * static_cast<int64_t>(sizeof(T)), [&](int64_t n, int64_t h) {
     T* to = dx + (n * r.size + h) * row;
     Source from = source;
-    from.dy += n * out;
-    if constexpr (requires { from.offsets; }) from.offsets += n * out;
+    from.skip(n * out);
     const int64_t oh = r.over_first[h];
     if (r.over_last[h] <= oh) {
       zero_pixels(to, row);
@@ -263,22 +275,21 @@ void average_forward(View x, View y, const Pool2dDims& d) {
   });
 }
 
-template <class T>
-void pairs_backward(View dy, View offsets, View dx, const Pool2dDims& d) {
+template <bool kRelu, class T>
+void pairs_backward(View dy, View offsets, View y, View dx, const Pool2dDims& d) {
   const int64_t channels = dy.shape[1], windows = d.columns.windows, out_row = windows * channels;
   const int64_t row = d.columns.size * channels, covered = 2 * out_row;
-  over_rows<Order::kBack>(dy.shape[0], d.rows.windows, 2 * row * static_cast<int64_t>(sizeof(T)),
-                          [&](int64_t n, int64_t oh) {
-                            const int64_t at = (n * d.rows.windows + oh) * out_row;
-                            const T* from = dy.as<T>() + at;
-                            const std::uint8_t* winners = offsets.as<std::uint8_t>() + at;
-                            T* to = dx.as<T>() + (n * d.rows.size + 2 * oh) * row;
-                            spread_to_pairs(from, winners, row, windows, channels, to);
-                            zero_pixels(to + covered, row - covered);
-                            zero_pixels(to + row + covered, row - covered);
-                            if (oh + 1 == d.rows.windows)
-                              zero_pixels(to + 2 * row, (d.rows.size - 2 * d.rows.windows) * row);
-                          });
+  over_rows<Order::kBack>(
+      dy.shape[0], d.rows.windows, 2 * row * static_cast<int64_t>(sizeof(T)), [&](int64_t n, int64_t oh) {
+        const int64_t at = (n * d.rows.windows + oh) * out_row;
+        const T* from = dy.as<T>() + at;
+        const std::uint8_t* winners = offsets.as<std::uint8_t>() + at;
+        T* to = dx.as<T>() + (n * d.rows.size + 2 * oh) * row;
+        spread_to_pairs<kRelu>(from, winners, kRelu ? y.as<T>() + at : nullptr, row, windows, channels, to);
+        zero_pixels(to + covered, row - covered);
+        zero_pixels(to + row + covered, row - covered);
+        if (oh + 1 == d.rows.windows) zero_pixels(to + 2 * row, (d.rows.size - 2 * d.rows.windows) * row);
+      });
 }
 
 // Calls f(T{}, lanes) with vectors if there are channels to fill one.
@@ -311,17 +322,23 @@ void max_pool2d_forward(View x, Out y, Out offsets, const Pool2dDims& d) {
   });
 }
 
-void max_pool2d_backward(View dy, View offsets, Out dx, const Pool2dDims& d) {
+void max_pool2d_backward(View dy, View offsets, View y, Out dx, const Pool2dDims& d) {
   const bool pairs = offsets.dtype == DType::u8 && d.rows.windows > 0 && in_pairs(d.rows) && in_pairs(d.columns);
-  with_lanes(dy.dtype, dy.shape[1], [&](auto type, auto lanes) {
-    using T = decltype(type);
-    if (pairs) return pairs_backward<T>(dy, offsets, dx, d);
-    with_offsets(offsets.dtype, [&](auto offset) {
-      using O = decltype(offset);
-      const Won<decltype(lanes), T, O> source{dy.as<T>(), offsets.as<O>()};
-      backward<decltype(lanes)>(source, dy.shape[0], dy.shape[1], dx.as<T>(), d);
+  const auto run = [&](auto relu) {
+    with_lanes(dy.dtype, dy.shape[1], [&](auto type, auto lanes) {
+      using T = decltype(type);
+      if (pairs) return pairs_backward<relu.value, T>(dy, offsets, y, dx, d);
+      with_offsets(offsets.dtype, [&](auto offset) {
+        using O = decltype(offset);
+        const Won<decltype(lanes), relu.value, T, O> source{dy.as<T>(), offsets.as<O>(), y.as<T>()};
+        backward<decltype(lanes)>(source, dy.shape[0], dy.shape[1], dx.as<T>(), d);
+      });
     });
-  });
+  };
+  if (y)
+    run(std::true_type{});
+  else
+    run(std::false_type{});
 }
 
 void max_pool2d_indices(View offsets, Out indices, const Pool2dDims& d) {

@@ -1,6 +1,7 @@
 // Maximum over 2x2 windows with stride 2, inside the image: windows share no pixel, and forward reads, backward writes
 // two rows of the image beside each other, each pixel once. Everything about a window is known to the compiler.
 #pragma once
+#include "core/activation_math.h"
 #include "core/pool2d.h"
 #include "cpu/lanes.h"
 
@@ -66,13 +67,15 @@ bool max_of_pairs(const T* x, int64_t row, int64_t windows, int64_t channels, T*
   return Marked<T, true>::any_nan(poison) || poison_rest != poison_rest;
 }
 
-// The two rows of dx under one row of windows.
-template <class T>
-void spread_to_pairs(const T* dy, const std::uint8_t* offsets, int64_t row, int64_t windows, int64_t channels, T* dx) {
+// The two rows of dx under one row of windows; kRelu: of what a ReLU before the pooling lets through.
+template <bool kRelu, class T>
+void spread_to_pairs(const T* dy, const std::uint8_t* offsets, const T* y, int64_t row, int64_t windows,
+                     int64_t channels, T* dx) {
   over_pairs<T>(windows, channels, [&](auto lanes, int64_t w, int64_t c) __attribute__((always_inline)) {
     using L = decltype(lanes);
     const int64_t from = w * channels + c;
-    const auto d = L::read(dy + from);
+    auto d = L::read(dy + from);
+    if constexpr (kRelu) d = activation::relu_backward(d, L::read(y + from));
     const auto winner = L::read_mark(offsets + from);
     for (int tap = 0; tap < 4; ++tap) {
       T* to = dx + (2 * w + tap % 2) * channels + tap / 2 * row + c;

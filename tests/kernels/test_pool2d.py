@@ -138,6 +138,23 @@ def test_max_pool2d_against_torch(backend, window):
     np.testing.assert_allclose(dx, t.grad, rtol=1e-12)
 
 
+@pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.parametrize("window", WINDOWS, ids=str)
+def test_max_pool2d_backward_through_a_relu(backend, reference, window, dtype):
+    """The gradient of max_pool2d(relu(x)) in one call: the bits of relu_backward after max_pool2d_backward."""
+    for batch, ties in itertools.product(((1, 1), (2, 5), (1, 16), (1, 35)), (False, True)):
+        x = values((*batch, *window[0]), dtype, 1, ties)
+        x[0, 0, 0, 0], x[-1, -1, -1, -1] = nan, -0.0
+        z = reference.relu_forward(x)
+        y, offsets = reference.max_pool2d_forward(z, *window[1:])
+        dy = values(y.shape, dtype, 2)
+        dy[0, 0, 0, 0], dy[-1, -1, -1, -1] = inf, nan
+        want = backend.relu_backward(backend.max_pool2d_backward(dy, offsets, *geometry(window)), z)
+        got = backend.max_pool2d_backward(dy, offsets, *geometry(window), y)
+        np.testing.assert_array_equal(got, want)
+        np.testing.assert_array_equal(np.signbit(got), np.signbit(want))
+
+
 def check_max_pool2d(cpu, reference, x, window, dtype):
     want = reference.max_pool2d_forward(x, *window[1:])
     got = cpu.max_pool2d_forward(x, *window[1:])

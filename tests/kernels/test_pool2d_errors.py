@@ -56,6 +56,11 @@ BAD = {
         ((OUT[:1], OFF, (5, 6), TWO, TWO, NIL, ONE), ValueError,
          "dy must have shape (2, 3, 2, 3), got (1, 3, 2, 3)"),
         ((OUT, BIG, (5, 6), TWO, TWO, NIL, ONE), IndexError, "offsets must lie in [0, 4), got 4"),
+        ((OUT, OFF, (5, 6), TWO, TWO, NIL, ONE, OFF), TypeError, "y must be float32 or float64, got uint8"),
+        ((OUT, OFF, (5, 6), TWO, TWO, NIL, ONE, OUT.astype("float64")), TypeError,
+         "y must be float32 like dy, got float64"),
+        ((OUT, OFF, (5, 6), TWO, TWO, NIL, ONE, OUT[:1]), ValueError,
+         "y must have shape (2, 3, 2, 3), got (1, 3, 2, 3)"),
     ),
     "max_pool2d_indices": (
         ((BIG, (5, 6), TWO, TWO, NIL, ONE), IndexError, "offsets must lie in [0, 4), got 4"),

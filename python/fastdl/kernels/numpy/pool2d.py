@@ -11,6 +11,7 @@ from __future__ import annotations
 import numpy as np
 
 from . import _check, _geometry
+from .activation import relu_backward
 
 __all__ = [
     "max_pool2d_forward",
@@ -125,16 +126,22 @@ def _check_offsets(kernel: str, offsets, input_size, kernel_size, stride, paddin
     _check.indices(kernel, "offsets", offsets, kernel_size[0] * kernel_size[1])
 
 
-def max_pool2d_backward(dy, offsets, input_size, kernel_size, stride, padding, dilation):
+def max_pool2d_backward(dy, offsets, input_size, kernel_size, stride, padding, dilation, y=None):
     """dx (N, C, H, W): dy added at the pixel that won each window of `max_pool2d_forward`, zero elsewhere.
 
-    dy and offsets (N, C, OH, OW); an offset that points into the padding adds nothing. Raises ValueError if
+    dy, offsets and y (N, C, OH, OW); an offset that points into the padding adds nothing. y, the result of
+    `max_pool2d_forward` for an x that a ReLU made: dx is what `relu_backward` would make of it. Raises ValueError if
     the shapes do not fit together, IndexError for an offset outside [0, kh * kw).
     """
     kernel = "max_pool2d_backward"
     _check_image(kernel, "dy", dy)
     _check_offsets(kernel, offsets, input_size, kernel_size, stride, padding, dilation)
     _check.shape(kernel, "dy", dy, offsets.shape)
+    if y is not None:
+        _check.array(kernel, "y", y)
+        _check.like(kernel, "y", y, "dy", dy)
+        _check.shape(kernel, "y", y, offsets.shape)
+        dy = relu_backward(dy, y)
     dx = np.zeros(dy.shape[:2] + tuple(input_size), dy.dtype)
     for tap, windows, pixels in _taps(input_size, dy.shape[2:], kernel_size, stride, padding, dilation):
         dx[pixels] += np.where(offsets[windows] == tap, dy[windows], 0)
