@@ -1,4 +1,4 @@
-"""fastdl.capture: a replayed step equals the step as written, bit for bit, and what can't be replayed is refused."""
+"""fastdl.capture: a replayed step equals the step as written, bit for bit."""
 
 import re
 
@@ -239,82 +239,6 @@ def test_options_of_the_optimizer_are_followed():
     optimizer.param_groups[0]["weight_decay"] = 1.0
     step()
     assert w.item() == -0.75 - 0.25 * (1 - 0.75)
-
-
-REFUSED = {
-    "item()": lambda x: x * (x.sum().item()),
-    "tolist()": lambda x: x * x.sum().tolist(),
-    "bool()": lambda x: x if (x.sum() > 0) else -x,
-    "numpy()": lambda x: fd.tensor(x.numpy()),
-    "random numbers": lambda x: x + fd.rand(x.shape),
-    "NumPy array": lambda x: x.data,
-}
-
-
-@pytest.mark.parametrize("what", REFUSED)
-def test_what_leaves_fastdl_is_refused(what):
-    step = fd.capture(REFUSED[what])
-    with pytest.raises(fd.CaptureError, match=re.escape(what)) as error:
-        step(fd.tensor([1.0, 2.0]))
-    assert str(error.value).startswith("capture: <lambda> can't be replayed: ")
-    if "()" in what:
-        assert "test_capture.py:" in str(error.value)
-
-
-def test_arithmetic_on_the_arrays_is_found():
-    w = fd.zeros(2)
-
-    def change(x):
-        w.data += x.data
-        return x * w
-
-    step = fd.capture(change)
-    with pytest.raises(fd.CaptureError, match="a constant of the program"):
-        for i in range(3):
-            step(fd.tensor([float(i), 1.0]))
-
-
-def test_a_constant_made_from_an_input_is_found_by_the_second_call():
-    step = fd.capture(lambda x: x * fd.tensor(x.data.copy()))
-    step(fd.tensor([2.0]))
-    with pytest.raises(fd.CaptureError, match="a constant of the program"):
-        step(fd.tensor([3.0]))
-
-
-def test_a_python_value_that_changes_is_found_in_the_result():
-    count = []
-
-    def step(x):
-        count.append(1)
-        return x * 2, len(count)
-
-    step = fd.capture(step)
-    step(fd.tensor([2.0]))
-    with pytest.raises(fd.CaptureError, match="for what the result computes"):
-        step(fd.tensor([3.0]))
-
-
-def test_hooks_and_schedulers_are_refused():
-    model = nn.Linear(2, 2)
-    model.register_forward_hook(lambda *a: None)
-    with pytest.raises(fd.CaptureError, match="hooks on Linear"):
-        fd.capture(lambda x: model(x))(fd.ones(1, 2))
-    optimizer = optim.SGD([nn.Parameter(fd.ones(1))], lr=1.0)
-    schedule = optim.lr_scheduler.StepLR(optimizer, 1)
-
-    def step(x):
-        schedule.step()
-        return x * 2
-
-    with pytest.raises(fd.CaptureError, match=re.escape("StepLR.step(); call it after the captured step")):
-        fd.capture(step)(fd.ones(1))
-
-
-def test_fallback_warns_once_and_runs_as_written():
-    step = fd.capture(lambda x: x * x.sum().item(), fallback=True)
-    with pytest.warns(RuntimeWarning, match="item"):
-        assert step(fd.tensor([2.0])).tolist() == [4.0]
-    assert step(fd.tensor([3.0])).tolist() == [9.0]
 
 
 def test_an_error_in_the_step_is_the_steps_own():

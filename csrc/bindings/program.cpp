@@ -25,7 +25,7 @@ struct PyRecorder : Recorder {
 
 // A copy of what a program changes outside its arena.
 struct State {
-  std::vector<std::vector<char>> saved;
+  Program::Snapshot saved;
 };
 
 class RecordedStep : public PythonState {
@@ -51,21 +51,23 @@ class RecordedStep : public PythonState {
     return program_.generators.size() - 1;
   }
 
-  // The arrays that a replay returns: copies of those in the arena, the others themselves.
-  void set_outputs(const std::vector<py::object>& outputs) {
+  // Ends the recording: fuses calls. outputs: the arrays that a replay returns, copies of those in the arena, the
+  // others themselves; gradients: others that are read after it.
+  void finish(const std::vector<py::object>& outputs, const std::vector<py::object>& gradients) {
+    std::vector<View> read_later;
+    const auto add = [&](const View& view) {
+      const bool inside = program_.arena->holds(view.data);
+      if (inside) read_later.push_back(view);
+      return inside;
+    };
     for (const py::object& array : outputs) {
       const Input output = any_dtype(kOwner, "outputs", array);
       const int input = recorder_->input_of(output.view.data);
-      outputs_.push_back({output.view, input, program_.arena->holds(output.view.data) ? py::object() : output.owner});
+      outputs_.push_back({output.view, input, add(output.view) ? py::object() : output.owner});
     }
-  }
-
-  // More arrays whose bits `verify` compares.
-  void check_also(const std::vector<py::object>& arrays) {
-    for (const py::object& array : arrays) {
-      const Input input = any_dtype(kOwner, "arrays", array);
-      if (program_.arena->holds(input.view.data)) also_.push_back(input.view);
-    }
+    for (const py::object& array : gradients) add(any_dtype(kOwner, "gradients", array).view);
+    program_.merge_outside();
+    fuse(program_, read_later);
   }
 
   // The structure of arguments and result when every argument is a Tensor or a constant and the result None, one Tensor
@@ -145,25 +147,10 @@ class RecordedStep : public PythonState {
     return list;
   }
 
-  // Fuses calls, plays once more from the state before the recording and compares; see Program::verify.
-  std::string verify() {
-    std::vector<View> inside = also_;
-    for (const Result& r : outputs_)
-      if (!r.owner) inside.push_back(r.view);
-    fuse(program_, inside);
-    py::gil_scoped_release release;
-    return program_.verify(inside);
-  }
-
   State save() const { return {program_.save_outside()}; }
-  void restore(const State& state) const { program_.restore_outside(state.saved); }
+  void exchange(State& state) const { program_.exchange_outside(state.saved); }
   // The kernel that first changed memory which is not as in `state`, or an empty string.
-  std::string differs(const State& state) const {
-    for (std::size_t i = 0; i < program_.outside.size(); ++i)
-      if (std::memcmp(program_.outside[i].begin, state.saved[i].data(), program_.outside[i].bytes) != 0)
-        return program_.outside[i].writer;
-    return "";
-  }
+  std::string differs(const State& state) const { return program_.changed_outside(state.saved); }
 
   py::list calls() {
     struct Lister final : ArgumentVisitor {
@@ -219,7 +206,6 @@ class RecordedStep : public PythonState {
   std::vector<View> inputs_;
   std::vector<py::object> dtypes_;  // of the inputs
   std::vector<Result> outputs_;
-  std::vector<View> also_;
   bool simple_ = false, many_ = false;
   std::vector<bool> is_tensor_;
   py::tuple constants_;
@@ -254,14 +240,12 @@ void add_program(py::module_& m) {
       .def("set_signature", &RecordedStep::set_signature)
       .def("replay", &RecordedStep::replay)
       .def("rehearse", &RecordedStep::rehearse)
-      .def("set_outputs", &RecordedStep::set_outputs)
-      .def("check_also", &RecordedStep::check_also)
+      .def("finish", &RecordedStep::finish)
       .def("accepts", &RecordedStep::accepts)
       .def("run", &RecordedStep::run)
       .def("results", &RecordedStep::results)
-      .def("verify", &RecordedStep::verify)
       .def("save", &RecordedStep::save)
-      .def("restore", &RecordedStep::restore)
+      .def("exchange", &RecordedStep::exchange)
       .def("differs", &RecordedStep::differs)
       .def("calls", &RecordedStep::calls)
       .def("time", &RecordedStep::time, py::arg("rounds"))

@@ -103,7 +103,7 @@ struct Recorder::Visitor final : ArgumentVisitor {
       if (address(o.begin) <= extent.begin && extent.end <= address(o.begin) + o.bytes) return;
     char* const begin = reinterpret_cast<char*>(extent.begin);
     const std::size_t bytes = extent.end - extent.begin;
-    program.outside.push_back({begin, bytes, {begin, begin + bytes}, call.name()});
+    program.outside.push_back({begin, bytes, call.name()});
   }
 
   void stream(PhiloxStream& stream) override {
@@ -167,40 +167,46 @@ void Program::play() const {
   for (const Step& step : steps) step.call->play();
 }
 
-std::vector<std::vector<char>> Program::save_outside() const {
-  std::vector<std::vector<char>> saved;
-  for (const Outside& o : outside) saved.emplace_back(o.begin, o.begin + o.bytes);
+void Program::merge_outside() {
+  std::sort(outside.begin(), outside.end(), [](const Outside& a, const Outside& b) { return a.begin < b.begin; });
+  std::vector<Outside> merged;
+  for (const Outside& o : outside)
+    if (!merged.empty() && o.begin < merged.back().begin + merged.back().bytes)
+      merged.back().bytes = std::max<std::size_t>(merged.back().bytes, o.begin + o.bytes - merged.back().begin);
+    else
+      merged.push_back(o);
+  outside = std::move(merged);
+}
+
+Program::Snapshot Program::save_outside() const {
+  std::size_t bytes = 0;
+  for (const Outside& o : outside) bytes += o.bytes;
+  Snapshot saved(static_cast<char*>(cached_alloc(bytes)), cached_free);
+  char* at = saved.get();
+  for (const Outside& o : outside) at = std::copy_n(o.begin, o.bytes, at);
   return saved;
 }
 
-// In reverse: where two overlap, the one saved first was saved unchanged.
-void Program::restore_outside(const std::vector<std::vector<char>>& saved) const {
-  for (std::size_t i = outside.size(); i-- > 0;) std::memcpy(outside[i].begin, saved[i].data(), outside[i].bytes);
+void Program::restore_outside(const Snapshot& saved) const {
+  const char* at = saved.get();
+  for (const Outside& o : outside) {
+    std::memcpy(o.begin, at, o.bytes);
+    at += o.bytes;
+  }
 }
 
-std::string Program::verify(const std::vector<View>& results) {
-  const auto copies = [&] {
-    std::vector<std::vector<char>> all;
-    for (const View& view : results) {
-      const check::Extent e = check::extent(view);
-      all.emplace_back(reinterpret_cast<char*>(e.begin), reinterpret_cast<char*>(e.end));
-    }
-    return all;
-  };
-  const auto wanted_results = copies();
-  const auto wanted = save_outside();
-  for (std::size_t i = outside.size(); i-- > 0;) {
-    std::memcpy(outside[i].begin, outside[i].before.data(), outside[i].bytes);
-    std::vector<char>().swap(outside[i].before);
+void Program::exchange_outside(Snapshot& saved) const {
+  char* at = saved.get();
+  for (const Outside& o : outside) at = std::swap_ranges(o.begin, o.begin + o.bytes, at);
+}
+
+const char* Program::changed_outside(const Snapshot& saved) const {
+  const char* at = saved.get();
+  for (const Outside& o : outside) {
+    if (std::memcmp(o.begin, at, o.bytes) != 0) return o.writer;
+    at += o.bytes;
   }
-  play();
-  for (std::size_t i = 0; i < outside.size(); ++i)
-    if (std::memcmp(outside[i].begin, wanted[i].data(), outside[i].bytes) != 0) {
-      const std::string writer = outside[i].writer;
-      restore_outside(wanted);
-      return writer;
-    }
-  return copies() == wanted_results ? "" : "the result";
+  return "";
 }
 
 std::vector<double> Program::time(int rounds) {

@@ -3,8 +3,8 @@
 //
 // A Recorder is set for a thread while the step runs for the first time. Arrays that kernels return then come from the
 // program's arena, where the step's own frees give memory back: intermediates whose lives don't overlap share it.
-// Memory outside the arena that calls change (parameters, optimizer state, running statistics) is saved before its
-// first change, so that the program can be replayed on the same state and compared.
+// Memory outside the arena that calls change (parameters, optimizer state, running statistics) is noted, so that the
+// program can be played and the function run from the same state and compared.
 #pragma once
 #include <cstddef>
 #include <cstdint>
@@ -59,8 +59,7 @@ class Arena {
 struct Outside {
   char* begin;
   std::size_t bytes;
-  std::vector<char> before;  // its contents when recording began
-  const char* writer;        // the kernel that changed it first
+  const char* writer;  // the kernel that changed it first
 };
 
 // A place in a call's arguments that shows the memory of an input.
@@ -110,12 +109,13 @@ class Program {
   // Seconds of each call, the median over `rounds` plays that start from the same state, which is restored at the end.
   std::vector<double> time(int rounds);
 
-  // Plays once more from the state before recording; the name of a kernel whose result differs, or an empty string.
-  // `results` are places that must come out with the same bits besides what lies outside.
-  std::string verify(const std::vector<View>& results);
-
-  std::vector<std::vector<char>> save_outside() const;
-  void restore_outside(const std::vector<std::vector<char>>& saved) const;
+  // What lies outside in one block, for after the recording.
+  using Snapshot = std::unique_ptr<char, void (*)(void*)>;
+  void merge_outside();  // no two overlap from then on
+  Snapshot save_outside() const;
+  void restore_outside(const Snapshot& saved) const;
+  void exchange_outside(Snapshot& saved) const;
+  const char* changed_outside(const Snapshot& saved) const;  // the writer of memory that is not as saved, or ""
 };
 
 class Recorder {

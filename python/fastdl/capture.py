@@ -32,11 +32,11 @@ def capture(function: Callable | None = None, *, fallback: bool = False):
         structures; they carry no graph.
     fallback: where the step can't be captured, warn once and run it as written instead of raising.
 
-    The first call runs as written, is replayed on the same state and must give the same bits. The second call is made
-    both ways, too, so that a value that should have changed with the inputs is found. Learning rates, step counts,
-    random streams, modes (`train`, `eval`) and gradients that are None follow the Python objects; other values of
-    Python that the step uses are constants of the program. New shapes, dtypes or modes record a program of their own,
-    kept beside the others. On the numpy backend the function is simply called.
+    The first call runs as written. The second is made both ways, replayed and as written from the same state, and must
+    give the same bits, so that what happens outside the kernels is found. Learning rates, step counts, random streams,
+    modes (`train`, `eval`) and gradients that are None follow the Python objects; other values of Python that the step
+    uses are constants of the program. New shapes, dtypes or modes record a program of their own, kept beside the
+    others. On the numpy backend the function is simply called.
 
     Raises:
         CaptureError: the step does something that a replay would not do again: `item()` on a result, hooks, a
@@ -106,40 +106,34 @@ class CapturedStep:
         return len(self._programs)
 
     def _record(self, key, inputs, args, kwargs):
-        """Run the function and record it; replay it once from the same state and compare."""
+        """The first call: run the function and record it."""
         program = _Program(key, inputs)
         with program:
             result = self._function(*args, **kwargs)
         reasons = program.finish(result)
-        native = program.native
-        if not reasons and (kernel := native.verify()):
-            reasons = [
-                f"a replay from the same state gave other bits for what {kernel} computes: something changed memory "
-                "outside fastdl's kernels, such as NumPy arithmetic on t.data"
-            ]
         if reasons:
             return self._give_up(reasons, result)
         if len(self._programs) == _MOST_PROGRAMS:
             self._programs.pop(0)
         self._programs.append(program)
-        return program.rebuild(native.results([t.data for t in inputs]))
+        return program.rebuild(program.native.results([t.data for t in inputs]))
 
     def _check(self, program, inputs, args, kwargs):
         """The second call: replay, go back, run the function, compare."""
         native = program.native
-        before = native.save()
+        state = native.save()
         replayed = native.rehearse([t.data for t in inputs])
-        after = native.save()
-        native.restore(before)
+        native.exchange(state)
         result = self._function(*args, **kwargs)
-        wrong = native.differs(after) or ("" if program.returns(result, replayed) else "the result")
+        kernel = native.differs(state)
+        wrong = f"what {kernel} changes" if kernel else program.differs(result, replayed)
         if wrong:
             self._programs.remove(program)
             return self._give_up(
                 [
-                    f"a replay with new inputs gave other bits than the function for what {wrong} computes: a value "
-                    "that changes from step to step was computed outside fastdl's kernels (NumPy, Python numbers) and "
-                    "is a constant of the program"
+                    f"a replay from the same state gave other bits than the function for {wrong}: a value that "
+                    "changes from step to step was computed outside fastdl's kernels (NumPy, Python numbers) and is a "
+                    "constant of the program, or something else changed memory (NumPy on t.data)"
                 ],
                 result,
             )
@@ -192,8 +186,8 @@ class _Program:
             reasons.append(f"it needs {self.native.refused}")
         if reasons:
             return reasons
-        self.native.set_outputs([t.data for t in tensors])
-        self.native.check_also(session.gradients())
+        self._gradients = session.gradients()
+        self.native.finish([t.data for t in tensors], [g for g in self._gradients if g is not None])
         session.finish()
         many = isinstance(self._returned, tuple) and all(item is _TENSOR for item in self._returned)
         if not self._leaves and (many or self._returned is _TENSOR or self._returned is None):  # the usual step
@@ -207,16 +201,23 @@ class _Program:
         """Whether a replay would do what the function would do."""
         return all(inputs[i] is t for i, t in self._leaves) and self.native.accepts([t.data for t in inputs])
 
-    def returns(self, result, arrays) -> bool:
-        """Whether these arrays, in the structure of the recording, are what the function returned."""
+    def differs(self, result, arrays) -> str:
+        """What the function returned or left as gradients and the replay did not: a word for it, or an empty string."""
         tensors: list = []
-        return _flatten(result, tensors) == self._returned and all(
-            t.data.tobytes() == array.tobytes() for t, array in zip(tensors, arrays)
-        )
+        if _flatten(result, tensors) != self._returned or not _same([t.data for t in tensors], arrays):
+            return "the result"
+        return "" if _same(self.session.gradients(), self._gradients) else "the gradients"
 
     def rebuild(self, arrays):
         """What the function returns, around these arrays."""
         return _unflatten(self._returned, iter([wrap(array) for array in arrays]))
+
+
+def _same(arrays: list, others: list) -> bool:
+    """Whether the arrays (or None) have the same bits."""
+    return all(
+        a is b or (a is not None and b is not None and a.tobytes() == b.tobytes()) for a, b in zip(arrays, others)
+    )
 
 
 _TENSOR = object()  # stands for a Tensor in a flattened structure

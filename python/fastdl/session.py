@@ -110,8 +110,8 @@ class Session:
             program.add_draws(generator.__dict__, draws)
 
     def gradients(self) -> list:
-        """The arrays that leaves have as gradients after the step."""
-        return [leaf._grad.data for leaf in self._touched if leaf._grad is not None]
+        """The gradients of the leaves that the step touched: arrays, or None."""
+        return [None if leaf._grad is None else leaf._grad.data for leaf in self._touched]
 
 
 class Update:
