@@ -36,7 +36,12 @@ void linear_backward(View dy, View x, View weight, Out dx, Out dweight, Out dbia
     const GemmPlan<T> to_weight(
         {dweight ? out : 0, in, rows, dy.as<T>(), 1, out, x.as<T>(), in, 1, dweight.as<T>(), in});
     const ColumnSums<T> to_bias(dy.as<T>(), rows, dbias ? out : 0, dbias.as<T>());
-    const int64_t first = to_x.tasks(), second = first + to_weight.tasks(), all = second + to_bias.tasks();
+    const auto tasks_of = [](const GemmPlan<T>& plan) {
+      if (!plan.large()) return plan.tasks();
+      plan.run_large();
+      return int64_t{0};
+    };
+    const int64_t first = tasks_of(to_x), second = first + tasks_of(to_weight), all = second + to_bias.tasks();
     // A thread's run of tasks has some of both products.
     const int64_t pairs = 2 * min_of(first, second - first);
     const double cost = to_x.cost() + to_weight.cost() + to_bias.cost();

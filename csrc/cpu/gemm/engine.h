@@ -5,8 +5,10 @@
 // columns side by side for each k; in the first-level cache when the tiles come), then runs its tiles past it. A with k
 // contiguous is read where it stands, unless a task has panels enough to pay for a packed copy. Where few rows or few
 // columns meet a long k that both operands have contiguous, products are dot products and nothing is packed (dot.h).
+// In a large product packing everything once per task would show, so threads pack B together, then share the rows.
 // Sums over k always run in the same order, cut by shape alone: results don't depend on the number of threads.
-// Scratch per thread: 1.5 kDepth * (a tile's columns + at most kMostRows rows).
+// Scratch per thread: 1.5 kDepth * (a tile's columns + at most kMostRows rows); large products, 1.5 kDepth *
+// (kMostPanels tiles' columns) together.
 #pragma once
 #include "cpu/gemm/dot.h"
 #include "cpu/gemm/pack.h"
@@ -28,8 +30,9 @@ struct Gemm {
   bool relu = false;
 };
 
-constexpr int64_t kDepth = 256;      // times 32 floats of B: 32 of the 48 KB of a first-level cache
-constexpr int64_t kMostRows = 1024;  // times kDepth floats of packed A: half of a second-level cache
+constexpr int64_t kDepth = 512;     // times a panel's columns: B streams from the second-level cache, A from there too
+constexpr int64_t kMostRows = 256;  // times kDepth floats of packed A: half of a small second-level cache
+constexpr int64_t kMostPanels = 128;  // times a panel of B: 4 MB
 
 FASTDL_INLINE int64_t depth_block(int64_t k) {  // k in equal blocks of 2/3 to 3/2 kDepth
   return ceil_div(k, max_of(1, (k + kDepth / 2) / kDepth));
@@ -59,13 +62,44 @@ class GemmPlan {
     return static_cast<double>(g.m * g.n) * static_cast<double>(g.k + 8) / 80;
   }
 
+  // Whether packing B once for all threads pays for a hand-off per block of k.
+  FASTDL_INLINE bool large() const { return g.k > 0 && row_tasks > 1 && !dot && cost() > 8e6; }
+
   void run(int64_t task) const {
     if (g.k == 0) return clear_c();
     const int64_t r = task / col_tasks, q = task % col_tasks;
     const int64_t i0 = r * tiles / row_tasks * MR, i1 = min_of(g.m, (r + 1) * tiles / row_tasks * MR);
     const int64_t p0 = q * panels / col_tasks, p1 = (q + 1) * panels / col_tasks;
     if (dot) return run_dot(i0, i1, p0 * NR, min_of(g.n, p1 * NR));
-    run_tiles(i0, i1, p0, p1);
+    const int64_t depth = depth_block(g.k), most = min_of(i1 - i0, kMostRows / MR * MR);
+    Scratch<T> packed_a(pack_a ? ceil_div(most, MR) * MR * depth : 0);
+    for (int64_t i = i0; i < i1; i += most)
+      for (int64_t k = 0; k < g.k; k += depth) {
+        const Part part{i, min_of(i1, i + most), p0, p1, k, min_of(depth, g.k - k)};
+        Scratch<T> packed_b(b_in_place && g.n % NR == 0 ? 0 : strip_of(part) * NR * part.kc);
+        run_tiles(part, packed_a, packed_b, nullptr);
+      }
+  }
+
+  void run_large() const {
+    const int64_t depth = depth_block(g.k), group = min_of(panels, kMostPanels), threads = num_threads();
+    const int64_t blocks = min_of(tiles, threads * ceil_div(g.m, threads * kMostRows));
+    const double share = cost() * static_cast<double>(depth) / static_cast<double>(g.k * blocks);
+    const PlainSource<T> columns{g.b, g.b_col, g.b_row};
+    Scratch<T> packed_b(group * NR * depth);
+    for (int64_t p0 = 0; p0 < panels; p0 += group)
+      for (int64_t k0 = 0; k0 < g.k; k0 += depth) {
+        const int64_t p1 = min_of(panels, p0 + group), kc = min_of(depth, g.k - k0);
+        parallel_for(p1 - p0, static_cast<double>(NR * kc), [&](int64_t p) {
+          const int64_t j = (p0 + p) * NR;
+          columns.template pack<NR>(packed_b + p * NR * kc, j, min_of(NR, g.n - j), k0, kc);
+        });
+        parallel_for(blocks, share, [&](int64_t block) {
+          const int64_t i0 = block * tiles / blocks * MR, i1 = min_of(g.m, (block + 1) * tiles / blocks * MR);
+          Scratch<T> packed_a(pack_a ? ceil_div(i1 - i0, MR) * MR * depth : 0);
+          run_tiles({i0, i1, p0, p1, k0, kc}, packed_a, nullptr, packed_b);
+        });
+      }
   }
 
  private:
@@ -84,9 +118,8 @@ class GemmPlan {
     const int64_t threads = num_threads();
     const int64_t more = cost() > kLong * static_cast<double>(threads);
     const int64_t wanted = threads == 1 ? 1 : threads * (1 + more);
-    const int64_t least = ceil_div(g.m, kMostRows);
     int64_t best = -1;
-    for (int64_t rows = least; rows <= max_of(least, min_of(wanted, tiles)); ++rows) {
+    for (int64_t rows = 1; rows <= min_of(wanted, tiles); ++rows) {
       const int64_t cols = min_of(panels, ceil_div(wanted, rows));
       if (rows * cols < wanted && rows < tiles && rows < wanted) continue;
       const int64_t cost = rows * g.n + cols * (g.a_col == 1 && panels / cols < kReuse ? 0 : g.m);
@@ -125,42 +158,53 @@ class GemmPlan {
     }
   }
 
+  struct Part {
+    int64_t i0, i1;  // rows
+    int64_t p0, p1;  // panels
+    int64_t k0, kc;
+  };
+
   // The panels of a strip stay in the first-level cache while tiles pass: one where k is long, more where it is short.
-  void run_tiles(int64_t i0, int64_t i1, int64_t p0, int64_t p1) const {
-    const int64_t depth = depth_block(g.k), strip = min_of(p1 - p0, max_of(1, kDepth / depth));
-    const bool pack_b = !b_in_place || g.n % NR != 0;
-    Scratch<T> packed_a(pack_a ? ceil_div(i1 - i0, MR) * MR * depth : 0), packed_b(pack_b ? strip * NR * depth : 0);
-    const PlainSource<T> rows{g.a, g.a_row, g.a_col}, columns{g.b, g.b_col, g.b_row};
-    const int64_t tile_count = ceil_div(i1 - i0, MR);
-    const bool fetch_b = !b_in_place && strip == 1 && (g.b_col == 1 || g.b_row == 1);
+  static FASTDL_INLINE int64_t strip_of(const Part& part) {
+    return min_of(part.p1 - part.p0, max_of(1, kDepth / part.kc));
+  }
+
+  // ready: the part's panels of B, packed before, or nullptr.
+  void run_tiles(const Part& part, T* packed_a, T* packed_b, const T* ready) const {
+    const int64_t strip = strip_of(part), kc = part.kc, k0 = part.k0;
+    const bool pack_b = !ready && !b_in_place;
+    const PlainSource<T> rows{g.a, g.a_row, g.a_col}, columns{g.b, g.b_col, g.b_row}, done{ready, 1, NR};
+    const int64_t tile_count = ceil_div(part.i1 - part.i0, MR);
+    const bool fetch = pack_b && strip == 1 && (g.b_col == 1 || g.b_row == 1);
     const T* row[MR];
     TileArgs<T> t{};
+    t.kc = kc;
     t.ldc = g.c_row;
-    for (int64_t k0 = 0; k0 < g.k; k0 += depth) {
-      t.kc = min_of(depth, g.k - k0);
-      t.accumulate = k0 > 0 || g.accumulate;
-      const bool last = k0 + t.kc == g.k;
-      t.relu = g.relu && last;
-      if (pack_a) rows.template pack_tiles<MR>(packed_a, i0, i1 - i0, k0, t.kc);
-      for (int64_t first = p0; first < p1; first += strip) {
-        const int64_t end = min_of(p1, first + strip);
-        for (int64_t j = first * NR; j < min_of(end * NR, g.n); j += NR)
-          if (!b_in_place || j + NR > g.n)
-            columns.template pack<NR>(packed_b + (j - first * NR) * t.kc, j, min_of(NR, g.n - j), k0, t.kc);
-        for (int64_t i = i0; i < i1; i += MR) {
-          const int64_t count = min_of(MR, i1 - i);
-          set_rows(t, row, packed_a, i, i0, count, k0);
-          if (fetch_b && end < p1)
-            columns.template prefetch<NR>(end * NR, min_of(NR, g.n - end * NR), k0, t.kc, (i - i0) / MR, tile_count);
-          for (int64_t j = first * NR; j < min_of(end * NR, g.n); j += NR) {
-            t.cols = min_of(NR, g.n - j);
-            const bool packed = !b_in_place || t.cols < NR;
-            t.b = packed ? packed_b + (j - first * NR) * t.kc : g.b + k0 * g.b_row + j;
-            t.ldb = packed ? NR : g.b_row;
-            t.bias = g.bias && last ? g.bias + j : nullptr;
-            t.c = g.c + i * g.c_row + j;
-            run_tile(t, static_cast<int>(count));
-          }
+    t.accumulate = k0 > 0 || g.accumulate;
+    const bool last = k0 + kc == g.k;
+    t.relu = g.relu && last;
+    if (pack_a) rows.template pack_tiles<MR>(packed_a, part.i0, part.i1 - part.i0, k0, kc);
+    for (int64_t first = part.p0; first < part.p1; first += strip) {
+      const int64_t end = min_of(part.p1, first + strip), until = min_of(end * NR, g.n);
+      for (int64_t j = first * NR; !ready && j < until; j += NR)
+        if (pack_b || j + NR > g.n)
+          columns.template pack<NR>(packed_b + (j - first * NR) * kc, j, min_of(NR, g.n - j), k0, kc);
+      for (int64_t i = part.i0; i < part.i1; i += MR) {
+        const int64_t count = min_of(MR, part.i1 - i), tile = (i - part.i0) / MR;
+        set_rows(t, row, packed_a, i, part.i0, count, k0);
+        if (fetch && end < part.p1)
+          columns.template prefetch<NR>(end * NR, min_of(NR, g.n - end * NR), k0, kc, tile, tile_count);
+        if (ready && end < part.p1) done.template prefetch<NR>(0, NR, (end - part.p0) * kc, kc, tile, tile_count);
+        for (int64_t j = first * NR; j < until; j += NR) {
+          t.cols = min_of(NR, g.n - j);
+          const bool in_place = !ready && !pack_b && t.cols == NR;
+          t.b = in_place ? g.b + k0 * g.b_row + j
+                : ready  ? ready + (j - part.p0 * NR) * kc
+                         : packed_b + (j - first * NR) * kc;
+          t.ldb = in_place ? g.b_row : NR;
+          t.bias = g.bias && last ? g.bias + j : nullptr;
+          t.c = g.c + i * g.c_row + j;
+          run_tile(t, static_cast<int>(count));
         }
       }
     }
@@ -170,6 +214,7 @@ class GemmPlan {
 template <class T>
 inline void run_gemm(const Gemm<T>& g) {
   const GemmPlan<T> plan(g);
+  if (plan.large()) return plan.run_large();
   parallel_for(plan.tasks(), plan.cost() / static_cast<double>(max_of(1, plan.tasks())),
                [&](int64_t task) { plan.run(task); });
 }

@@ -77,11 +77,12 @@ void tile(const TileArgs<T>& t) {
   constexpr int W = kLanes<T>;
   Vec<T> acc[MR][NV] = {};
   const T* b = t.b;
-  if (t.kc * t.taps >= 64) {  // long enough for C to arrive before it is needed
+  if (t.kc * t.taps >= 64) {  // long enough for C to arrive before it is needed; in the
+                              // second-level cache, because rows pages apart share few places in the first
 #pragma GCC unroll 14
     for (int i = 0; i < MR; ++i)
 #pragma GCC unroll 2
-      for (int v = 0; v < NV; ++v) __builtin_prefetch(t.c + i * t.ldc + v * W, 1);
+      for (int v = 0; v < NV; ++v) __builtin_prefetch(t.c + i * t.ldc + v * W, 0, 2);
   }
   for (int64_t tap = 0; tap < t.taps; ++tap) {
     const T* row[MR];
