@@ -10,10 +10,10 @@ from layouts import layouts, unchanged
 from tolerances import assert_close
 
 FLOATS = ("float32", "float64")
-# (m, n, k): nothing, one, primes, around the vector widths, tile heights (6, 14) and k-blocks (256) of the engine
+# (m, n, k): nothing, one, primes, around the vector widths, tile heights (6, 14) and k-blocks (512) of the engine
 SIZES = (
     (0, 3, 2), (3, 0, 2), (3, 2, 0), (1, 1, 1), (1, 17, 5), (7, 1, 3), (13, 11, 7), (5, 15, 16), (6, 16, 17),
-    (14, 31, 33), (15, 32, 31), (29, 33, 9), (2, 65, 64), (113, 97, 5), (3, 4, 385), (16, 34, 577), (1, 64, 800),
+    (14, 31, 33), (15, 32, 31), (29, 33, 9), (2, 65, 64), (113, 97, 5), (3, 4, 385), (16, 34, 577), (1, 64, 800), (9, 18, 1601),
 )  # fmt: skip
 BATCHES = (((), ()), ((2,), ()), ((), (3,)), ((2, 1), (1, 3)), ((2, 3), (3,)), ((0, 2), (1,)), ((1,), (0,)))
 
@@ -80,13 +80,19 @@ def test_instruction_sets(cpu, isa, size, dtype):
 
 
 @pytest.mark.parametrize("transposed", list(itertools.product((False, True), repeat=2)), ids=str)
-@pytest.mark.parametrize("size", [(300, 300, 300), (1100, 65, 400), (20, 290, 1024), (300, 600, 10)], ids=str)
+@pytest.mark.parametrize(
+    "size", [(300, 300, 300), (1100, 65, 400), (20, 290, 1024), (300, 600, 10), (700, 1000, 1001)], ids=str
+)
 def test_transposed(cpu, isa, size, transposed):
     a, b = operands(*size, "float32")
     check(cpu, np.asarray(a, order="F") if transposed[0] else a, np.asarray(b, order="F") if transposed[1] else b)
 
 
-@pytest.mark.parametrize("size", [(300, 130, 70), (14, 500, 784), (1000, 3, 9), (33, 65, 1500)], ids=str)
+@pytest.mark.parametrize(
+    "size",
+    [(300, 130, 70), (14, 500, 784), (1000, 3, 9), (33, 65, 1500), (901, 1100, 700), (300, 4200, 600)],
+    ids=str,
+)
 def test_bits_do_not_depend_on_threads(cpu, threads, size):
     from fastdl import _cpu
 
