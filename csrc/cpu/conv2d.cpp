@@ -40,7 +40,7 @@ void input_gradient(const Conv2dDims& d, const T* dy, const T* weight, T* dx) {
       c.th = backward_taps(ah, rh, memory_h);
       c.tw = backward_taps(aw, rw, memory_w);
       c.src = dy;
-      c.weights = {weight, depth * width * taps, width * taps, taps, aw.kernel};
+      c.weights = {weight, depth * width * taps, width * taps, taps, taps, aw.kernel};
       c.dst = dx + (rh * d.w + rw) * d.c;
       c.dst_pixel = aw.stride * d.c;
       c.dst_row = ah.stride * d.w * d.c;
@@ -82,7 +82,7 @@ void conv2d_forward(View x, View weight, View bias, bool relu, Out y, const Conv
     c.th = forward_taps(ah, memory_h);
     c.tw = forward_taps(aw, memory_w);
     c.src = x.as<T>();
-    c.weights = {weight.as<T>(), c.width * c.depth * taps, taps, c.depth * taps, aw.kernel};
+    c.weights = {weight.as<T>(), c.width * c.depth * taps, taps, c.depth * taps, taps, aw.kernel};
     c.bias = bias.as<T>();
     c.relu = relu;
     c.dst = y.as<T>();

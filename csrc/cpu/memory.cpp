@@ -85,7 +85,54 @@ void cached_free(void* memory) noexcept {
   std::free(block);
 }
 
-void* scratch_take(std::size_t bytes) { return cached_alloc(bytes); }
-void scratch_give(void* memory) { cached_free(memory); }
+namespace {
+
+// Scratch blocks stay with their thread: no lock, and what was written last is in that core's cache.
+struct ThreadScratch {
+  static constexpr int kPlaces = 24;
+  static constexpr std::size_t kMost = std::size_t{16} << 20;  // bytes
+
+  void* memory[kPlaces];
+  int count = 0;
+  std::size_t kept = 0;
+
+  static std::size_t size_of(void* memory) {
+    return *reinterpret_cast<std::size_t*>(static_cast<char*>(memory) - kHeader);
+  }
+  void* take(std::size_t size) {
+    for (int i = count - 1; i >= 0; --i)
+      if (size_of(memory[i]) == size) {
+        void* const found = memory[i];
+        memory[i] = memory[--count];
+        kept -= size;
+        return found;
+      }
+    return nullptr;
+  }
+  bool give(void* given) {
+    const std::size_t size = size_of(given);
+    if (count == kPlaces || kept + size > kMost) return false;
+    memory[count++] = given;
+    kept += size;
+    return true;
+  }
+  ~ThreadScratch() {
+    while (count > 0) cached_free(memory[--count]);
+    count = kPlaces;  // whatever comes after goes to the common lists
+  }
+};
+
+thread_local ThreadScratch t_scratch;
+
+}  // namespace
+
+void* scratch_take(std::size_t bytes) {
+  void* const found = t_scratch.take(size_class(bytes ? bytes : 1));
+  return found ? found : cached_alloc(bytes);
+}
+
+void scratch_give(void* memory) {
+  if (!t_scratch.give(memory)) cached_free(memory);
+}
 
 }  // namespace fastdl

@@ -7,6 +7,7 @@
 // matrix and no packed activations (indirect convolution, Dukhan 2019, arXiv:1907.02129). The weight is packed once per
 // call. With one channel per group (depthwise) channels are the vector and each pixel sums its taps directly.
 #pragma once
+#include "cpu/conv/ahead.h"
 #include "cpu/conv/planes.h"
 #include "cpu/conv/taps.h"
 #include "cpu/gemm/tile.h"
@@ -17,7 +18,7 @@ template <class T>
 struct Weights {  // element (g, tap, k, j) at p[g * group + k * k_step + j * column + tap]
   const T* p;
   int64_t group, k_step, column;
-  int64_t kernel_width;  // tap (i, j) is number i * kernel_width + j
+  int64_t taps, kernel_width;  // of the kernel; tap (i, j) is number i * kernel_width + j
 };
 
 template <class T>
@@ -41,23 +42,35 @@ FASTDL_INLINE int64_t pixels_per_block(int64_t pixels) {
   return min_of(24, max_of(2, ceil_div(pixels, 16 * MR))) * MR;
 }
 
-// packed[g][panel][tap][k][NR], taps in the order of th and tw, zeros past the last column.
+// packed[g][panel][tap][k][NR], taps in the order of th and tw, zeros past the last column. A column's taps stand side
+// by side, in the forward pass also those of its k's: they are transposed a vector of columns at a time.
 template <class T>
 inline void pack_weights(const Correlation<T>& c, T* packed) {
-  constexpr int64_t NR = TileSize<T>::cols;
+  constexpr int64_t NR = TileSize<T>::cols, L = kLanes<T>;
+  const Weights<T>& w = c.weights;
   const int64_t panels = ceil_div(c.width, NR), taps = c.th.count * c.tw.count, size = taps * c.depth * NR;
-  parallel_for(c.groups * panels, static_cast<double>(size), [&](int64_t task) {
-    const int64_t first = task % panels * NR, cols = min_of(NR, c.width - first);
-    const T* w = c.weights.p + task / panels * c.weights.group + first * c.weights.column;
-    T* out = packed + task * size;
-    for (int64_t k = 0; k < c.depth; ++k)
-      for (int64_t s = 0; s < taps; ++s) {
-        const T* in =
-            w + k * c.weights.k_step + c.th.tap[s / c.tw.count] * c.weights.kernel_width + c.tw.tap[s % c.tw.count];
-        T* to = out + (s * c.depth + k) * NR;
-        for (int64_t j = 0; j < cols; ++j) to[j] = in[j * c.weights.column];
-        for (int64_t j = cols; j < NR; ++j) to[j] = T(0);
+  Scratch<int64_t> memory(w.taps);
+  int64_t* const place = memory;  // of each of the kernel's taps in th and tw, -1 where it is none of them
+  for (int64_t tap = 0; tap < w.taps; ++tap) place[tap] = -1;
+  for (int64_t s = 0; s < taps; ++s) place[c.th.tap[s / c.tw.count] * w.kernel_width + c.tw.tap[s % c.tw.count]] = s;
+  const bool joined = w.k_step == w.taps;
+  parallel_for(c.groups * panels, static_cast<double>(size) / 4, [&](int64_t task) {
+    for (int64_t half = 0; half < NR; half += L) {
+      const int64_t first = task % panels * NR + half, lanes = max_of(0, min_of(L, c.width - first));
+      const T* in = w.p + task / panels * w.group + (lanes > 0 ? first * w.column : 0);
+      T* const out = packed + task * size + half;
+      for (int64_t k0 = 0; k0 < (joined ? 1 : c.depth); ++k0, in += w.k_step) {
+        int64_t k = k0, tap = 0;
+        const auto put = [&](int64_t, Vec<T> v) __attribute__((always_inline)) {
+          if (place[tap] >= 0) store(out + (place[tap] * c.depth + k) * NR, v);
+          if (++tap == w.taps) tap = 0, ++k;
+        };
+        if (w.column == 1)
+          put(0, load_part(in, lanes));
+        else
+          for_each_column(in, w.column, lanes, joined ? c.depth * w.taps : w.taps, put);
       }
+    }
   });
 }
 
@@ -71,9 +84,19 @@ FASTDL_INLINE void find_places(const Correlation<T>& c, const Band<T>& band, con
     }
 }
 
+// Output pixels in a line: so many have their source pixels the same distance apart.
+template <class T>
+FASTDL_INLINE int64_t line_length(const Correlation<T>& c, const Band<T>& band, const Block& block) {
+  const int64_t row = c.tw.outputs, spacing = c.tw.step * band.pixel;
+  if (c.th.step * band.row != row * spacing) return row;
+  return block.images == 1 || band.image == block.rows * row * spacing ? block.images * block.rows * row
+                                                                       : block.rows * row;
+}
+
+// line: output pixels whose source pixels stand `spacing` apart.
 template <class T>
 inline void multiply_block(const Correlation<T>& c, const T* packed, const Runs& runs, const T* const* place,
-                           int64_t pixels, T* out, int64_t out_pixel) {
+                           int64_t pixels, int64_t line, int64_t spacing, Ahead ahead, T* out, int64_t out_pixel) {
   constexpr int64_t MR = TileSize<T>::rows, NR = TileSize<T>::cols;
   const int64_t panels = ceil_div(c.width, NR), size = c.th.count * c.tw.count * c.depth * NR;
   Scratch<int64_t> offset(runs.count);
@@ -84,6 +107,10 @@ inline void multiply_block(const Correlation<T>& c, const T* packed, const Runs&
   t.ldb = NR;
   t.ldc = out_pixel;
   t.relu = c.relu;
+  const bool in_lines = 2 * line >= MR;
+  const int64_t length = in_lines ? line : pixels, tiles = ceil_div(length, MR);
+  t.form = in_lines ? Form::spaced : Form::rows;
+  t.spacing = spacing;
   for (int64_t g = 0; g < c.groups; ++g) {
     for (int64_t r = 0; r < runs.count; ++r) offset[r] = runs.offset[r] + g * c.depth;
     for (int64_t panel = 0; panel < panels; ++panel) {
@@ -91,11 +118,17 @@ inline void multiply_block(const Correlation<T>& c, const T* packed, const Runs&
       t.b = packed + (g * panels + panel) * size;
       t.cols = min_of(NR, c.width - panel * NR);
       t.bias = c.bias ? c.bias + j : nullptr;
-      for (int64_t i = 0; i < pixels; i += MR) {
-        t.rows = place + i;
-        t.c = out + i * out_pixel + j;
-        run_tile(t, static_cast<int>(min_of(MR, pixels - i)));
-      }
+      for (int64_t from = 0; from < pixels; from += length)
+        for (int64_t tile = 0; tile < tiles; ++tile) {
+          const int64_t i = from + tile * length / tiles, end = from + (tile + 1) * length / tiles;
+          if (in_lines)
+            t.a = place[i];
+          else
+            t.rows = place + i;
+          t.c = out + i * out_pixel + j;
+          ahead.step();
+          run_tile(t, static_cast<int>(end - i));
+        }
     }
   }
 }
@@ -159,7 +192,7 @@ inline void pack_weights_depthwise(const Correlation<T>& c, T* packed) {
 
 template <class T>
 inline void correlate(const Correlation<T>& c) {
-  constexpr int64_t NR = TileSize<T>::cols;
+  constexpr int64_t MR = TileSize<T>::rows, NR = TileSize<T>::cols;
   const bool depthwise = c.depth == 1 && c.width == 1;
   const int64_t channels = c.groups * c.depth, filters = c.groups * c.width, taps = c.th.count * c.tw.count;
   const int64_t image = c.th.outputs * c.tw.outputs;
@@ -191,7 +224,13 @@ inline void correlate(const Correlation<T>& c) {
     Scratch<T> gathered(direct ? 0 : pixels * filters);
     T* const out = direct ? to : gathered.operator T*();
     const int64_t out_pixel = direct ? c.dst_pixel : filters;
-    (depthwise ? multiply_block_depthwise<T> : multiply_block<T>)(c, packed, runs, place, pixels, out, out_pixel);
+    if (depthwise)
+      multiply_block_depthwise<T>(c, packed, runs, place, pixels, out, out_pixel);
+    else
+      multiply_block<T>(c, packed, runs, place, pixels, line_length(c, band, block), c.tw.step * band.pixel,
+                        rows_ahead(c.src, channels, c.th, c.tw, blocks, c.images, task,
+                                   pixels / MR * c.groups * ceil_div(c.width, NR)),
+                        out, out_pixel);
     if (direct) return;
     const T* from = gathered;  // pixels apart in the destination: one remainder class of a strided input gradient
     for (int64_t n = 0; n < block.images; ++n)

@@ -49,7 +49,7 @@ FASTDL_INLINE void pack_rows(const TileArgs<T>& t, int64_t count, T* out) {
 // [panel][pixel][NR].
 template <class T>
 inline void multiply_panels(const WeightGradient<T>& c, const Band<T>& band, const Runs& runs, const TileArgs<T>& args,
-                            const T* packed, int64_t group, int64_t cols, T* partial) {
+                            const T* packed, int64_t group, int64_t cols, Ahead (&ahead)[2], T* partial) {
   constexpr int64_t MR = TileSize<T>::rows, NR = TileSize<T>::cols;
   const int64_t pixels = args.taps * args.kc;
   const bool pack = cols > 2 * NR;
@@ -72,6 +72,7 @@ inline void multiply_panels(const WeightGradient<T>& c, const Band<T>& band, con
         t.b = packed + j * pixels;
         t.cols = min_of(NR, cols - j);
         t.c = partial + (r * runs.length + i) * c.width + j;
+        for (Ahead& next : ahead) next.step();
         run_tile(t, static_cast<int>(count));
       }
     }
@@ -85,6 +86,7 @@ inline void multiply_planes(const WeightGradient<T>& c, const Planes<T>& planes,
   const int64_t taps = c.th.count * c.tw.count * c.depth, pixels = args.taps * args.kc;
   const T* row[MR];
   TileArgs<T> t = args;
+  t.form = Form::rows;
   t.rows = row;
   for (int64_t i = 0; i < taps; i += MR) {
     const int64_t count = min_of(MR, taps - i);
@@ -145,16 +147,20 @@ inline void weight_gradient_block(const WeightGradient<T>& c, const Blocking& bl
       rows[n * block.rows + t] = planar ? n * planes.image + t * planes.row : n * band.image + t * c.th.step * band.row;
   const T* dy = c.dy + (block.image * c.th.outputs + block.row) * c.tw.outputs * filters;
   if (depthwise) return multiply_depthwise<T>(c, band, runs, rows, row_count, dy, !first, partial);
-  const bool in_place = filters == NR && c.groups == 1;
+  const bool in_place = (filters == NR || filters == kLanes<T>) && c.groups == 1;
   Scratch<T> packed(in_place ? 0 : min_of(p1 - p0, panels) * NR * pixels);
   TileArgs<T> t{};
   t.kc = c.tw.outputs;
   t.taps = row_count;
   t.offsets = rows;
   t.lda = c.tw.step * band.pixel;
-  t.ldb = NR;
+  t.ldb = in_place ? filters : NR;
   t.ldc = c.width;
   t.accumulate = !first;
+  const int64_t tiles = (p1 - p0) * runs.count * ceil_div(runs.length, TileSize<T>::rows);
+  const bool more = index + 1 < blocks.count;
+  Ahead ahead[] = {rows_ahead(c.x, channels, c.th, c.tw, blocks, c.images, index, tiles),
+                   Ahead(dy + pixels * filters, more ? pixels * filters : 0, tiles)};
   for (int64_t p = p0; p < p1;) {
     const int64_t group = p / panels, start = p % panels * NR, end = min_of(panels, p1 - group * panels) * NR;
     const T* columns = dy + group * c.width + start;
@@ -166,16 +172,43 @@ inline void weight_gradient_block(const WeightGradient<T>& c, const Blocking& bl
     if (planar)
       multiply_planes<T>(c, planes, t, right, cols, partial + start);
     else
-      multiply_panels(c, band, runs, t, right, group, cols, partial + group * taps * c.depth * c.width + start);
+      multiply_panels(c, band, runs, t, right, group, cols, ahead, partial + group * taps * c.depth * c.width + start);
     p += ceil_div(end - start, NR);
   }
 }
 
+// dweight [group][o][c][tap] from the partial [chunk][group][tap][c][o], a square of vectors at a time.
+template <class T>
+inline void add_partials(int64_t groups, int64_t depth, int64_t width, int64_t taps, const T* partial, int64_t chunks,
+                         T* dweight) {
+  constexpr int64_t L = kLanes<T>;
+  const int64_t vectors = ceil_div(width, L), row = depth * taps, size = groups * row * width;
+  parallel_for(groups * vectors, static_cast<double>(L * row * chunks) / 8, [&](int64_t task) {
+    const int64_t group = task / vectors, j = task % vectors * L, lanes = min_of(L, width - j);
+    const T* const from = partial + group * row * width + j;
+    T* const to = dweight + (group * width + j) * row;
+    for (int64_t e = 0; e < row; e += L) {
+      const int64_t some = min_of(L, row - e);
+      Vec<T> square[L];
+      for (int64_t i = 0; i < L; ++i) {
+        square[i] = Vec<T>{};
+        if (i >= some) continue;
+        const T* p = from + ((e + i) % taps * depth + (e + i) / taps) * width;
+        for (int64_t chunk = 0; chunk < chunks; ++chunk, p += size)
+          square[i] += lanes == L ? load(p) : load_part(p, lanes);
+      }
+      transpose<T>(square);
+      for (int64_t lane = 0; lane < lanes; ++lane)
+        some == L ? store(to + lane * row + e, square[lane]) : store_part(to + lane * row + e, square[lane], some);
+    }
+  });
+}
+
 template <class T>
 inline void weight_gradient(const WeightGradient<T>& c) {
-  constexpr int64_t NR = TileSize<T>::cols;
-  const int64_t taps = c.th.count * c.tw.count, matrix = taps * c.depth * c.width, size = c.groups * matrix;
-  const int64_t image = c.th.outputs * c.tw.outputs, channels = c.groups * c.depth;
+  constexpr int64_t MR = TileSize<T>::rows, NR = TileSize<T>::cols;
+  const int64_t taps = c.th.count * c.tw.count, size = c.groups * taps * c.depth * c.width;
+  const int64_t image = c.th.outputs * c.tw.outputs, channels = c.groups * c.depth, pixels = c.images * image;
   if (size == 0) return;
   if (c.images == 0) {
     for (int64_t i = 0; i < size; ++i) c.dweight[i] = T(0);
@@ -183,14 +216,17 @@ inline void weight_gradient(const WeightGradient<T>& c) {
   }
   const bool depthwise = c.depth == 1 && c.width == 1;
   const int64_t panels = depthwise ? 1 : c.groups * ceil_div(c.width, NR);
-  const Blocking blocks = cut_blocks(c.images, c.th, c.tw, channels, pixels_per_block<T>(c.images * image));
-  // About 16 tasks: groups of 4 panels and more first, then chunks of pixels; memory is a limit to chunks only.
-  const int64_t wide = max_of(1, panels / 4), limit = max_of(1, kPartialElements / size);
-  const int64_t chunks = min_of(min_of(blocks.count, ceil_div(16, wide)), limit);
-  const int64_t columns = min_of(panels, max_of(min_of(wide, 16), ceil_div(16, chunks)));
+  // About 16 tasks for any number of threads to share: panels, and where they are few, chunks of pixels. Blocks long
+  // enough for the sums in registers to be worth their way to memory; a lone panel of dy in the first-level cache.
+  const int64_t wanted = min_of(ceil_div(16, panels), max_of(1, kPartialElements / size));
+  const int64_t most = max_of(2, min_of(panels == 1 ? 20 : 28, pixels / (wanted * MR))) * MR;
+  const Blocking blocks = cut_blocks(c.images, c.th, c.tw, channels, most);
+  const int64_t chunks = min_of(blocks.count, wanted), threads = num_threads();
+  int64_t columns = 1;  // groups of panels; sums don't know of them
+  while (columns < panels && chunks * columns % threads != 0 && chunks * columns < 4 * threads) ++columns;
   Scratch<T> partial(chunks * size);
   const double cost =
-      static_cast<double>(c.images * image) * static_cast<double>(size) / static_cast<double>(chunks * columns) / 64;
+      static_cast<double>(pixels) * static_cast<double>(size) / static_cast<double>(chunks * columns) / 64;
   parallel_for(chunks * columns, cost, [&](int64_t task) {
     const int64_t chunk = task / columns, column = task % columns;
     const int64_t from = chunk * blocks.count / chunks, until = (chunk + 1) * blocks.count / chunks;
@@ -198,23 +234,10 @@ inline void weight_gradient(const WeightGradient<T>& c) {
       weight_gradient_block(c, blocks, index, index == from, column * panels / columns, (column + 1) * panels / columns,
                             partial + chunk * size);
   });
-  // partial [chunk][g][tap][c][o] (depthwise [chunk][tap][g]) summed and turned into dweight [g][o][c][tap], a vector
-  // of o's at a time: each of them a stream of writes.
-  const int64_t group_step = depthwise ? 1 : matrix, tap_step = depthwise ? c.groups : c.depth * c.width;
-  constexpr int64_t W = kLanes<T>;
-  const int64_t vectors = ceil_div(c.width, W);
-  parallel_for(c.groups * vectors, static_cast<double>(W * taps * c.depth * chunks) / 4, [&](int64_t task) {
-    const int64_t group = task / vectors, j = task % vectors * W, lanes = min_of(W, c.width - j);
-    T* const to = c.dweight + group * matrix + j * c.depth * taps;
-    for (int64_t k = 0; k < c.depth; ++k)
-      for (int64_t s = 0; s < taps; ++s) {
-        const T* from = partial + group * group_step + s * tap_step + k * c.width + j;
-        Vec<T> sum = lanes == W ? load(from) : load_part(from, lanes);
-        for (int64_t chunk = 1; chunk < chunks; ++chunk)
-          sum += lanes == W ? load(from + chunk * size) : load_part(from + chunk * size, lanes);
-        for (int64_t lane = 0; lane < lanes; ++lane) to[(lane * c.depth + k) * taps + s] = sum[lane];
-      }
-  });
+  if (depthwise)  // partial [chunk][tap][channel]
+    add_partials<T>(1, 1, c.groups, taps, partial, chunks, c.dweight);
+  else
+    add_partials<T>(c.groups, c.depth, c.width, taps, partial, chunks, c.dweight);
 }
 
 }  // namespace fastdl::cpu::FASTDL_ISA

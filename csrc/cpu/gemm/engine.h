@@ -144,14 +144,14 @@ class GemmPlan {
   }
 
   // Where a tile finds its rows: in place, by rows or by columns, or in the packed copy [tile][kc][MR].
-  FASTDL_INLINE void set_rows(TileArgs<T>& t, const T** row, const T* packed, int64_t i, int64_t from, int64_t count,
-                              int64_t k0) const {
+  FASTDL_INLINE void set_rows(TileArgs<T>& t, const T* packed, int64_t i, int64_t from, int64_t k0) const {
     if (pack_a) {
       t.a = packed + (i - from) * t.kc;
       t.lda = MR;
     } else if (g.a_col == 1) {
-      for (int64_t r = 0; r < count; ++r) row[r] = g.a + (i + r) * g.a_row + k0;
-      t.rows = row;
+      t.a = g.a + i * g.a_row + k0;
+      t.spacing = g.a_row;
+      t.form = Form::spaced;
     } else {
       t.a = g.a + i + k0 * g.a_col;
       t.lda = g.a_col;
@@ -176,7 +176,6 @@ class GemmPlan {
     const PlainSource<T> rows{g.a, g.a_row, g.a_col}, columns{g.b, g.b_col, g.b_row}, done{ready, 1, NR};
     const int64_t tile_count = ceil_div(part.i1 - part.i0, MR);
     const bool fetch = pack_b && strip == 1 && (g.b_col == 1 || g.b_row == 1);
-    const T* row[MR];
     TileArgs<T> t{};
     t.kc = kc;
     t.ldc = g.c_row;
@@ -191,7 +190,7 @@ class GemmPlan {
           columns.template pack<NR>(packed_b + (j - first * NR) * kc, j, min_of(NR, g.n - j), k0, kc);
       for (int64_t i = part.i0; i < part.i1; i += MR) {
         const int64_t count = min_of(MR, part.i1 - i), tile = (i - part.i0) / MR;
-        set_rows(t, row, packed_a, i, part.i0, count, k0);
+        set_rows(t, packed_a, i, part.i0, k0);
         if (fetch && end < part.p1)
           columns.template prefetch<NR>(end * NR, min_of(NR, g.n - end * NR), k0, kc, tile, tile_count);
         if (ready && end < part.p1) done.template prefetch<NR>(0, NR, (end - part.p0) * kc, kc, tile, tile_count);

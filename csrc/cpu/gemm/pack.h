@@ -22,10 +22,14 @@ struct PlainSource {
     }
     constexpr int64_t L = kLanes<T>;
     for (int64_t j = 0; j < W; j += L, src += L * step) {
-      const int64_t rows = max_of(0, min_of(L, count - j));
-      const int64_t done = kstep == 1 && rows > 0 ? pack_squares<W>(dst + j, src, rows, min_of(L, W - j), kc) : 0;
-      for (int64_t k = done; k < kc; ++k)
-        for (int64_t i = 0; i < min_of(L, W - j); ++i) dst[k * W + j + i] = i < rows ? src[i * step + k * kstep] : T(0);
+      const int64_t rows = max_of(0, min_of(L, count - j)), width = min_of(L, W - j);
+      if (kstep == 1)
+        for_each_column(src, step, rows, kc, [&](int64_t k, Vec<T> v) __attribute__((always_inline)) {
+          width == L ? store(dst + k * W + j, v) : store_part(dst + k * W + j, v, width);
+        });
+      else
+        for (int64_t k = 0; k < kc; ++k)
+          for (int64_t i = 0; i < width; ++i) dst[k * W + j + i] = i < rows ? src[i * step + k * kstep] : T(0);
     }
   }
 
@@ -48,25 +52,6 @@ struct PlainSource {
     const int64_t far = step == 1 ? kstep : kLine, near = step == 1 ? kLine : step;
     for (int64_t k = along * part / parts; k < along * (part + 1) / parts; ++k)
       for (int64_t j = 0; j < across; ++j) __builtin_prefetch(src + k * far + j * near, 0, 2);
-  }
-
-  // Row-major source, `width` columns, zeros for those past `rows`: squares of vectors are transposed in registers.
-  // Returns the k's done.
-  template <int W>
-  FASTDL_INLINE int64_t pack_squares(T* dst, const T* src, int64_t rows, int64_t width, int64_t kc) const {
-    constexpr int L = kLanes<T>;
-    int64_t k = 0;
-    for (; k + L <= kc; k += L) {
-      Vec<T> square[L];
-      for (int i = 0; i < L; ++i) square[i] = i < rows ? load(src + i * step + k) : Vec<T>{};
-      transpose<T>(square);
-      for (int i = 0; i < L; ++i)
-        if (width == L)
-          store(dst + (k + i) * W, square[i]);
-        else
-          store_part(dst + (k + i) * W, square[i], width);
-    }
-    return k;
   }
 
   template <int W>

@@ -3,9 +3,11 @@
 //   acc[i][j] = sum over taps t and k of  A_t[i][k] * B[t * kc + k][j]
 //
 // Per k it loads NV vectors of B and broadcasts MR values of A: with AVX-512 that is 28 accumulators, 2 loads and 14
-// broadcasts for 28 fused multiply-adds, which keeps both FMA ports busy. Rows of A come in two forms:
-//   rows     one pointer per row, k contiguous: plain row-major operands need no packing, and a convolution passes the
-//            address of each output pixel's input and the offset of each tap (after Dukhan 2019, arXiv:1907.02129)
+// broadcasts for 28 fused multiply-adds, which keeps both FMA ports busy. Rows of A come in three forms:
+//   spaced   k contiguous, rows the same distance apart: plain row-major operands, and neighbours in a row of output
+//            pixels, with the offset of each tap of a convolution (after Dukhan 2019, arXiv:1907.02129)
+//   rows     k contiguous, one pointer per row: pixels of several short rows. More pointers than registers: 5 to 30 %
+//            slower
 //   columns  one base, row index contiguous, lda between k's: transposed operands and packed panels
 // B is read with NR contiguous values per k: a packed panel (ldb = NR) or a row-major operand (ldb = its row length).
 // The tile leaves with its epilogue: bias or the old contents of C added, ReLU.
@@ -22,14 +24,18 @@ struct TileSize {
   static constexpr int cols = vectors * kLanes<T>;
 };
 
+enum class Form { spaced, rows, columns };
+
 template <class T>
 struct TileArgs {
+  Form form = Form::columns;
   int64_t kc;                        // length of k per tap
   int64_t taps = 1;                  // A_t for t < taps
   const int64_t* offsets = nullptr;  // [taps]: A_t starts this far from rows[i] or a; nullptr: all at 0
-  const T* const* rows = nullptr;    // [MR] pointers, or nullptr: columns
+  const T* const* rows = nullptr;    // [MR] pointers
   const T* a = nullptr;
   int64_t lda = 0;
+  int64_t spacing = 0;  // from row to row
   const T* b;
   int64_t ldb;
   T* c;
@@ -72,7 +78,25 @@ FASTDL_INLINE void finish_tile(const TileArgs<T>& t, Vec<T> (&acc)[MR][NV], cons
     for (int v = 0; v < NV; ++v) put(c + i * ldc, v, acc[i][v]);
 }
 
-template <class T, int MR, int NV, bool kRows>
+// Element k of row i: five rows share a base, and 1, 2, 3 and 4 spacings are what an address can add to it.
+template <class T>
+FASTDL_INLINE T spaced_at(const T* const* base, int i, int64_t spacing, int64_t spacing3, int64_t k) {
+  const T* const p = base[i / 5] + k;
+  switch (i % 5) {
+    case 0:
+      return p[0];
+    case 1:
+      return p[spacing];
+    case 2:
+      return p[2 * spacing];
+    case 3:
+      return p[spacing3];
+    default:
+      return p[4 * spacing];
+  }
+}
+
+template <class T, int MR, int NV, Form kForm>
 void tile(const TileArgs<T>& t) {
   constexpr int W = kLanes<T>;
   Vec<T> acc[MR][NV] = {};
@@ -86,11 +110,15 @@ void tile(const TileArgs<T>& t) {
   }
   for (int64_t tap = 0; tap < t.taps; ++tap) {
     const T* row[MR];
-    const int64_t offset = t.offsets ? t.offsets[tap] : 0;
+    const int64_t offset = t.offsets ? t.offsets[tap] : 0, spacing3 = 3 * t.spacing;
     const T* a = t.a + offset;
-    if constexpr (kRows) {
+    if constexpr (kForm == Form::rows) {
 #pragma GCC unroll 14
       for (int i = 0; i < MR; ++i) row[i] = t.rows[i] + offset;
+    }
+    if constexpr (kForm == Form::spaced) {
+#pragma GCC unroll 3
+      for (int i = 0; i < (MR + 4) / 5; ++i) row[i] = a + 5 * i * t.spacing;
     }
     for (int64_t k = 0; k < t.kc; ++k) {
       Vec<T> bv[NV];
@@ -98,12 +126,14 @@ void tile(const TileArgs<T>& t) {
       for (int v = 0; v < NV; ++v) bv[v] = load(b + v * W);
 #pragma GCC unroll 14
       for (int i = 0; i < MR; ++i) {
-        const Vec<T> av = splat(kRows ? row[i][k] : a[i]);
+        const Vec<T> av = splat(kForm == Form::rows     ? row[i][k]
+                                : kForm == Form::spaced ? spaced_at(row, i, t.spacing, spacing3, k)
+                                                        : a[i]);
 #pragma GCC unroll 2
         for (int v = 0; v < NV; ++v) acc[i][v] += av * bv[v];
       }
       b += t.ldb;
-      if constexpr (!kRows) a += t.lda;
+      if constexpr (kForm == Form::columns) a += t.lda;
     }
   }
   const auto whole = [](const T* p, int v) __attribute__((always_inline)) { return load(p + v * W); };
@@ -125,22 +155,30 @@ template <class T>
 using TileFunction = void (*)(const TileArgs<T>&);
 
 // One instance per row count and width, so that the last rows and columns of a matrix do not pay for a full tile.
-template <class T, bool kRows, int NV, int MR>
+template <class T, Form kForm, int NV, int MR>
 FASTDL_INLINE TileFunction<T> find_tile(int rows) {
   if constexpr (MR == 1)
-    return &tile<T, 1, NV, kRows>;
+    return &tile<T, 1, NV, kForm>;
   else
-    return rows == MR ? &tile<T, MR, NV, kRows> : find_tile<T, kRows, NV, MR - 1>(rows);
+    return rows == MR ? &tile<T, MR, NV, kForm> : find_tile<T, kForm, NV, MR - 1>(rows);
+}
+
+template <class T, Form kForm>
+FASTDL_INLINE void run_form(const TileArgs<T>& t, int rows) {
+  constexpr int MR = TileSize<T>::rows;
+  (t.cols <= kLanes<T> ? find_tile<T, kForm, 1, MR>(rows) : find_tile<T, kForm, 2, MR>(rows))(t);
 }
 
 template <class T>
 FASTDL_INLINE void run_tile(const TileArgs<T>& t, int rows) {
-  constexpr int MR = TileSize<T>::rows;
-  const bool narrow = t.cols <= kLanes<T>;
-  if (t.rows)
-    (narrow ? find_tile<T, true, 1, MR>(rows) : find_tile<T, true, 2, MR>(rows))(t);
-  else
-    (narrow ? find_tile<T, false, 1, MR>(rows) : find_tile<T, false, 2, MR>(rows))(t);
+  switch (t.form) {
+    case Form::spaced:
+      return run_form<T, Form::spaced>(t, rows);
+    case Form::rows:
+      return run_form<T, Form::rows>(t, rows);
+    case Form::columns:
+      return run_form<T, Form::columns>(t, rows);
+  }
 }
 
 }  // namespace fastdl::cpu::FASTDL_ISA
