@@ -32,6 +32,10 @@ struct Correlation {
   bool relu;
   T* dst;
   int64_t dst_image, dst_row, dst_pixel;  // strides in elements
+
+  FASTDL_INLINE bool direct() const {  // neighbours in dst follow each other
+    return dst_row == tw.outputs * dst_pixel && dst_image == th.outputs * dst_row;
+  }
 };
 
 // Output pixels per block: enough to use a packed panel often, few enough for their input to stay in the L2 cache, and
@@ -93,10 +97,19 @@ FASTDL_INLINE int64_t line_length(const Correlation<T>& c, const Band<T>& band, 
                                                                        : block.rows * row;
 }
 
-// line: output pixels whose source pixels stand `spacing` apart.
+// Where the output pixels of a block go: lines of equally spaced pixels, `line` of them, `rows` lines per image.
+template <class T>
+struct Target {
+  T* p;
+  int64_t line, rows, image, row, pixel;
+
+  FASTDL_INLINE T* at(int64_t from) const { return p + from / line / rows * image + from / line % rows * row; }
+};
+
+// spacing: of the source pixels of neighbours in a line, 0 if it is not always the same.
 template <class T>
 inline void multiply_block(const Correlation<T>& c, const T* packed, const Runs& runs, const T* const* place,
-                           int64_t pixels, int64_t line, int64_t spacing, Ahead ahead, T* out, int64_t out_pixel) {
+                           int64_t pixels, int64_t spacing, Ahead ahead, const Target<T>& to) {
   constexpr int64_t MR = TileSize<T>::rows, NR = TileSize<T>::cols;
   const int64_t panels = ceil_div(c.width, NR), size = c.th.count * c.tw.count * c.depth * NR;
   Scratch<int64_t> offset(runs.count);
@@ -105,11 +118,10 @@ inline void multiply_block(const Correlation<T>& c, const T* packed, const Runs&
   t.taps = runs.count;
   t.offsets = offset;
   t.ldb = NR;
-  t.ldc = out_pixel;
+  t.ldc = to.pixel;
   t.relu = c.relu;
-  const bool in_lines = 2 * line >= MR;
-  const int64_t length = in_lines ? line : pixels, tiles = ceil_div(length, MR);
-  t.form = in_lines ? Form::spaced : Form::rows;
+  const int64_t tiles = ceil_div(to.line, MR);
+  t.form = spacing > 0 ? Form::spaced : Form::rows;
   t.spacing = spacing;
   for (int64_t g = 0; g < c.groups; ++g) {
     for (int64_t r = 0; r < runs.count; ++r) offset[r] = runs.offset[r] + g * c.depth;
@@ -118,17 +130,17 @@ inline void multiply_block(const Correlation<T>& c, const T* packed, const Runs&
       t.b = packed + (g * panels + panel) * size;
       t.cols = min_of(NR, c.width - panel * NR);
       t.bias = c.bias ? c.bias + j : nullptr;
-      for (int64_t from = 0; from < pixels; from += length)
+      for (int64_t from = 0; from < pixels; from += to.line) {
+        T* const out = to.at(from) + j;
         for (int64_t tile = 0; tile < tiles; ++tile) {
-          const int64_t i = from + tile * length / tiles, end = from + (tile + 1) * length / tiles;
-          if (in_lines)
-            t.a = place[i];
-          else
-            t.rows = place + i;
-          t.c = out + i * out_pixel + j;
+          const int64_t i = tile * to.line / tiles, end = (tile + 1) * to.line / tiles;
+          t.rows = place + from + i;
+          t.a = t.rows[0];
+          t.c = out + i * to.pixel;
           ahead.step();
           run_tile(t, static_cast<int>(end - i));
         }
+      }
     }
   }
 }
@@ -190,9 +202,52 @@ inline void pack_weights_depthwise(const Correlation<T>& c, T* packed) {
         *packed++ = c.weights.p[g * c.weights.group + c.th.tap[i] * c.weights.kernel_width + c.tw.tap[j]];
 }
 
+// A remainder class of a strided input gradient has its pixels apart in dst.
+template <class T>
+FASTDL_INLINE void spread(const Correlation<T>& c, const Block& block, const T* from, T* to) {
+  const int64_t filters = c.groups * c.width;
+  for (int64_t n = 0; n < block.images; ++n)
+    for (int64_t t = 0; t < block.rows; ++t)
+      for (int64_t u = 0; u < c.tw.outputs; ++u, from += filters)
+        __builtin_memcpy(to + n * c.dst_image + t * c.dst_row + u * c.dst_pixel, from,
+                         static_cast<std::size_t>(filters) * sizeof(T));
+}
+
+template <class T>
+inline void correlate_block(const Correlation<T>& c, const T* packed, const Blocking& blocks, int64_t index) {
+  constexpr int64_t MR = TileSize<T>::rows;
+  const bool depthwise = c.depth == 1 && c.width == 1, direct = c.direct();
+  const int64_t channels = c.groups * c.depth, filters = c.groups * c.width, row = c.tw.outputs;
+  const Block block = block_at(blocks, c.images, c.th.outputs, index);
+  const int64_t pixels = block.images * block.rows * row;
+  T* const to = c.dst + block.image * c.dst_image + block.row * c.dst_row;
+  Scratch<T> memory(band_size<T>(blocks, c.th, c.tw, channels));
+  const Band<T> band = make_band<T>(c.src, channels, c.th, c.tw, block, memory);
+  Scratch<int64_t> run_memory(c.th.count * c.tw.count);
+  const Runs runs = make_runs(band, c.th, c.tw, c.depth, !depthwise, run_memory);
+  Scratch<const T*> place(pixels);
+  find_places(c, band, block, place.operator const T**());
+  const int64_t line = direct ? line_length(c, band, block) : row;
+  const bool spaced = !depthwise && 2 * line >= MR, gather = !direct && !spaced;
+  Scratch<T> gathered(gather ? pixels * filters : 0);
+  Target<T> target{to, row, block.rows, c.dst_image, c.dst_row, c.dst_pixel};
+  if (gather)
+    target = {gathered, pixels, 1, 0, 0, filters};
+  else if (direct)
+    target = {to, spaced ? line : pixels, 1, line * c.dst_pixel, 0, c.dst_pixel};
+  if (depthwise) {
+    multiply_block_depthwise<T>(c, packed, runs, place, pixels, target.p, target.pixel);
+  } else {
+    const int64_t tiles = pixels / MR * c.groups * ceil_div(c.width, TileSize<T>::cols);
+    multiply_block<T>(c, packed, runs, place, pixels, spaced ? c.tw.step * band.pixel : 0,
+                      rows_ahead(c.src, channels, c.th, c.tw, blocks, c.images, index, tiles), target);
+  }
+  if (gather) spread(c, block, gathered.operator T*(), to);
+}
+
 template <class T>
 inline void correlate(const Correlation<T>& c) {
-  constexpr int64_t MR = TileSize<T>::rows, NR = TileSize<T>::cols;
+  constexpr int64_t NR = TileSize<T>::cols;
   const bool depthwise = c.depth == 1 && c.width == 1;
   const int64_t channels = c.groups * c.depth, filters = c.groups * c.width, taps = c.th.count * c.tw.count;
   const int64_t image = c.th.outputs * c.tw.outputs;
@@ -204,40 +259,13 @@ inline void correlate(const Correlation<T>& c) {
     pack_weights(c, packed.operator T*());
   const Blocking blocks = cut_blocks(c.images, c.th, c.tw, channels, pixels_per_block<T>(c.images * image));
   const int64_t most = blocks.images * blocks.rows * c.tw.outputs;
-  const bool direct = c.dst_row == c.tw.outputs * c.dst_pixel && c.dst_image == c.th.outputs * c.dst_row;
   const double cost = static_cast<double>(most) * static_cast<double>(taps * c.depth * filters) / (depthwise ? 8 : 64);
-  const bool planar = direct && reads_planes(c.th, c.tw, c.groups, c.depth, c.width);
+  const bool planar = c.direct() && reads_planes(c.th, c.tw, c.groups, c.depth, c.width);
   parallel_for(blocks.count, cost + static_cast<double>(most * filters) / 8, [&](int64_t task) {
+    if (!planar) return correlate_block<T>(c, packed, blocks, task);
     const Block block = block_at(blocks, c.images, c.th.outputs, task);
-    if (planar) {
-      Scratch<T> memory(planes_size(blocks, c.th, c.tw, channels));
-      return multiply_planes<T>(c, packed, block, memory, c.dst + block.image * c.dst_image + block.row * c.dst_row);
-    }
-    const int64_t pixels = block.images * block.rows * c.tw.outputs;
-    Scratch<T> memory(band_size<T>(blocks, c.th, c.tw, channels));
-    const Band<T> band = make_band<T>(c.src, channels, c.th, c.tw, block, memory);
-    Scratch<int64_t> run_memory(taps);
-    const Runs runs = make_runs(band, c.th, c.tw, c.depth, !depthwise, run_memory);
-    Scratch<const T*> place(pixels);
-    find_places(c, band, block, place.operator const T**());
-    T* const to = c.dst + block.image * c.dst_image + block.row * c.dst_row;
-    Scratch<T> gathered(direct ? 0 : pixels * filters);
-    T* const out = direct ? to : gathered.operator T*();
-    const int64_t out_pixel = direct ? c.dst_pixel : filters;
-    if (depthwise)
-      multiply_block_depthwise<T>(c, packed, runs, place, pixels, out, out_pixel);
-    else
-      multiply_block<T>(c, packed, runs, place, pixels, line_length(c, band, block), c.tw.step * band.pixel,
-                        rows_ahead(c.src, channels, c.th, c.tw, blocks, c.images, task,
-                                   pixels / MR * c.groups * ceil_div(c.width, NR)),
-                        out, out_pixel);
-    if (direct) return;
-    const T* from = gathered;  // pixels apart in the destination: one remainder class of a strided input gradient
-    for (int64_t n = 0; n < block.images; ++n)
-      for (int64_t t = 0; t < block.rows; ++t)
-        for (int64_t u = 0; u < c.tw.outputs; ++u, from += filters)
-          __builtin_memcpy(to + n * c.dst_image + t * c.dst_row + u * c.dst_pixel, from,
-                           static_cast<std::size_t>(filters) * sizeof(T));
+    Scratch<T> memory(planes_size(blocks, c.th, c.tw, channels));
+    multiply_planes<T>(c, packed, block, memory, c.dst + block.image * c.dst_image + block.row * c.dst_row);
   });
 }
 
