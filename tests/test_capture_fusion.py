@@ -2,11 +2,11 @@
 
 import numpy as np
 import pytest
-from test_capture import OPTIMIZERS, Training, assert_same, batches
 
 import fastdl as fd
 from fastdl import nn
 from fastdl.nn import functional as F
+from test_capture import OPTIMIZERS, Training, assert_same, batches
 
 pytestmark = pytest.mark.skipif(fd.get_device() != "cpu", reason="needs the compiled kernels")
 
