@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -51,11 +52,23 @@ def calls(kernel: str, *arguments) -> dict[str, Run]:
     return {"fastdl": lambda: ours(*arguments), "numpy": lambda: theirs(*arguments)}
 
 
-def random_images(rng, n: int, c: int, h: int, w: int):
-    """A float32 array of shape (n, c, h, w), channels-last in memory as layers hand it on."""
+def normal(rng, *shape: int):
+    """A random float32 array on a 64-byte border, where fastdl and PyTorch place theirs and NumPy does not."""
     import numpy as np
 
-    return np.moveaxis(rng.standard_normal((n, h, w, c), dtype=np.float32), 3, 1)
+    count = math.prod(shape)
+    room = np.empty(count + 16, np.float32)
+    skip = -room.ctypes.data % 64 // 4
+    array = room[skip : skip + count].reshape(shape)
+    array[...] = rng.standard_normal(shape, np.float32)
+    return array
+
+
+def random_images(rng, n: int, c: int, h: int, w: int):
+    """An array of `normal` of shape (n, c, h, w), channels-last in memory as layers hand it on."""
+    import numpy as np
+
+    return np.moveaxis(normal(rng, n, h, w, c), 3, 1)
 
 
 def formats(torch, *arrays):

@@ -4,7 +4,7 @@ from functools import partial
 
 import numpy as np
 
-from ..case import Case, calls, random_images
+from ..case import Case, calls, normal, random_images
 
 SHAPES = [(8, 3), (100, 512), (100, 32, 28, 28)]
 
@@ -20,7 +20,7 @@ def cases(rivals):
 
 def _input(shape):
     rng = np.random.default_rng(0)
-    return random_images(rng, *shape) if len(shape) == 4 else rng.standard_normal(shape, np.float32)
+    return random_images(rng, *shape) if len(shape) == 4 else normal(rng, *shape)
 
 
 def _forward(rivals, function: str, shape) -> dict:

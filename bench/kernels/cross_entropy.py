@@ -7,7 +7,7 @@ import numpy as np
 from fastdl import kernels
 from fastdl.kernels import numpy as reference
 
-from ..case import Case
+from ..case import Case, normal
 
 SHAPES = [(8, 2), (100, 10), (128, 10), (700, 10000)]
 
@@ -21,7 +21,7 @@ def cases(rivals):
 
 def _runs(rivals, rows: int, classes: int) -> dict:
     rng = np.random.default_rng(0)
-    logits, target = rng.standard_normal((rows, classes), np.float32), rng.integers(0, classes, rows)
+    logits, target = normal(rng, rows, classes), rng.integers(0, classes, rows)
 
     def both(K):
         loss, lse = K.cross_entropy_forward(logits, target, None, -100, 0.0, "mean")

@@ -2,14 +2,14 @@
 
 import numpy as np
 
-from ..case import Case, calls
+from ..case import Case, calls, normal
 
 
 def cases(rivals):
     rng = np.random.default_rng(0)
     torch = rivals.torch
     for shape in [(100, 512), (100, 3136)]:
-        x = rng.standard_normal(shape, np.float32)
+        x = normal(rng, *shape)
         runs = calls("dropout", x, 0.5, 1, 2)
         case = Case("dropout", f"{shape[0]}x{shape[1]}", runs, bytes=8.0 * x.size)
         if torch:

@@ -2,15 +2,15 @@
 
 import numpy as np
 
-from ..case import Case, calls
+from ..case import Case, calls, normal
 
 
 def cases(rivals):
     rng = np.random.default_rng(0)
     torch = rivals.torch
     for rows, columns in [(8, 3), (100, 512), (1000, 1000)]:
-        x, y = (rng.standard_normal((rows, columns), np.float32) for _ in range(2))
-        row = rng.standard_normal(columns, np.float32)
+        x, y = (normal(rng, rows, columns) for _ in range(2))
+        row = normal(rng, columns)
         shape = f"{rows}x{columns}"
         for name, other, moved in (("add", y, 12.0), ("multiply", y, 12.0), ("add", row, 8.0)):
             runs = calls(name, x, other)

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from ..case import Case, calls
+from ..case import Case, calls, normal
 
 ROWS, WIDTH, SHAPE = 10_000, 300, (35, 20)
 
@@ -10,8 +10,8 @@ ROWS, WIDTH, SHAPE = 10_000, 300, (35, 20)
 def cases(rivals):
     rng = np.random.default_rng(0)
     torch = rivals.torch
-    weight, index = rng.standard_normal((ROWS, WIDTH), np.float32), rng.integers(0, ROWS, SHAPE)
-    dy = rng.standard_normal((*SHAPE, WIDTH), np.float32)
+    weight, index = normal(rng, ROWS, WIDTH), rng.integers(0, ROWS, SHAPE)
+    dy = normal(rng, *SHAPE, WIDTH)
     forward, backward = calls("embedding_forward", weight, index), calls("embedding_backward", dy, index, ROWS, -1)
     if torch:
         tweight, tindex, tdy = map(torch.from_numpy, (weight, index, dy))

@@ -4,7 +4,7 @@ from functools import partial
 
 import numpy as np
 
-from ..case import Case, calls
+from ..case import Case, calls, normal
 
 SHAPES = [(128, 10), (4096, 64), (700, 10000)]
 
@@ -19,7 +19,7 @@ def cases(rivals):
 
 
 def _forward(rivals, name: str, rows: int, classes: int) -> dict:
-    x = np.random.default_rng(0).standard_normal((rows, classes), np.float32)
+    x = normal(np.random.default_rng(0), rows, classes)
     runs = calls(f"{name}_forward", x, 1)
     if torch := rivals.torch:
         runs["torch"] = partial(getattr(torch, name), torch.from_numpy(x), 1)
@@ -27,7 +27,7 @@ def _forward(rivals, name: str, rows: int, classes: int) -> dict:
 
 
 def _backward(rivals, name: str, rows: int, classes: int) -> dict:
-    x, dy = np.random.default_rng(0).standard_normal((2, rows, classes), np.float32)
+    x, dy = normal(np.random.default_rng(0), 2, rows, classes)
     y = calls(f"{name}_forward", x, 1)["numpy"]()
     runs = calls(f"{name}_backward", dy, y, 1)
     if torch := rivals.torch:

