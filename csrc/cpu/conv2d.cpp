@@ -1,7 +1,7 @@
 // Convolution, channels-last: forward and input gradient are correlations, the weight gradient an outer product over
 // output pixels (csrc/cpu/conv/). A strided convolution's input gradient is one correlation per remainder of the pixel
 // position by the stride, each with the taps that reach it: no multiplications by zero; towards few input channels it
-// is a product and a fold. dbias is a column sum.
+// is a product and a fold.
 #include "core/conv2d.h"
 
 #include "cpu/conv/correlate.h"
@@ -50,7 +50,7 @@ void input_gradient(const Conv2dDims& d, const T* dy, const T* weight, T* dx) {
 }
 
 template <class T>
-void weight_gradient_of(const Conv2dDims& d, const T* dy, const T* x, T* dweight) {
+void weight_gradient_of(const Conv2dDims& d, const T* dy, const T* x, T* dweight, T* dbias) {
   const Axis ah = axis_h(d), aw = axis_w(d);
   Scratch<int64_t> memory_h(2 * ah.kernel), memory_w(2 * aw.kernel);
   WeightGradient<T> c{};
@@ -63,6 +63,7 @@ void weight_gradient_of(const Conv2dDims& d, const T* dy, const T* x, T* dweight
   c.x = x;
   c.dy = dy;
   c.dweight = dweight;
+  c.dbias = dbias;
   weight_gradient(c);
 }
 
@@ -97,8 +98,9 @@ void conv2d_backward(View dy, View x, View weight, Out dx, Out dweight, Out dbia
   with_float(dy.dtype, [&](auto type) {
     using T = decltype(type);
     if (dx) input_gradient(d, dy.as<T>(), weight.as<T>(), dx.as<T>());
-    if (dweight) weight_gradient_of(d, dy.as<T>(), x.as<T>(), dweight.as<T>());
-    if (dbias) column_sums(dy.as<T>(), d.n * d.oh * d.ow, d.o, dbias.as<T>());
+    const bool together = dbias && dweight && d.n > 0 && dweight.size() > 0;
+    if (dweight) weight_gradient_of(d, dy.as<T>(), x.as<T>(), dweight.as<T>(), together ? dbias.as<T>() : nullptr);
+    if (dbias && !together) column_sums(dy.as<T>(), d.n * d.oh * d.ow, d.o, dbias.as<T>());
   });
 }
 

@@ -55,7 +55,7 @@ struct Block {
 };
 
 struct Blocking {
-  int64_t images, rows;  // per block; rows < all only with one image
+  int64_t images, rows;  // per block at most; rows < all only with one image
   int64_t bands;         // blocks per image
   int64_t count;         // blocks altogether
 };
@@ -79,7 +79,10 @@ FASTDL_INLINE Blocking cut_blocks(int64_t n, const Taps& th, const Taps& tw, int
 }
 
 FASTDL_INLINE Block block_at(const Blocking& b, int64_t n, int64_t outputs, int64_t index) {
-  if (b.bands == 1) return {index * b.images, min_of(b.images, n - index * b.images), 0, outputs};
+  if (b.bands == 1) {
+    const int64_t image = index * n / b.count;
+    return {image, (index + 1) * n / b.count - image, 0, outputs};
+  }
   const int64_t row = index % b.bands * b.rows;
   return {index / b.bands, 1, row, min_of(b.rows, outputs - row)};
 }

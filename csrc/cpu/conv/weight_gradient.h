@@ -3,9 +3,11 @@
 // A GEMM with k = output pixels in which both operands are k-major already: a tile of 14 input channels x 32 output
 // channels walks over the pixels of a block, its rows read from the zero-padded band, its columns from dy. Blocks are
 // cut by shape; chunks of blocks sum into partial gradients [tap][c][o] of their own, added up in the order of the
-// chunks at the end: the same bits for any number of threads.
+// chunks at the end: the same bits for any number of threads. dbias, a column sum of dy, is taken from each block while
+// it is in the cache.
 #pragma once
 #include "cpu/conv/correlate.h"
+#include "cpu/gemm/column_sums.h"
 
 namespace fastdl::cpu::FASTDL_ISA {
 
@@ -17,9 +19,11 @@ struct WeightGradient {
   const T* x;
   const T* dy;
   T* dweight;  // [groups * width][depth][taps]
+  T* dbias;    // [groups * width] or nullptr
 };
 
 constexpr int64_t kPartialElements = int64_t{1} << 23;
+constexpr int64_t kBlockElements = int64_t{1} << 18;  // of a block's x and dy: half of a second-level cache
 
 // Columns [first, first + cols) of the block's dy as [pixel][NR], zeros past the last column.
 template <class T>
@@ -120,10 +124,22 @@ inline void multiply_depthwise(const WeightGradient<T>& c, const Band<T>& band, 
     }
 }
 
+// sums[j] += or = the sum of dy over the block's pixels.
+template <class T>
+inline void bias_gradient_block(const T* dy, int64_t filters, int64_t pixels, bool add, T* sums) {
+  constexpr int64_t kWidth = 4 * kLanes<T>;
+  T some[kWidth];
+  for (int64_t j = 0; j < filters; j += kWidth) {
+    const int64_t cols = min_of(kWidth, filters - j);
+    sum_columns<T, 4>(dy + j, pixels, filters, cols, some);
+    for (int64_t i = 0; i < cols; ++i) sums[j + i] = add ? sums[j + i] + some[i] : some[i];
+  }
+}
+
 // One block's share of panels [p0, p1) (all groups counted through), added to partial or written if it is the first.
 template <class T>
 inline void weight_gradient_block(const WeightGradient<T>& c, const Blocking& blocks, int64_t index, bool first,
-                                  int64_t p0, int64_t p1, T* partial) {
+                                  int64_t p0, int64_t p1, T* partial, T* partial_bias) {
   constexpr int64_t NR = TileSize<T>::cols;
   const int64_t channels = c.groups * c.depth, filters = c.groups * c.width, taps = c.th.count * c.tw.count;
   const int64_t panels = ceil_div(c.width, NR);
@@ -146,6 +162,7 @@ inline void weight_gradient_block(const WeightGradient<T>& c, const Blocking& bl
     for (int64_t t = 0; t < block.rows; ++t)
       rows[n * block.rows + t] = planar ? n * planes.image + t * planes.row : n * band.image + t * c.th.step * band.row;
   const T* dy = c.dy + (block.image * c.th.outputs + block.row) * c.tw.outputs * filters;
+  if (partial_bias && p0 == 0) bias_gradient_block(dy, filters, pixels, !first, partial_bias);
   if (depthwise) return multiply_depthwise<T>(c, band, runs, rows, row_count, dy, !first, partial);
   const bool in_place = (filters == NR || filters == kLanes<T>) && c.groups == 1;
   Scratch<T> packed(in_place ? 0 : min_of(p1 - p0, panels) * NR * pixels);
@@ -160,7 +177,7 @@ inline void weight_gradient_block(const WeightGradient<T>& c, const Blocking& bl
   const int64_t tiles = (p1 - p0) * runs.count * ceil_div(runs.length, TileSize<T>::rows);
   const bool more = index + 1 < blocks.count;
   Ahead ahead[] = {rows_ahead(c.x, channels, c.th, c.tw, blocks, c.images, index, tiles),
-                   Ahead(dy + pixels * filters, more ? pixels * filters : 0, tiles)};
+                   Ahead(dy + pixels * filters, more && p1 - p0 == c.groups * panels ? pixels * filters : 0, tiles)};
   for (int64_t p = p0; p < p1;) {
     const int64_t group = p / panels, start = p % panels * NR, end = min_of(panels, p1 - group * panels) * NR;
     const T* columns = dy + group * c.width + start;
@@ -219,12 +236,15 @@ inline void weight_gradient(const WeightGradient<T>& c) {
   // About 16 tasks for any number of threads to share: panels, and where they are few, chunks of pixels. Blocks long
   // enough for the sums in registers to be worth their way to memory; a lone panel of dy in the first-level cache.
   const int64_t wanted = min_of(ceil_div(16, panels), max_of(1, kPartialElements / size));
-  const int64_t most = max_of(2, min_of(panels == 1 ? 20 : 28, pixels / (wanted * MR))) * MR;
-  const Blocking blocks = cut_blocks(c.images, c.th, c.tw, channels, most);
+  const int64_t fitting = kBlockElements / ((channels + c.groups * c.width) * MR);
+  const int64_t most = max_of(2, min_of(min_of(panels == 1 ? 20 : 28, fitting), pixels / (wanted * MR))) * MR;
+  Blocking blocks = cut_blocks(c.images, c.th, c.tw, channels, most);
   const int64_t chunks = min_of(blocks.count, wanted), threads = num_threads();
+  if (blocks.bands == 1) blocks.count = min_of(c.images, ceil_div(blocks.count, chunks) * chunks);  // even chunks
   int64_t columns = 1;  // groups of panels; sums don't know of them
   while (columns < panels && chunks * columns % threads != 0 && chunks * columns < 4 * threads) ++columns;
-  Scratch<T> partial(chunks * size);
+  const int64_t filters = c.groups * c.width;
+  Scratch<T> partial(chunks * size), partial_bias(c.dbias ? chunks * filters : 0);
   const double cost =
       static_cast<double>(pixels) * static_cast<double>(size) / static_cast<double>(chunks * columns) / 64;
   parallel_for(chunks * columns, cost, [&](int64_t task) {
@@ -232,8 +252,12 @@ inline void weight_gradient(const WeightGradient<T>& c) {
     const int64_t from = chunk * blocks.count / chunks, until = (chunk + 1) * blocks.count / chunks;
     for (int64_t index = from; index < until; ++index)
       weight_gradient_block(c, blocks, index, index == from, column * panels / columns, (column + 1) * panels / columns,
-                            partial + chunk * size);
+                            partial + chunk * size, c.dbias ? partial_bias + chunk * filters : nullptr);
   });
+  for (int64_t j = 0; c.dbias && j < filters; ++j) {
+    c.dbias[j] = partial_bias[j];
+    for (int64_t chunk = 1; chunk < chunks; ++chunk) c.dbias[j] += partial_bias[chunk * filters + j];
+  }
   if (depthwise)  // partial [chunk][tap][channel]
     add_partials<T>(1, 1, c.groups, taps, partial, chunks, c.dweight);
   else
