@@ -132,9 +132,83 @@ def test_the_python_code_runs_twice_only():
         calls.append(1)
         return x * 2
 
-    for i in range(5):
-        assert step(fd.tensor([float(i), 1.0])).tolist() == [2.0 * i, 2.0]
+    inputs = [fd.tensor([float(i), 1.0]) for i in range(5)]
+    for i, x in enumerate(inputs):
+        assert step(x).tolist() == [2.0 * i, 2.0]
     assert len(calls) == 2
+
+
+def test_inputs_that_share_memory_have_a_program_of_their_own():
+    step = fd.capture(lambda a, b: a * b)
+    z = fd.tensor([1.0, 2.0, 3.0])
+    pairs = [(z, z), (z, z), (z, z), (z, z.clone()), (z.clone(), z), (z, fd.ones(3)), (z[:2], z[1:]), (z[:2], z[1:])]
+    for a, b in pairs:
+        assert step(a, b).tolist() == [p * q for p, q in zip(a.tolist(), b.tolist())]
+    assert step.programs == 3
+
+
+def test_an_input_known_by_another_name_is_found_when_it_moves():
+    constant = fd.tensor([1.0, 2.0])
+    step = fd.capture(lambda x: x * constant)
+    for _ in range(3):
+        assert step(constant).tolist() == [1.0, 4.0]
+    with pytest.raises(fd.CaptureError, match="gave other bits"):
+        step(fd.ones(2))
+
+
+@pytest.mark.parametrize("calls", range(1, 5))
+def test_replays_count_as_changes_in_place(calls):
+    model = nn.Sequential(nn.BatchNorm1d(2), nn.Linear(2, 2))
+    optimizer = optim.SGD(model.parameters(), lr=0.1)
+
+    @fd.capture
+    def step(x):
+        optimizer.zero_grad()
+        model(x).square().sum().backward()
+        optimizer.step()
+
+    x = fd.tensor(np.random.default_rng(0).standard_normal((4, 2), np.float32))
+    for _ in range(calls):
+        step(x)
+    weight, mean = model[1].weight, model[0].running_mean
+    before = weight._version, mean._version
+    y = F.linear(fd.ones(1, 2, requires_grad=True), weight).sum()
+    step(x)
+    assert (weight._version, mean._version) == (before[0] + 1, before[1] + 1)
+    with pytest.raises(RuntimeError, match="an in-place operation modified it"):
+        y.backward()
+
+
+def test_a_leaf_that_is_an_argument_is_followed():
+    leaves = [fd.ones(2, requires_grad=True) for _ in range(2)]
+
+    @fd.capture
+    def step(w, x):
+        w.grad = None
+        (w * x).sum().backward()
+        with fd.no_grad():
+            w.sub_(w.grad * 0.25)
+
+    for _ in range(4):
+        for i, leaf in enumerate(leaves):
+            step(leaf, fd.full((2,), float(i + 1)))
+    assert [leaf.tolist() for leaf in leaves] == [[0.0, 0.0], [-1.0, -1.0]]
+
+
+def test_clipped_values_are_replayed():
+    w = nn.Parameter(fd.ones(2))
+    optimizer = optim.SGD([w], lr=1.0)
+
+    @fd.capture
+    def step(x):
+        optimizer.zero_grad()
+        (w * x).sum().backward()
+        nn.utils.clip_grad_value_([w], 0.5)
+        optimizer.step()
+
+    for i in range(4):
+        step(fd.tensor([float(i), 0.25]))
+    assert w.tolist() == [1 - 1.5, 0.0]
 
 
 def test_evaluation_and_training_have_programs_of_their_own():

@@ -1,5 +1,6 @@
 // The extension module fastdl._cpu: the kernels, the instruction set and the threads.
 #include "bindings/array.h"
+#include "bindings/errors.h"
 #include "bindings/families.h"
 #include "core/parallel.h"
 #include "cpu/runtime.h"
@@ -10,17 +11,7 @@ PYBIND11_MODULE(_cpu, m) {
   namespace py = pybind11;
   using namespace fastdl;
   m.doc() = "Compiled CPU kernels of fastdl; fastdl.kernels.cpu gives them their documented names.";
-  py::register_exception_translator([](std::exception_ptr error) {
-    try {
-      if (error) std::rethrow_exception(error);
-    } catch (const TypeError& e) {
-      PyErr_SetString(PyExc_TypeError, e.what());
-    } catch (const ValueError& e) {
-      PyErr_SetString(PyExc_ValueError, e.what());
-    } catch (const IndexError& e) {
-      PyErr_SetString(PyExc_IndexError, e.what());
-    }
-  });
+  py::register_exception_translator(&bind::translate);
   m.def("isa_levels", &isa_levels, "Instruction sets of this machine and build, weakest first.");
   m.def("get_isa", &get_isa, "The instruction set in use.");
   m.def("set_isa", &set_isa, py::arg("name"), "Use this instruction set from now on.");

@@ -3,6 +3,7 @@
 #include <pybind11/stl.h>
 
 #include "bindings/array.h"
+#include "bindings/errors.h"
 #include "bindings/families.h"
 #include "bindings/python_state.h"
 #include "core/copy.h"
@@ -17,9 +18,12 @@ namespace {
 
 const char* const kOwner = "Program";
 
+constexpr std::size_t kMostPlain = 8;         // inputs that `replay` takes
+constexpr std::int64_t kSmallResult = 65536;  // bytes; a larger one is copied by several threads
+
 struct PyRecorder : Recorder {
-  PyRecorder(Program& program, std::vector<View> inputs, std::vector<py::object>& o)
-      : Recorder(program, std::move(inputs)), owners(o) {}
+  PyRecorder(Program& program, std::vector<View> inputs, std::vector<bool> fixed, std::vector<py::object>& o)
+      : Recorder(program, std::move(inputs), std::move(fixed)), owners(o) {}
   std::vector<py::object>& owners;
 };
 
@@ -30,12 +34,17 @@ struct State {
 
 class RecordedStep : public PythonState {
  public:
-  explicit RecordedStep(const std::vector<py::object>& inputs) {
+  // fixed: which inputs are the same in every call.
+  RecordedStep(const std::vector<py::object>& inputs, const std::vector<bool>& fixed) {
     for (const py::object& array : inputs) {
       inputs_.push_back(any_dtype(kOwner, "inputs", array).view);
       dtypes_.push_back(py::reinterpret_borrow<py::array>(array).dtype());
     }
-    recorder_ = std::make_unique<PyRecorder>(program_, inputs_, owners_);
+    for (std::size_t j = 0; j < inputs_.size(); ++j)
+      for (std::size_t i = 0; i < j; ++i)
+        if (check::overlap(inputs_[i], inputs_[j]))
+          shared_.emplace_back(i, j, inputs_[j].as<char>() - inputs_[i].as<char>());
+    recorder_ = std::make_unique<PyRecorder>(program_, inputs_, fixed, owners_);
   }
 
   void start() {
@@ -68,6 +77,8 @@ class RecordedStep : public PythonState {
     for (const py::object& array : gradients) add(any_dtype(kOwner, "gradients", array).view);
     program_.merge_outside();
     fuse(program_, read_later);
+    for (const Step& step : program_.steps)
+      for (const Use& use : step.uses) work_ += use.view->size();
   }
 
   // The structure of arguments and result when every argument is a Tensor or a constant and the result None, one Tensor
@@ -79,37 +90,49 @@ class RecordedStep : public PythonState {
     wrap_ = std::move(wrap);
     tensor_ = std::move(tensor);
     many_ = many;
-    simple_ = true;
+    simple_ = inputs_.size() <= kMostPlain;
   }
 
   // Whether these arrays look like those of the recording and the Python side is as it was.
-  bool accepts(const py::list& arrays) const {
-    if (PyList_GET_SIZE(arrays.ptr()) != static_cast<Py_ssize_t>(inputs_.size())) return false;
-    for (std::size_t i = 0; i < inputs_.size(); ++i)
-      if (!looks_like(PyList_GET_ITEM(arrays.ptr(), i), inputs_[i], dtypes_[i])) return false;
-    return holds();
+  bool accepts(const std::vector<py::object>& arrays) const {
+    return arrays.size() == inputs_.size() && accepts(arrays.data());
+  }
+
+  // Whether replays with inputs at these places were compared with the function. One that is where it was in the
+  // recording proves nothing about others: the function may reach that memory by another name.
+  bool trusts(const std::vector<py::object>& arrays) const { return trusts(arrays.data()); }
+  // They were.
+  void trust(const std::vector<py::object>& arrays) {
+    trusted_.resize(inputs_.size(), false);
+    for (std::size_t i = 0; i < inputs_.size(); ++i) trusted_[i] = trusted_[i] || moved(i, arrays[i]);
+    compared_ = true;
   }
 
   // One call of the step: its results as a list of arrays.
-  py::list run(const py::list& arrays) {
-    play(arrays);
+  py::list run(const std::vector<py::object>& arrays) {
+    play(arrays.data());
     after();
     return results(arrays);
   }
   // The same without touching Python objects.
-  py::list rehearse(const py::list& arrays) {
-    play(arrays);
+  py::list rehearse(const std::vector<py::object>& arrays) {
+    play(arrays.data());
     return results(arrays);
+  }
+  py::list results(const std::vector<py::object>& arrays) const {
+    py::list list;
+    for (const Result& r : outputs_) list.append(result(r, arrays.data()));
+    return list;
   }
 
   // The step called with these arguments, or NotImplemented where another program is needed.
-  py::object replay(const py::tuple& args) {
+  py::object replay(PyObject* args) {
     const py::object no = py::reinterpret_borrow<py::object>(Py_NotImplemented);
-    if (!simple_ || PyTuple_GET_SIZE(args.ptr()) != static_cast<Py_ssize_t>(is_tensor_.size())) return no;
-    py::list arrays(inputs_.size());
+    if (!simple_ || is_recording() || PyTuple_GET_SIZE(args) != static_cast<Py_ssize_t>(is_tensor_.size())) return no;
+    py::object arrays[kMostPlain];
     std::size_t next = 0;
     for (std::size_t i = 0; i < is_tensor_.size(); ++i) {
-      PyObject* const arg = PyTuple_GET_ITEM(args.ptr(), i);
+      PyObject* const arg = PyTuple_GET_ITEM(args, i);
       if (!is_tensor_[i]) {
         PyObject* const constant = PyTuple_GET_ITEM(constants_.ptr(), i);
         if (arg != constant &&
@@ -118,33 +141,16 @@ class RecordedStep : public PythonState {
         continue;
       }
       if (Py_TYPE(arg) != reinterpret_cast<PyTypeObject*>(tensor_.ptr())) return no;
-      PyObject* const data = PyObject_GetAttr(arg, data_.ptr());
-      if (data == nullptr) throw py::error_already_set();
-      PyList_SET_ITEM(arrays.ptr(), next, data);
-      ++next;
+      arrays[next] = py::reinterpret_steal<py::object>(PyObject_GetAttr(arg, data_.ptr()));
+      if (!arrays[next++]) throw py::error_already_set();
     }
-    if (!accepts(arrays)) return no;
+    if (!accepts(arrays) || !trusts(arrays)) return no;
     play(arrays);
     after();
-    const py::list found = results(arrays);
-    if (!many_) return outputs_.empty() ? py::object(py::none()) : wrap_(py::object(found[0]));
+    if (!many_) return outputs_.empty() ? py::object(py::none()) : wrapped(result(outputs_[0], arrays));
     py::tuple tensors(outputs_.size());
-    for (std::size_t i = 0; i < outputs_.size(); ++i) tensors[i] = wrap_(py::object(found[i]));
+    for (std::size_t i = 0; i < outputs_.size(); ++i) tensors[i] = wrapped(result(outputs_[i], arrays));
     return tensors;
-  }
-
-  py::list results(const py::list& arrays) const {
-    py::list list;
-    for (const Result& r : outputs_) {
-      if (r.owner) {
-        list.append(r.input >= 0 ? py::object(arrays[static_cast<std::size_t>(r.input)]) : r.owner);
-        continue;
-      }
-      Output copy = empty_like(r.view);
-      bind::run(r.view.size(), [&] { cpu::copy(r.view, copy.view); });
-      list.append(copy.array);
-    }
-    return list;
   }
 
   State save() const { return {program_.save_outside()}; }
@@ -189,12 +195,29 @@ class RecordedStep : public PythonState {
     return true;
   }
 
-  void play(const py::list& arrays) {
+  bool accepts(const py::object* arrays) const {
     for (std::size_t i = 0; i < inputs_.size(); ++i)
-      program_.bind(i, py::detail::array_proxy(PyList_GET_ITEM(arrays.ptr(), i))->data);
+      if (!looks_like(arrays[i].ptr(), inputs_[i], dtypes_[i])) return false;
+    for (const auto& [first, second, distance] : shared_)
+      if (data_of(arrays[second]) - data_of(arrays[first]) != distance) return false;
+    return holds();
+  }
+
+  bool trusts(const py::object* arrays) const {
+    if (!compared_) return false;
+    for (std::size_t i = 0; i < inputs_.size(); ++i)
+      if (!trusted_[i] && moved(i, arrays[i])) return false;
+    return true;
+  }
+  bool moved(std::size_t i, const py::object& array) const {
+    return data_of(array) != inputs_[i].data && inputs_[i].size() > 0;
+  }
+  static char* data_of(const py::object& array) { return py::detail::array_proxy(array.ptr())->data; }
+
+  void play(const py::object* arrays) {
+    for (std::size_t i = 0; i < inputs_.size(); ++i) program_.bind(i, data_of(arrays[i]));
     before(program_);
-    py::gil_scoped_release release;
-    program_.play();
+    bind::run(work_, [&] { program_.play(); });
   }
 
   struct Result {
@@ -202,8 +225,30 @@ class RecordedStep : public PythonState {
     int input;         // the input that it lies in, or -1
     py::object owner;  // none: it lies in the arena
   };
+
+  py::object result(const Result& r, const py::object* arrays) const {
+    if (r.owner) return r.input >= 0 ? arrays[r.input] : r.owner;
+    Output copy = empty_like(r.view);
+    const std::int64_t bytes = r.view.size() * item_size(r.view.dtype);
+    if (bytes <= kSmallResult && check::same_layout(r.view, copy.view))
+      std::memcpy(copy.view.data, r.view.data, static_cast<std::size_t>(bytes));
+    else
+      bind::run(r.view.size(), [&] { cpu::copy(r.view, copy.view); });
+    return std::move(copy.array);
+  }
+
+  py::object wrapped(const py::object& array) const {
+    PyObject* const tensor = PyObject_CallOneArg(wrap_.ptr(), array.ptr());
+    if (tensor == nullptr) throw py::error_already_set();
+    return py::reinterpret_steal<py::object>(tensor);
+  }
+
   std::vector<py::object> owners_;
   std::vector<View> inputs_;
+  std::vector<std::tuple<std::size_t, std::size_t, std::ptrdiff_t>> shared_;  // inputs in one memory, their distance
+  bool compared_ = false;
+  std::vector<bool> trusted_;       // each input, wherever it lies
+  std::int64_t work_ = 0;           // elements that all calls read and write
   std::vector<py::object> dtypes_;  // of the inputs
   std::vector<Result> outputs_;
   bool simple_ = false, many_ = false;
@@ -215,6 +260,29 @@ class RecordedStep : public PythonState {
   std::unique_ptr<PyRecorder> recorder_;
 };
 
+// A RecordedStep's replay as a plain C function of a tuple: through pybind11 a call takes 0.1 us longer.
+PyObject* call_replay(PyObject* step, PyObject* args) {
+  try {
+    return static_cast<RecordedStep*>(PyCapsule_GetPointer(step, nullptr))->replay(args).release().ptr();
+  } catch (...) {
+    set_error(std::current_exception());
+    return nullptr;
+  }
+}
+
+py::object replay_of(py::object step) {
+  static PyMethodDef method = {"replay", call_replay, METH_O, nullptr};
+  const auto self =
+      py::reinterpret_steal<py::object>(PyCapsule_New(py::cast<RecordedStep*>(step), nullptr, [](PyObject* capsule) {
+        Py_DECREF(static_cast<PyObject*>(PyCapsule_GetContext(capsule)));
+      }));
+  if (!self) throw py::error_already_set();
+  PyCapsule_SetContext(self.ptr(), step.release().ptr());
+  PyObject* const function = PyCFunction_New(&method, self.ptr());
+  if (function == nullptr) throw py::error_already_set();
+  return py::reinterpret_steal<py::object>(function);
+}
+
 }  // namespace
 
 void retain(const py::array& a) {
@@ -225,7 +293,7 @@ void retain(const py::array& a) {
 void add_program(py::module_& m) {
   py::class_<State>(m, "ProgramState");
   py::class_<RecordedStep>(m, "Program")
-      .def(py::init<const std::vector<py::object>&>(), py::arg("inputs"))
+      .def(py::init<const std::vector<py::object>&, const std::vector<bool>&>(), py::arg("inputs"), py::arg("fixed"))
       .def("start", &RecordedStep::start)
       .def("stop", &RecordedStep::stop)
       .def_property_readonly("refused", &RecordedStep::refused)
@@ -235,13 +303,16 @@ void add_program(py::module_& m) {
       .def("watch_attribute", &RecordedStep::watch_attribute)
       .def("add_update", &RecordedStep::add_update)
       .def("add_draws", &RecordedStep::add_draws)
+      .def("add_changes", &RecordedStep::add_changes)
       .def("add_gradient", &RecordedStep::add_gradient)
       .def("set_gradients", &RecordedStep::set_gradients)
       .def("set_signature", &RecordedStep::set_signature)
-      .def("replay", &RecordedStep::replay)
+      .def_property_readonly("replay", &replay_of)
       .def("rehearse", &RecordedStep::rehearse)
       .def("finish", &RecordedStep::finish)
-      .def("accepts", &RecordedStep::accepts)
+      .def("accepts", py::overload_cast<const std::vector<py::object>&>(&RecordedStep::accepts, py::const_))
+      .def("trusts", py::overload_cast<const std::vector<py::object>&>(&RecordedStep::trusts, py::const_))
+      .def("trust", &RecordedStep::trust)
       .def("run", &RecordedStep::run)
       .def("results", &RecordedStep::results)
       .def("save", &RecordedStep::save)

@@ -7,7 +7,7 @@ namespace fastdl::bind {
 namespace {
 
 // A borrowed entry of a dict; None where there is none.
-PyObject* entry(const py::dict& dict, const py::str& key) {
+PyObject* entry(const py::handle& dict, const py::handle& key) {
   PyObject* found = PyDict_GetItemWithError(dict.ptr(), key.ptr());
   if (found == nullptr && PyErr_Occurred() != nullptr) throw py::error_already_set();
   return found != nullptr ? found : Py_None;
@@ -52,6 +52,10 @@ void PythonState::add_draws(py::dict generator, std::uint64_t draws) {
   draws_.push_back({std::move(generator), draws});
 }
 
+void PythonState::add_changes(py::list counter, std::int64_t changes) {
+  changes_.push_back({std::move(counter), changes});
+}
+
 void PythonState::add_gradient(py::dict leaf, py::object gradient) {
   gradients_.push_back({std::move(leaf), std::move(gradient)});
 }
@@ -62,15 +66,14 @@ bool PythonState::holds() const {
       const auto found = py::reinterpret_steal<py::object>(PyObject_GetAttr(w.where.ptr(), w.key.ptr()));
       if (!found) throw py::error_already_set();
       if (!found.is(w.expected)) return false;
-    } else if (entry(py::reinterpret_borrow<py::dict>(w.where), py::reinterpret_borrow<py::str>(w.key)) !=
-               w.expected.ptr()) {
+    } else if (entry(w.where, w.key) != w.expected.ptr()) {
       return false;
     }
   }
   for (const Update& u : updates_) {
     PyObject *key, *value;
     for (Py_ssize_t at = 0; PyDict_Next(u.options.ptr(), &at, &key, &value) != 0;)
-      if (!equal(entry(u.group, py::reinterpret_borrow<py::str>(key)), value)) return false;
+      if (!equal(entry(u.group, key), value)) return false;
     if (PyDict_GET_SIZE(u.group.ptr()) != PyDict_GET_SIZE(u.options.ptr()) + 2) return false;  // and lr and params
     if (PyList_GET_SIZE(u.steps.ptr()) < static_cast<Py_ssize_t>(u.last)) return false;
     PyObject* const common = PyList_GET_ITEM(u.steps.ptr(), u.first);
@@ -94,6 +97,7 @@ void PythonState::before(Program& program) const {
 
 void PythonState::after() const {
   set_gradients();
+  count_changes();
   for (const Update& u : updates_) {
     if (!u.counts) continue;
     const py::int_ step(*u.step_place);
@@ -108,8 +112,24 @@ void PythonState::after() const {
   }
 }
 
+// Parameters are mostly as old as each other: the next one then shares the number.
+void PythonState::count_changes() const {
+  py::object before, after;
+  std::int64_t changes = 0;
+  for (const Changes& c : changes_) {
+    PyObject* const now = PyList_GET_ITEM(c.counter.ptr(), 0);
+    if (before.ptr() != now || changes != c.count) {
+      after = py::int_(static_cast<std::int64_t>(PyLong_AsLongLong(now)) + c.count);
+      before = py::reinterpret_borrow<py::object>(now);
+      changes = c.count;
+    }
+    PyList_SetItem(c.counter.ptr(), 0, after.inc_ref().ptr());
+  }
+}
+
 void PythonState::set_gradients() const {
-  for (const Gradient& g : gradients_) set(g.leaf, grad_, g.gradient.ptr());
+  for (const Gradient& g : gradients_)
+    if (entry(g.leaf, grad_) != g.gradient.ptr()) set(g.leaf, grad_, g.gradient.ptr());
 }
 
 }  // namespace fastdl::bind

@@ -28,6 +28,8 @@ class PythonState {
                   py::array lr, py::array step);
   // A generator's __dict__ with "seed" and "counter", which a step advances by `draws`.
   void add_draws(py::dict generator, std::uint64_t draws);
+  // A tensor's counter of changes in place, a list of one int, which a step advances.
+  void add_changes(py::list counter, std::int64_t changes);
   // After a replay, leaf (a tensor's __dict__) gets this gradient.
   void add_gradient(py::dict leaf, py::object gradient);
 
@@ -37,6 +39,8 @@ class PythonState {
   void set_gradients() const;
 
  private:
+  void count_changes() const;
+
   struct Watch {
     py::object where, key, expected;
     bool attribute;
@@ -54,6 +58,10 @@ class PythonState {
     py::dict generator;
     std::uint64_t count;
   };
+  struct Changes {
+    py::list counter;
+    std::int64_t count;
+  };
   struct Gradient {
     py::dict leaf;
     py::object gradient;
@@ -61,6 +69,7 @@ class PythonState {
   std::vector<Watch> watches_;
   std::vector<Update> updates_;
   std::vector<Draws> draws_;
+  std::vector<Changes> changes_;
   std::vector<Gradient> gradients_;
   py::str lr_ = "lr", params_ = "params", seed_ = "seed", counter_ = "counter", grad_ = "_grad";
 };

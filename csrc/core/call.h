@@ -35,6 +35,7 @@ class Call {
   virtual const char* name() const = 0;
   virtual const void* kernel() const { return nullptr; }  // identity, for passes that know a kernel
   virtual void play() const = 0;
+  virtual bool repeats(const Call&) const { return false; }  // a check of what that one has checked
   virtual void visit(ArgumentVisitor& visitor) = 0;
 };
 

@@ -85,7 +85,7 @@ void pair(const char* kernel, const char* name, Pair value, std::int64_t minimum
 
 namespace {
 
-void check_indices(const char* kernel, const char* name, const View& x, std::int64_t size) {
+void check_indices(const char* kernel, const View& x, const char* name, std::int64_t size) {
   const std::int64_t count = x.size();
   std::int64_t position[kMaxDims] = {};
   std::int64_t offset = 0;
@@ -106,7 +106,7 @@ void check_indices(const char* kernel, const char* name, const View& x, std::int
 }  // namespace
 
 void indices(const char* kernel, const char* name, const View& x, std::int64_t size) {
-  checked(x, [=](const View& values) { check_indices(kernel, name, values, size); });
+  checked(kernel, x, check_indices, name, size);
 }
 
 void number(const char* kernel, const char* name, double value, double low, double high, bool open_high) {
@@ -140,6 +140,15 @@ Extent extent(const View& x) {
   const auto base = reinterpret_cast<std::uintptr_t>(x.data);
   return {base + static_cast<std::uintptr_t>(low), base + static_cast<std::uintptr_t>(high)};
 }
+
+bool same_layout(const View& a, const View& b) {
+  if (a.dtype != b.dtype || a.ndim != b.ndim) return false;
+  for (int d = 0; d < a.ndim; ++d)
+    if (a.shape[d] != b.shape[d] || (a.shape[d] > 1 && a.strides[d] != b.strides[d])) return false;
+  return true;
+}
+
+bool same_view(const View& a, const View& b) { return a.data == b.data && same_layout(a, b); }
 
 bool overlap(const View& a, const View& b) {
   if (!a || !b) return false;

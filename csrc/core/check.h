@@ -47,6 +47,9 @@ struct Extent {
 };
 Extent extent(const View& x);
 bool overlap(const View& a, const View& b);  // of their extents; false if one is absent or empty
+// The same dtype, shape and strides.
+bool same_layout(const View& a, const View& b);
+bool same_view(const View& a, const View& b);  // and the same memory
 // No two of the arrays, given with their names, share memory; absent ones pass.
 struct Named {
   const char* name;

@@ -28,8 +28,7 @@ void check_cross_entropy(const char* kernel, const View& logits, const View& tar
   like(kernel, "weight", weight, "logits", logits);
   shape(kernel, "weight", weight, {logits.shape[1]});
   number(kernel, "label_smoothing", attrs.label_smoothing, 0, 1);
-  const std::int64_t classes = logits.shape[1], ignored = attrs.ignore_index;
-  checked(target, [=](const View& labels) { check_labels(kernel, labels, classes, ignored); });
+  checked(kernel, target, check_labels, logits.shape[1], attrs.ignore_index);
 }
 
 void check_cross_entropy_backward(const char* kernel, const View& dloss, const View& logits, const View& lse,

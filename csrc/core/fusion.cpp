@@ -15,21 +15,15 @@ namespace fastdl {
 
 namespace {
 
+using check::same_layout;
+using check::same_view;
+
 // The arguments of a call of this kernel, or nullptr for another kernel's call and a step that is gone.
 template <class... Args>
 std::tuple<std::decay_t<Args>...>* arguments_of(const Step& step, const Kernel<void(Args...)>& kernel) {
   if (!step.call || step.call->kernel() != &kernel) return nullptr;
   return &static_cast<KernelCall<Args...>&>(*step.call).arguments();
 }
-
-bool same_layout(const View& a, const View& b) {
-  if (a.dtype != b.dtype || a.ndim != b.ndim) return false;
-  for (int d = 0; d < a.ndim; ++d)
-    if (a.shape[d] != b.shape[d] || (a.shape[d] > 1 && a.strides[d] != b.strides[d])) return false;
-  return true;
-}
-
-bool same_view(const View& a, const View& b) { return a.data == b.data && same_layout(a, b); }
 
 bool dense(const View& x) {
   const check::Extent e = check::extent(x);
@@ -55,6 +49,7 @@ class Fusion {
       join_relu_backward(i);
       join_pool_backward(i);
       drop_copy(i);
+      drop_check(i);
     }
     std::vector<Step> kept;
     for (Step& step : program_.steps)
@@ -225,6 +220,20 @@ class Fusion {
       if (copy == nullptr || shows_an_input(j)) continue;
       const View &src = std::get<0>(*copy), &dst = std::get<1>(*copy);
       if (same_view(src, *use.view) && same_layout(src, dst) && untouched(i, j, dst)) replace(i, *use.view, j, dst);
+    }
+  }
+
+  // A check of what an earlier step has checked goes.
+  void drop_check(std::size_t i) {
+    if (!program_.steps[i].call) return;
+    for (std::size_t j = 0; j < i; ++j) {
+      Step &step = program_.steps[i], &earlier = program_.steps[j];
+      if (!earlier.call || !step.call->repeats(*earlier.call)) continue;
+      const Use& use = step.uses[0];
+      if (written(j + 1, i, use.allocation, *use.view)) continue;
+      for (auto& input : program_.bindings) std::erase_if(input, [&](const Binding& b) { return b.view == use.view; });
+      step = {};
+      return;
     }
   }
 

@@ -9,6 +9,7 @@ namespace fastdl {
 //   relu_forward joins a batch_norm_forward too, and relu_backward then the batch_norm_backward after it.
 //   A copy of an array that one call makes for it alone (a gradient on its way to the optimizer's buffer) is left out:
 //   the call writes to the copy's place.
+//   A check of values that were checked before and are as they were is left out.
 // Afterwards the intermediates move into one block in which those that don't live at the same time share memory.
 void fuse(Program& program, const std::vector<View>& results);
 

@@ -202,7 +202,7 @@ void check_offsets(const char* kernel, const View& offsets, Pair input_size, con
     indices(kernel, "offsets", offsets, taps);
     return;
   }
-  checked(offsets, [=](const View& view) { check_bytes(kernel, view, taps); });
+  checked(kernel, offsets, check_bytes, taps);
 }
 
 }  // namespace fastdl

@@ -95,6 +95,8 @@ struct Recorder::Visitor final : ArgumentVisitor {
     Program& program = recorder.program;
     uses.push_back({&view, access, program.arena->allocation(view.data)});
     const int input = recorder.input_of(reinterpret_cast<void*>(extent.begin));
+    if (input >= 0 && access != Access::kRead && !recorder.fixed_[static_cast<std::size_t>(input)])
+      recorder.refuse("to change an argument in place");
     if (input >= 0)
       program.bindings[static_cast<std::size_t>(input)].push_back(
           {&view, static_cast<char*>(view.data) - program.inputs[static_cast<std::size_t>(input)]});
@@ -124,7 +126,8 @@ struct Recorder::Visitor final : ArgumentVisitor {
   std::vector<Use> uses;
 };
 
-Recorder::Recorder(Program& p, std::vector<View> inputs) : program(p) {
+Recorder::Recorder(Program& p, std::vector<View> inputs, std::vector<bool> fixed)
+    : program(p), fixed_(std::move(fixed)) {
   for (const View& view : inputs) {
     inputs_.push_back(check::extent(view));
     program.inputs.push_back(static_cast<char*>(view.data));

@@ -120,7 +120,8 @@ class Program {
 
 class Recorder {
  public:
-  Recorder(Program& program, std::vector<View> inputs);
+  // fixed: inputs that are the same in every call; others must not be changed in place.
+  Recorder(Program& program, std::vector<View> inputs, std::vector<bool> fixed);
   void add(std::unique_ptr<Call> call);
   void refuse(std::string why) {
     if (refused.empty()) refused = std::move(why);
@@ -134,30 +135,42 @@ class Recorder {
  private:
   struct Visitor;
   std::vector<check::Extent> inputs_;
+  std::vector<bool> fixed_;
 };
 
 // Records a check of values that kernels rely on (labels, indices), so that replays make it too. Nothing to do for
 // memory that only recorded kernels write.
 void record_check(const View& values, std::unique_ptr<Call> check);
 
-template <class F>
+template <class... Args>
 class CheckCall final : public Call {
  public:
-  CheckCall(View values, F f) : values_(values), f_(std::move(f)) {}
+  using Function = void (*)(const char* kernel, const View& values, Args...);
+  CheckCall(const char* kernel, const View& values, Function f, Args... args)
+      : kernel_(kernel), values_(values), f_(f), args_(args...) {}
   const char* name() const override { return "check"; }
-  void play() const override { f_(values_); }
+  void play() const override {
+    std::apply([this](const Args&... args) { f_(kernel_, values_, args...); }, args_);
+  }
+  bool repeats(const Call& other) const override {
+    const auto* same = dynamic_cast<const CheckCall*>(&other);
+    return same != nullptr && check::same_view(values_, same->values_) && f_ == same->f_ && args_ == same->args_;
+  }
   void visit(ArgumentVisitor& visitor) override { visitor.array(values_, Access::kRead); }
 
  private:
+  const char* kernel_;
   View values_;
-  F f_;
+  Function f_;
+  std::tuple<Args...> args_;
 };
 
-// Runs f(values) now and, in a recorded step, at every replay.
-template <class F>
-void checked(const View& values, F f) {
-  f(values);
-  if (is_recording()) record_check(values, std::make_unique<CheckCall<F>>(values, std::move(f)));
+// Runs f(kernel, values, args...) now and, in a recorded step, at every replay.
+template <class... Args>
+void checked(const char* kernel, const View& values, void (*f)(const char*, const View&, Args...),
+             std::type_identity_t<Args>... args) {
+  f(kernel, values, args...);
+  if (is_recording()) record_check(values, std::make_unique<CheckCall<Args...>>(kernel, values, f, args...));
 }
 
 }  // namespace fastdl

@@ -29,23 +29,35 @@ struct Options {
   }
 };
 
-// The loss of one row and its log-sum-exp. Costs are log(sum) - (x - max): lse - x would carry the rounding of a large
-// lse.
+// The loss of one row, from its maximum and log(sum exp(x - maximum)). Costs are log_sum - (x - max): lse - x would
+// carry the rounding of a large lse.
 template <class T>
-FASTDL_INLINE T row_loss(const T* x, int64_t label, bool counts, const Options<T>& o, T* lse) {
-  const T top = max_of_row(x, o.classes);
-  const T sum = sum_of<T>(0, o.classes, [&](int64_t i, int64_t count) __attribute__((always_inline)) {
-    return vmath::exp_negative<T>(load_up_to(x + i, count) - top);
-  });
-  const T log_sum = log_of(sum);
-  *lse = top + log_sum;
-  if (!counts) return 0;
+FASTDL_INLINE T row_loss(const T* x, int64_t label, T top, T log_sum, const Options<T>& o) {
   T loss = o.keep * o.weight_of(label) * (log_sum - (x[label] - top));
   if (o.smooth > 0)
     loss += o.smooth * sum_of<T>(0, o.classes, [&](int64_t i, int64_t count) __attribute__((always_inline)) {
               return o.weights(i, count) * (log_sum - (load_up_to(x + i, count) - top));
             });
   return loss;
+}
+
+// The losses of `count` rows, at most a vector of them, whose logarithms are taken together; put(i, loss) gets each.
+template <class T, class I, class Put>
+FASTDL_INLINE void row_losses(const T* x, const I* label, int64_t ignore_index, int64_t count, const Options<T>& o,
+                              T* lse, const Put& put) {
+  T tops[kLanes<T>] = {}, sums[kLanes<T>] = {};
+  for (int64_t i = 0; i < count; ++i) {
+    const T* row = x + i * o.classes;
+    const T top = tops[i] = max_of_row(row, o.classes);
+    sums[i] = sum_of<T>(0, o.classes, [&](int64_t c, int64_t some) __attribute__((always_inline)) {
+      return vmath::exp_negative<T>(load_up_to(row + c, some) - top);
+    });
+  }
+  const Vec<T> log_sums = vmath::log<T>(load(sums));
+  store_up_to(lse, load(tops) + log_sums, count);
+  store(sums, log_sums);
+  for (int64_t i = 0; i < count; ++i)
+    put(i, label[i] == ignore_index ? T{0} : row_loss(x + i * o.classes, label[i], tops[i], sums[i], o));
 }
 
 template <class T>
@@ -83,13 +95,15 @@ void cross_entropy_forward(View logits, View target, View weight, CrossEntropyAt
       Scratch<double> scratch(reduced ? n : 0);
       double* rows = scratch;
       parallel_for(ceil_div(n, group), kCost<T> * static_cast<double>(group * classes), [&](int64_t task) {
-        for (int64_t i = task * group; i < min_of(n, (task + 1) * group); ++i) {
-          const T row = row_loss<T>(x + i * classes, label[i], label[i] != attrs.ignore_index, o, lse + i);
-          if (reduced)
-            rows[i] = row;
-          else
-            loss.as<T>()[i] = row;
-        }
+        const int64_t end = min_of(n, (task + 1) * group);
+        for (int64_t i = task * group; i < end; i += kLanes<T>)
+          row_losses(x + i * classes, label + i, attrs.ignore_index, min_of(kLanes<T>, end - i), o, lse + i,
+                     [&](int64_t r, T row) __attribute__((always_inline)) {
+                       if (reduced)
+                         rows[i + r] = row;
+                       else
+                         loss.as<T>()[i + r] = row;
+                     });
       });
       if (!reduced) return;
       double sum = 0;

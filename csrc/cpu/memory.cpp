@@ -47,10 +47,40 @@ std::size_t size_class(std::size_t bytes) {
   return (bytes + step - 1) / step * step;
 }
 
+// Small blocks (results of a few numbers, scratch of small kernels) wait with their thread first, where no lock is
+// needed. Plain memory without a destructor: arrays may be freed while the thread ends.
+constexpr std::size_t kSmall = 1024, kShelves = kSmall / 64;
+struct Shelf {
+  void* blocks[4];
+  int count;
+};
+thread_local Shelf t_shelves[kShelves];
+thread_local bool t_ending = false;
+
+// Empties the shelves when the thread ends.
+struct Clearing {
+  ~Clearing() {
+    t_ending = true;
+    for (Shelf& shelf : t_shelves)
+      while (shelf.count > 0) std::free(shelf.blocks[--shelf.count]);
+  }
+};
+
+Shelf* shelf_of(std::size_t size) { return size <= kSmall ? &t_shelves[size / 64 - 1] : nullptr; }
+
+bool put_on(Shelf* shelf, void* block) {
+  if (shelf == nullptr || shelf->count == 4 || t_ending) return false;
+  thread_local Clearing clearing;
+  shelf->blocks[shelf->count++] = block;
+  return true;
+}
+
 }  // namespace
 
 void* cached_alloc(std::size_t bytes) {
   const std::size_t size = size_class(bytes ? bytes : 1);
+  if (Shelf* shelf = shelf_of(size); shelf != nullptr && shelf->count > 0)
+    return static_cast<char*>(shelf->blocks[--shelf->count]) + kHeader;
   {
     Cache& c = cache();
     std::lock_guard<std::mutex> lock(c.mutex);
@@ -72,6 +102,7 @@ void cached_free(void* memory) noexcept {
   if (memory == nullptr) return;
   void* block = static_cast<char*>(memory) - kHeader;
   const std::size_t size = *static_cast<std::size_t*>(block);
+  if (put_on(shelf_of(size), block)) return;
   Cache& c = cache();
   std::lock_guard<std::mutex> lock(c.mutex);
   if (c.kept + size <= kKeep) {

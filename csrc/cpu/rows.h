@@ -36,6 +36,17 @@ FASTDL_INLINE void for_vectors(int64_t begin, int64_t end, const F& f) {
   if (i < end) f(i, end - i);
 }
 
+// All lanes joined by op, halves first as in sum_lanes, in registers.
+template <class T, int kHalf = kLanes<T> / 2, class F>
+FASTDL_INLINE T fold_lanes(Vec<T> v, const F& op) {
+  constexpr auto lanes = std::make_integer_sequence<int, kLanes<T>>{};
+  v = op(exchange<T, kHalf, false>(v, v, lanes), exchange<T, kHalf, true>(v, v, lanes));
+  if constexpr (kHalf > 1)
+    return fold_lanes<T, kHalf / 2>(v, op);
+  else
+    return v[0];
+}
+
 // Sum of term(i, count) over the vectors of [begin, end), lanes past count taken as zero. Runs of kRun elements are
 // summed apart, so that the rounding error stays that of some hundred additions.
 template <class T, class F>
@@ -49,7 +60,7 @@ FASTDL_INLINE T sum_of(int64_t begin, int64_t end, const F& term) {
     });
     total += sum;
   }
-  return sum_lanes<T>(total);
+  return fold_lanes<T>(total, [](Vec<T> a, Vec<T> b) __attribute__((always_inline)) { return a + b; });
 }
 
 // Maximum of x[0..n), n > 0; some element if there are NaN among them.
@@ -59,11 +70,7 @@ FASTDL_INLINE T max_of_row(const T* x, int64_t n) {
   for_vectors<T>(0, n, [&](int64_t i, int64_t count) __attribute__((always_inline)) {
     top = maximum<T>(first_lanes<T>(load_up_to(x + i, count), count, static_cast<T>(-__builtin_inf())), top);
   });
-  T lane[kLanes<T>];
-  __builtin_memcpy(lane, &top, sizeof top);
-  T result = lane[0];
-  for (int i = 1; i < kLanes<T>; ++i) result = lane[i] > result ? lane[i] : result;
-  return result;
+  return fold_lanes<T>(top, [](Vec<T> a, Vec<T> b) __attribute__((always_inline)) { return maximum<T>(a, b); });
 }
 
 template <class T>

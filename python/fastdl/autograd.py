@@ -12,7 +12,7 @@ import threading
 import numpy as np
 
 from . import kernels, recording
-from .tensor import Tensor, wrap
+from .tensor import Tensor, changed, wrap
 
 
 class _Mode(threading.local):
@@ -304,7 +304,7 @@ def _accumulate_leaf(leaf: Tensor, grad: np.ndarray, owned: bool) -> None:
         recording.session.grad_read(leaf)
     if leaf._grad is not None:
         kernels.of(grad).accumulate(leaf._grad.data, grad)
-        leaf._grad._counter[0] += 1
+        changed(leaf._grad)
         return
     slot = leaf._grad_slot
     if slot is not None:
@@ -327,4 +327,4 @@ def clear_grad(leaf: Tensor, set_to_none: bool) -> None:
     elif leaf.grad is not None:
         grad = leaf._grad
         kernels.of(grad.data).assign(grad.data, np.zeros((), grad.dtype))
-        grad._counter[0] += 1
+        changed(grad)

@@ -33,7 +33,8 @@ def capture(function: Callable | None = None, *, fallback: bool = False):
     fallback: where the step can't be captured, warn once and run it as written instead of raising.
 
     The first call runs as written. The second is made both ways, replayed and as written from the same state, and must
-    give the same bits, so that what happens outside the kernels is found. Learning rates, step counts, random streams,
+    give the same bits, so that what happens outside the kernels is found; so is the first call, if it is a later one,
+    with inputs in other memory than that of the recording. Learning rates, step counts, random streams,
     modes (`train`, `eval`) and gradients that are None follow the Python objects; other values of Python that the step
     uses are constants of the program. New shapes, dtypes or modes record a program of their own, kept beside the
     others. On the numpy backend the function is simply called.
@@ -70,7 +71,7 @@ class CapturedStep:
         self._usual = None  # replays the program that was used last, if its arguments are of the plain kind
 
     def __call__(self, *args, **kwargs):
-        if self._usual is not None and not kwargs and recording.session is None:
+        if self._usual is not None and not kwargs:
             result = self._usual(args)
             if result is not NotImplemented:
                 return result
@@ -83,7 +84,7 @@ class CapturedStep:
                 break
         else:
             return self._record(key, inputs, args, kwargs)
-        if not program.checked:
+        if not program.native.trusts([t.data for t in inputs]):
             return self._check(program, inputs, args, kwargs)
         self._usual = program.native.replay
         return program.rebuild(program.native.run([t.data for t in inputs]))
@@ -119,10 +120,13 @@ class CapturedStep:
         return program.rebuild(program.native.results([t.data for t in inputs]))
 
     def _check(self, program, inputs, args, kwargs):
-        """The second call: replay, go back, run the function, compare."""
-        native = program.native
+        """The second call: replay, go back, run the function, compare.
+
+        Again, once, when inputs lie elsewhere than those recorded, which the function may know by other names.
+        """
+        native, arrays = program.native, [t.data for t in inputs]
         state = native.save()
-        replayed = native.rehearse([t.data for t in inputs])
+        replayed = native.rehearse(arrays)
         native.exchange(state)
         result = self._function(*args, **kwargs)
         kernel = native.differs(state)
@@ -137,7 +141,7 @@ class CapturedStep:
                 ],
                 result,
             )
-        program.checked = True
+        native.trust(arrays)
         native.set_gradients()
         self._usual = native.replay
         return program.rebuild(replayed)
@@ -160,10 +164,10 @@ class _Program:
         from . import _cpu
 
         self.key = key
-        self.native = _cpu.Program([t.data for t in inputs])
+        self.native = _cpu.Program([t.data for t in inputs], [t._requires for t in inputs])
         self.session = Session(self.native)
-        self.checked = False  # against the function, by the second call
-        self._leaves = [(i, t) for i, t in enumerate(inputs) if t._requires]  # gradients go to these very tensors
+        # Gradients go to these very tensors, and they may be changed in place.
+        self._leaves = [(i, t, t.data) for i, t in enumerate(inputs) if t._requires]
 
     def __enter__(self):
         recording.session = self.session
@@ -190,7 +194,8 @@ class _Program:
         self.native.finish([t.data for t in tensors], [g for g in self._gradients if g is not None])
         session.finish()
         many = isinstance(self._returned, tuple) and all(item is _TENSOR for item in self._returned)
-        if not self._leaves and (many or self._returned is _TENSOR or self._returned is None):  # the usual step
+        usual = many or self._returned is _TENSOR or self._returned is None
+        if usual and not self._leaves:
             args, kwargs = self.key
             if kwargs is None and not any(isinstance(arg, (tuple, list, dict)) for arg in args):
                 flags = tuple([arg is _TENSOR for arg in args])
@@ -199,7 +204,8 @@ class _Program:
 
     def accepts(self, inputs) -> bool:
         """Whether a replay would do what the function would do."""
-        return all(inputs[i] is t for i, t in self._leaves) and self.native.accepts([t.data for t in inputs])
+        same = all(inputs[i] is t and t.data is array for i, t, array in self._leaves)
+        return same and self.native.accepts([t.data for t in inputs])
 
     def differs(self, result, arrays) -> str:
         """What the function returned or left as gradients and the replay did not: a word for it, or an empty string."""

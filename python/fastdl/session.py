@@ -32,6 +32,7 @@ class Session:
         self._touched: dict = {}  # leaves in the order in which .grad was touched
         self.generators: list = []  # [generator, draws of one step]
         self.updates: list[Update] = []
+        self._changes: dict = {}  # id of a tensor's counter of changes in place: [the counter, changes of one step]
 
     # -- notes, called through fastdl.recording -----------------------------------------------------------------
 
@@ -68,6 +69,10 @@ class Session:
         if leaf not in self._touched:
             self._touched[leaf] = True
             self.arrays.setdefault(leaf, leaf.data)
+
+    def changed(self, tensor) -> None:
+        """A tensor's memory is changed in place."""
+        self._changes.setdefault(id(tensor._counter), [tensor._counter, 0])[1] += 1
 
     def draw(self, generator) -> None:
         """The generator is asked for its next stream."""
@@ -108,6 +113,8 @@ class Session:
             program.add_update(u.group, _options(u.group), u.flat.steps, u.first, u.last, u.counts, u.lr, u.step)
         for generator, draws in self.generators:
             program.add_draws(generator.__dict__, draws)
+        for counter, changes in self._changes.values():
+            program.add_changes(counter, changes)
 
     def gradients(self) -> list:
         """The gradients of the leaves that the step touched: arrays, or None."""

@@ -263,6 +263,13 @@ def wrap(data) -> Tensor:
     return out
 
 
+def changed(t: Tensor) -> None:
+    """Count a change of the tensor's memory in place, for autograd to notice; replays of the step count it too."""
+    t._counter[0] += 1
+    if recording.session is not None:
+        recording.session.changed(t)
+
+
 def check_dtype(name: str, dtype: np.dtype) -> np.dtype:
     """The dtype, if tensors hold it."""
     if dtype in DTYPES:

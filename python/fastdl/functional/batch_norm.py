@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ..autograd import Operation, apply
 from ..kernels import of
-from ..tensor import Tensor
+from ..tensor import Tensor, changed
 from ._arguments import flag, number, without_grad
 
 
@@ -81,5 +81,5 @@ def batch_norm(
     y = apply(BatchNorm(*running, momentum, eps), input, weight, bias)
     for r in (running_mean, running_var):
         if r is not None:
-            r._counter[0] += 1
+            changed(r)
     return y

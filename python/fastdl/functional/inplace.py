@@ -12,7 +12,7 @@ import numpy as np
 from .. import random
 from ..autograd import Operation, apply, is_grad_enabled, refresh
 from ..kernels import of
-from ..tensor import FLOATS, Tensor, check_tensor, wrap
+from ..tensor import FLOATS, Tensor, changed, check_tensor, wrap
 from . import activation, elementwise, pointwise
 from .copy import Cast, Clone, expand
 from .elementwise import constant, number_as
@@ -61,7 +61,7 @@ def guard(name: str, t: Tensor) -> None:
 
 def adopt(t: Tensor, out: Tensor) -> Tensor:
     """Count the change and, while recording, make the history of `out` that of t, and of what t is a view of."""
-    t._counter[0] += 1
+    changed(t)
     base = t._base
     if not is_grad_enabled():
         return t

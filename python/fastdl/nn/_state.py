@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fastdl.tensor import Tensor
+from fastdl.tensor import Tensor, changed
 
 
 class IncompatibleKeys(NamedTuple):
@@ -88,7 +88,7 @@ def parse_to(args: tuple, device, dtype) -> tuple:
 def assign(tensor: Tensor, values) -> None:
     """Overwrite the tensor's elements in place, as autograd is to notice."""
     tensor.data[...] = values
-    tensor._counter[0] += 1
+    changed(tensor)
 
 
 def convert(module, device, dtype) -> None:

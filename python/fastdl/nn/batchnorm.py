@@ -9,7 +9,7 @@ from fastdl import kernels
 from fastdl.nn import _check, init
 from fastdl.nn.module import Module
 from fastdl.nn.parameter import Parameter
-from fastdl.tensor import Tensor
+from fastdl.tensor import Tensor, changed
 
 
 class _BatchNorm(Module):
@@ -73,7 +73,7 @@ class _BatchNorm(Module):
         if counting:
             count = self.num_batches_tracked
             kernels.of(count.data).increment(count.data)
-            count._counter[0] += 1
+            changed(count)
         return y
 
     def extra_repr(self) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 import numpy as np
 
 from .. import kernels, recording
-from ..tensor import Tensor, wrap
+from ..tensor import Tensor, changed, wrap
 from . import _check as check
 
 
@@ -79,7 +79,7 @@ def clip_grad_norm_(parameters, max_norm: float, norm_type: float = 2.0, error_i
     if recording.session is not None or not factor >= 1:  # NaN scales too, so that it shows
         for g in grads:
             k.scale(g.data, factor)
-            g._counter[0] += 1
+            changed(g)
     return wrap(k.cast(norm, str(grads[0].dtype) if grads else "float32"))
 
 
@@ -92,5 +92,6 @@ def clip_grad_value_(parameters, clip_value: float) -> None:
     grads = _gradients("clip_grad_value_", parameters)
     clip_value = check.number("clip_grad_value_", "clip_value", clip_value, 0)
     for g in grads:
-        g.data[...] = kernels.of(g.data).clip(g.data, -clip_value, clip_value)
-        g._counter[0] += 1
+        k = kernels.of(g.data)
+        k.assign(g.data, k.clip(g.data, -clip_value, clip_value))
+        changed(g)

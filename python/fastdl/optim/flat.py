@@ -12,7 +12,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from .. import kernels, recording
-from ..tensor import Tensor, wrap
+from ..tensor import Tensor, changed, wrap
 
 ALIGNMENT = 256
 
@@ -104,7 +104,7 @@ class FlatBuffer:
         """Note that parameters [first, last) were updated and have now been so `steps` times."""
         self.steps[first:last] = [steps] * (last - first)
         for p in self.params[first:last]:
-            p._counter[0] += 1
+            changed(p)
 
     def _elements(self, first: int, last: int) -> slice:
         return slice(self.starts[first], self.starts[last] if last < len(self.params) else self.data.size)
