@@ -1,8 +1,10 @@
 """Devices, threads, the configuration report, and what importing costs."""
 
 import os
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -90,9 +92,28 @@ def test_bad_num_threads(n, error, message):
 
 @pytest.mark.parametrize("value", ["0", "-1", "two", "1.5", "99999999999999"])
 def test_bad_thread_environment(value):
-    done = python("import fastdl", FASTDL_NUM_THREADS=value)
-    assert done.returncode == 1
-    assert f"ValueError: FASTDL_NUM_THREADS must be a whole number in [1, 256], got '{value}'" in done.stderr
+    done = python("from fastdl.cli import main; main(['info'])", FASTDL_NUM_THREADS=value)
+    assert done.returncode == 0 and "threads" in done.stdout
+    assert f"RuntimeWarning: FASTDL_NUM_THREADS must be a whole number in [1, 256], got '{value}'" in done.stderr
+
+
+@pytest.mark.parametrize(
+    "content, message",
+    [
+        (None, "fastdl was installed without compiled kernels"),
+        ("raise ImportError('undefined symbol: x')", "the compiled module could not be loaded: undefined symbol: x"),
+        ("import nowhere", "the compiled module could not be loaded: No module named 'nowhere'"),
+    ],
+    ids=str,
+)
+def test_why_the_compiled_module_is_missing(tmp_path, content, message):
+    package = shutil.copytree(
+        Path(fd.__file__).parent, tmp_path / "fastdl", ignore=shutil.ignore_patterns("_cpu*", "bench", "__pycache__")
+    )
+    if content:
+        (package / "_cpu.py").write_text(content)
+    done = python("import fastdl; fastdl.set_device('cpu')", PYTHONPATH=str(tmp_path))
+    assert f"RuntimeError: device 'cpu' is not available: {message}\n" in done.stderr
 
 
 def test_thread_environment():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 
 import numpy as np
 
@@ -101,14 +102,16 @@ def get_num_threads() -> int:
 
 
 def check_environment() -> None:
-    """Raise ValueError for a FASTDL_NUM_THREADS that kernels can't follow."""
+    """Warn of a FASTDL_NUM_THREADS that kernels can't follow, and forget it."""
     global _threads
     value = os.environ.get("FASTDL_NUM_THREADS", "").strip()
     if value:
         if not (value.isascii() and value.isdigit() and 1 <= int(value) <= MAX_THREADS):
-            message = f"FASTDL_NUM_THREADS must be a whole number in [1, {MAX_THREADS}], got {value!r}"
-            raise ValueError(message)
-        _threads = int(value)
+            message = f"FASTDL_NUM_THREADS must be a whole number in [1, {MAX_THREADS}], got {value!r}, and is ignored"
+            warnings.warn(message, RuntimeWarning, stacklevel=2)
+            del os.environ["FASTDL_NUM_THREADS"]
+        else:
+            _threads = int(value)
 
 
 def config() -> dict:

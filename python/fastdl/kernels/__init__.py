@@ -30,7 +30,10 @@ def backend(name: str) -> ModuleType:
     try:
         return importlib.import_module(f"fastdl.kernels.{name}")
     except ImportError as error:
-        why = "fastdl was installed without compiled kernels" if "_cpu" in str(error) else error
+        if isinstance(error, ModuleNotFoundError) and error.name == "fastdl._cpu":
+            why = "fastdl was installed without compiled kernels"
+        else:
+            why = f"the compiled module could not be loaded: {error}"
         raise RuntimeError(f"device {name!r} is not available: {why}") from error
 
 

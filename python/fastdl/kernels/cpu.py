@@ -1,6 +1,7 @@
 """The compiled CPU backend: the names of `fastdl.kernels.numpy`, served by the extension module `fastdl._cpu`."""
 
-from .. import _cpu
+import fastdl._cpu as _cpu  # where it is missing this raises ModuleNotFoundError; `from .. import _cpu` does not
+
 from . import numpy as _reference
 
 _cpu.configure()
