@@ -1,10 +1,13 @@
-"""Optimizers: the kernels over one flat buffer, and whole optimizers over a hundred small tensors."""
+"""Optimizers: the kernels over one flat buffer, and whole optimizers over a hundred small tensors.
+
+The tensors' gradients come from a backward pass before the first step and stay where it put them.
+"""
 
 from functools import partial
 
 import numpy as np
 
-from ..case import Case
+from ..case import Case, normal
 
 SIZES = [400_000, 16_000_000]
 TENSORS, SIZE = 100, 4096
@@ -31,10 +34,13 @@ def _flat(rivals, case: Case, size: int) -> dict:
     from fastdl.kernels import numpy as reference
 
     rng = np.random.default_rng(0)
-    start, grad = rng.standard_normal((2, size), dtype=np.float32)
+    start, grad = normal(rng, size), normal(rng, size)
     runs = {}
     for rival, kernel in (("fastdl", kernels.host()), ("numpy", reference)):
-        arrays = [start.copy(), grad, *np.zeros((2, size), np.float32)]
+        arrays = [normal(rng, size) for _ in range(3)]
+        for array, value in zip(arrays, (start, 0, 0)):
+            array[...] = value
+        arrays.insert(1, grad)
         runs[rival] = partial(_STEPS[case.family], kernel, *arrays)
         case.shown[rival] = lambda _, param=arrays[0]: param
     if rivals.torch:
@@ -50,10 +56,10 @@ def _optimizers(rivals, case: Case) -> dict:
     runs = {}
     for rival, device in (("fastdl", fd.get_device()), ("numpy", "numpy")):
         params = [fd.nn.Parameter(one.copy()) for one in start]
-        for param, grad in zip(params, grads):
-            param.grad = fd.tensor(grad)
         optimizer = getattr(fd.optim, NAMES[case.family])(params, **OPTIONS[case.family])
-        runs[rival] = partial(_step_on, device, optimizer)
+        for param, grad in zip(params, grads):
+            (param * fd.tensor(grad)).sum().backward()
+        runs[rival] = optimizer.step if rival == "fastdl" else partial(_step_on, device, optimizer)
         case.shown[rival] = lambda _, params=params: [param.detach().numpy() for param in params]
     if rivals.torch:
         _add_torch(rivals.torch, case, runs, start, grads)
@@ -69,10 +75,10 @@ def _step_on(device: str, optimizer) -> None:
 
 def _add_torch(torch, case: Case, runs: dict, start, grads) -> None:
     params = [torch.nn.Parameter(torch.tensor(one)) for one in start]
-    for param, grad in zip(params, grads):
-        param.grad = torch.tensor(grad)
     options = OPTIONS[case.family] | FASTEST[case.family]
     runs["torch"] = getattr(torch.optim, NAMES[case.family])(params, **options).step
+    for param, grad in zip(params, grads):
+        (param * torch.tensor(grad)).sum().backward()
     case.shown["torch"] = lambda _: [param.detach().numpy() for param in params]
 
 
