@@ -15,7 +15,8 @@ def refuse(what: str) -> None:
         session.refuse(what)
 
 
-def leaves(what: str, array) -> None:
-    """Note that values leave for Python: refused if they change from step to step."""
+def leaves(what: str, *arrays) -> None:
+    """Note that values leave for Python or NumPy: refused if they change from step to step."""
     if session is not None:
-        session.leaves(what, array)
+        for array in arrays:
+            session.leaves(what, array)

@@ -45,7 +45,7 @@ class Session:
     def leaves(self, what: str, array) -> None:
         """Values leave for Python: no harm if they are the same in every step."""
         if isinstance(array, np.ndarray) and self.program.varies(array):
-            self.refuse(f"{what}, which hands a value that changes from step to step to Python")
+            self.refuse(f"{what}, which hands a value that changes from step to step to Python or NumPy")
 
     def module(self, module) -> None:
         """A module is called: its mode and its tensors are part of the program."""

@@ -11,6 +11,7 @@ import builtins
 
 import numpy as np
 
+from .. import recording
 from ..autograd import Operation, apply
 from ..kernels import of
 from ..tensor import FLOATS, Tensor, wrap
@@ -80,6 +81,8 @@ def _match(function: str, a: Tensor, b: Tensor) -> tuple:
         raise TypeError(
             f"{function}: other must be {a.data.dtype} like input, got {b.data.dtype}; convert one of them with .to()"
         )
+    if one or two:
+        recording.leaves(f"{function} of floats with integers or bools", b.data if one else a.data)
     if one:
         return a, wrap(b.data.astype(a.data.dtype))
     if two:
@@ -233,6 +236,7 @@ def _binary(name: str, operation, function, formula: str):
 
 
 def _broadcast(name: str, function, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    recording.leaves(f"{name} of integers or bools", a, b)
     try:
         with np.errstate(all="ignore"):
             return np.asarray(function(a, b))

@@ -7,6 +7,7 @@ from collections import namedtuple
 
 import numpy as np
 
+from .. import recording
 from ..autograd import Operation, apply
 from ..kernels import of
 from ..tensor import FLOATS, Tensor, check_dim, check_tensor, wrap
@@ -144,6 +145,7 @@ def sum(input, dim=None, keepdim: bool = False) -> Tensor:
     axes = axes_of("sum", dim, input.data.ndim)
     if input.data.dtype in FLOATS:
         return apply(Sum(axes, keepdim), input)
+    recording.leaves("sum of integers or bools", input.data)
     return wrap(np.sum(input.data, axes, np.int64, keepdims=keepdim))
 
 
