@@ -9,6 +9,7 @@
 //   rows     k contiguous, one pointer per row: pixels of several short rows. More pointers than registers: 5 to 30 %
 //            slower
 //   columns  one base, row index contiguous, lda between k's: transposed operands and packed panels
+//   streamed the same where B is too long for the first-level cache and is fetched ahead
 // B is read with NR contiguous values per k: a packed panel (ldb = NR) or a row-major operand (ldb = its row length).
 // The tile leaves with its epilogue: bias or the old contents of C added, ReLU.
 #pragma once
@@ -24,7 +25,7 @@ struct TileSize {
   static constexpr int cols = vectors * kLanes<T>;
 };
 
-enum class Form { spaced, rows, columns };
+enum class Form { spaced, rows, columns, streamed };
 
 template <class T>
 struct TileArgs {
@@ -96,6 +97,9 @@ FASTDL_INLINE T spaced_at(const T* const* base, int i, int64_t spacing, int64_t 
   }
 }
 
+constexpr int64_t kAhead = 24;      // k's, measured
+constexpr int64_t kStreamed = 256;  // k's of a panel that leave little of a first-level cache
+
 template <class T, int MR, int NV, Form kForm>
 void tile(const TileArgs<T>& t) {
   constexpr int W = kLanes<T>;
@@ -124,6 +128,10 @@ void tile(const TileArgs<T>& t) {
       Vec<T> bv[NV];
 #pragma GCC unroll 2
       for (int v = 0; v < NV; ++v) bv[v] = load(b + v * W);
+      if constexpr (kForm == Form::streamed) {
+#pragma GCC unroll 2
+        for (int v = 0; v < NV; ++v) __builtin_prefetch(b + kAhead * t.ldb + v * W);
+      }
 #pragma GCC unroll 14
       for (int i = 0; i < MR; ++i) {
         const Vec<T> av = splat(kForm == Form::rows     ? row[i][k]
@@ -133,7 +141,7 @@ void tile(const TileArgs<T>& t) {
         for (int v = 0; v < NV; ++v) acc[i][v] += av * bv[v];
       }
       b += t.ldb;
-      if constexpr (kForm == Form::columns) a += t.lda;
+      if constexpr (kForm == Form::columns || kForm == Form::streamed) a += t.lda;
     }
   }
   const auto whole = [](const T* p, int v) __attribute__((always_inline)) { return load(p + v * W); };
@@ -176,8 +184,8 @@ FASTDL_INLINE void run_tile(const TileArgs<T>& t, int rows) {
       return run_form<T, Form::spaced>(t, rows);
     case Form::rows:
       return run_form<T, Form::rows>(t, rows);
-    case Form::columns:
-      return run_form<T, Form::columns>(t, rows);
+    default:
+      return t.kc < kStreamed ? run_form<T, Form::columns>(t, rows) : run_form<T, Form::streamed>(t, rows);
   }
 }
 
