@@ -7,6 +7,10 @@ namespace fastdl::cpu::FASTDL_ISA {
 // 64 KiB to 160 KiB of streams per task: enough to hide the hand-off, small enough to share out evenly.
 constexpr int64_t kStepBlock = 8192;
 
+// Bytes. Steps of 16M elements take 8 to 10 % less than without, those that fit a cache the same; with 1 KiB too, with
+// 16 KiB they all take more.
+constexpr int64_t kFetchAhead = 2048;
+
 template <bool value>
 struct Flag {
   static constexpr bool yes = value;
@@ -49,7 +53,7 @@ struct Out : Fresh<T> {
 // f(v...) gets one vector of each array by reference and changes those that are written.
 template <class T, class F, class... Arrays>
 FASTDL_INLINE void for_each_vector(int64_t n, const F& f, const Arrays&... arrays) {
-  constexpr int64_t W = kLanes<T>;
+  constexpr int64_t W = kLanes<T>, kAhead = kFetchAhead / static_cast<int64_t>(sizeof(T));
   const double cost = static_cast<double>(min_of(n, kStepBlock)) * sizeof...(arrays) * 0.1;
   parallel_for(ceil_div(n, kStepBlock), cost, [&](int64_t task) {
     const int64_t begin = task * kStepBlock, end = min_of(n, begin + kStepBlock);
@@ -59,6 +63,7 @@ FASTDL_INLINE void for_each_vector(int64_t n, const F& f, const Arrays&... array
         f(v...);
         (arrays.give(i, v), ...);
       };
+      (__builtin_prefetch(arrays.data + i + kAhead), ...);
       step(arrays.take(i)...);
     }
     if (const int64_t count = end - i; count > 0) {
