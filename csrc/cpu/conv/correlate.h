@@ -57,7 +57,7 @@ inline void pack_weights(const Correlation<T>& c, T* packed) {
   int64_t* const place = memory;  // of each of the kernel's taps in th and tw, -1 where it is none of them
   for (int64_t tap = 0; tap < w.taps; ++tap) place[tap] = -1;
   for (int64_t s = 0; s < taps; ++s) place[c.th.tap[s / c.tw.count] * w.kernel_width + c.tw.tap[s % c.tw.count]] = s;
-  const bool joined = w.k_step == w.taps;
+  const bool joined = w.k_step == w.taps && w.column != 1;
   parallel_for(c.groups * panels, static_cast<double>(size) / 4, [&](int64_t task) {
     for (int64_t half = 0; half < NR; half += L) {
       const int64_t first = task % panels * NR + half, lanes = max_of(0, min_of(L, c.width - first));
