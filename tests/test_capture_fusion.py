@@ -51,3 +51,35 @@ def test_a_relu_that_is_read_beside_the_pool_keeps_its_backward():
         scale = fd.tensor(float(i))
         assert np.array_equal(gradient(scale).data, gradient.__wrapped__(scale).data)
     assert "relu_backward" in [row.call for row in gradient.explain().rows]
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize("shape", [(1,), (3, 5, 17, 19), (2, 32, 32, 16), (0, 4)], ids=str)
+def test_relu_joins_a_residual_sum(shape, threads):
+    def forward(x, y):
+        return F.relu(x * 2 + y)
+
+    before, step = fd.get_num_threads(), fd.capture(forward)
+    rng = np.random.default_rng(0)
+    try:
+        fd.set_num_threads(threads)
+        for _ in range(4):
+            x, y = (fd.tensor(rng.standard_normal(shape, np.float32)) for _ in range(2))
+            if x.numel():
+                x.data.flat[0] = np.nan
+            assert step(x, y).data.tobytes() == forward(x, y).data.tobytes()
+    finally:
+        fd.set_num_threads(before)
+    assert "relu_forward" not in [row.call for row in step.explain().rows] or not x.numel()
+
+
+def test_a_sum_that_is_read_beside_its_relu_stays():
+    def forward(x, y):
+        z = x + y
+        return F.relu(z) * z
+
+    step = fd.capture(forward)
+    for i in range(4):
+        x, y = fd.full((9,), float(i)), fd.full((9,), -1.5)
+        assert step(x, y).tolist() == forward(x, y).tolist()
+    assert "relu_forward" in [row.call for row in step.explain().rows]

@@ -15,7 +15,8 @@ enum class BinaryOp {
   kPower,
   kMaximum,
   kMinimum,
-  kEqual,  // from here on y is bool
+  kAddRelu,  // relu(a + b), which fusion makes of two calls
+  kEqual,    // from here on y is bool
   kNotEqual,
   kLess,
   kLessEqual,

@@ -8,6 +8,7 @@
 #include "core/batch_norm.h"
 #include "core/conv2d.h"
 #include "core/copy.h"
+#include "core/elementwise.h"
 #include "core/linear.h"
 #include "core/pool2d.h"
 
@@ -108,27 +109,34 @@ class Fusion {
     program_.steps[j] = {};
   }
 
-  // Where a call that can apply ReLU to its result has its switch and its result.
+  // Where a call that can apply ReLU to its result has its switch (a sum: its operation) and its result.
   struct Producer {
     bool* relu = nullptr;
     Out* y = nullptr;
+    BinaryOp* sum = nullptr;
   };
   Producer producer(const Step& step) const {
     if (auto* linear = arguments_of(step, cpu::linear_forward)) return {&std::get<3>(*linear), &std::get<4>(*linear)};
     if (auto* conv = arguments_of(step, cpu::conv2d_forward)) return {&std::get<3>(*conv), &std::get<4>(*conv)};
     if (auto* norm = arguments_of(step, cpu::batch_norm_forward)) return {&std::get<8>(*norm), &std::get<4>(*norm)};
+    auto* binary = arguments_of(step, cpu::binary);
+    if (binary != nullptr && std::get<0>(*binary) == BinaryOp::kAdd)
+      return {nullptr, &std::get<2>(*binary), &std::get<0>(*binary)};
     return {};
   }
 
   void join_relu(std::size_t i) {
     const Producer p = producer(program_.steps[i]);
-    if (p.relu == nullptr || *p.relu) return;
+    if (p.y == nullptr || (p.relu != nullptr && *p.relu)) return;
     const std::size_t j = only_reader(i, allocation_of(i, *p.y));
     auto* forward = j != 0 ? arguments_of(program_.steps[j], cpu::relu_forward) : nullptr;
     if (forward == nullptr || shows_an_input(j)) return;
     const View &x = std::get<0>(*forward), &z = std::get<1>(*forward);
     if (!same_memory(x, *p.y) || !same_layout(x, z) || !untouched(i, j, z)) return;
-    *p.relu = true;
+    if (p.sum != nullptr)
+      *p.sum = BinaryOp::kAddRelu;
+    else
+      *p.relu = true;
     replace(i, *p.y, j, z);
   }
 

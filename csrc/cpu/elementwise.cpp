@@ -5,6 +5,7 @@
 // for exp and log. Bound by memory: 4 to 12 bytes per element and operand.
 #include "core/elementwise.h"
 
+#include "core/activation_math.h"
 #include "cpu/convert.h"
 #include "cpu/vmath.h"
 
@@ -221,6 +222,8 @@ void binary(BinaryOp op, const Nest& nest, Out y, View a, View b) {
         return arithmetic([](T u, T v) { return u > v || u != u ? u : v; });
       case BinaryOp::kMinimum:
         return arithmetic([](T u, T v) { return u < v || u != u ? u : v; });
+      case BinaryOp::kAddRelu:
+        return arithmetic([](T u, T v) { return activation::relu(u + v); });
       case BinaryOp::kEqual:
         return comparison([](T u, T v) { return u == v; });
       case BinaryOp::kNotEqual:
