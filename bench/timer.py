@@ -2,10 +2,10 @@
 
 Shared machines drift: a rival timed a second later may meet another machine. So the rivals take turns, A B C A B C,
 each turn long enough to time (MIN_TURN seconds, several calls for a quick kernel), and ratios are taken turn by turn.
-Before a turn the machine rests for SETTLE seconds: OpenBLAS keeps its threads spinning for about 26 ms (2^26 cycles)
-after a call, OpenMP for some milliseconds, and they would take a core from the next rival. Then it runs untimed
-for WARM_UP seconds, as it would in a training loop: the system takes up to 20 ms to move a woken thread to an idle
-core.
+Before a turn the process must have come to rest: OpenBLAS keeps its threads spinning for up to 120 ms (2^28 cycles)
+after a call, OpenMP for some milliseconds, and they would take a core from the next rival, which can be fifty times
+slower then. Then the rival runs untimed for WARM_UP seconds, as it would in a training loop: the system takes up to
+20 ms to move a woken thread to an idle core.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ import numpy as np
 from .case import Case, Run
 
 MIN_TURN = 0.003  # seconds; the clock's own cost (50 ns) is nothing beside it
-SETTLE = 0.04  # seconds
+REST = 0.01  # seconds in which no thread may have worked
+LONGEST_REST = 2.0
 WARM_UP = 0.03
 ROUNDS = 11
 SLOW = 0.4  # a rival whose call takes longer has FEW rounds and no warm-up but its first call
@@ -85,7 +86,7 @@ def measure(case: Case, rounds: int = ROUNDS, wanted=None) -> dict[str, Timing]:
         for rival, (_, run) in chosen.items():
             if rival in slow and number >= FEW:
                 continue
-            time.sleep(SETTLE)
+            _rest()
             if rival not in slow:
                 _warm_up(run)
             seconds[rival].append(_turn(run, calls[rival]))
@@ -103,10 +104,20 @@ def _quickest(ways: dict[str, Run]) -> str:
     times = {way: [] for way in ways}
     for _ in range(TRIALS):
         for way, run in ways.items():
-            time.sleep(SETTLE)
+            _rest()
             _warm_up(run)
             times[way].append(_turn(run, calls[way]))
     return min(ways, key=lambda way: statistics.median(times[way]))
+
+
+def _rest() -> None:
+    """Wait until the threads of this process have stopped working."""
+    end = time.perf_counter() + LONGEST_REST
+    while time.perf_counter() < end:
+        before = time.process_time()
+        time.sleep(REST)
+        if time.process_time() - before < REST / 10:
+            return
 
 
 def _turn(run: Run, calls: int) -> float:

@@ -19,7 +19,7 @@ def quick(monkeypatch):
 
     monkeypatch.setattr(ceilings, "SIZES", {"32 KB": 1 << 15, "1 MB": 1 << 20})
     monkeypatch.setattr(ceilings, "TRIALS", 1)
-    for name in ("MIN_TURN", "SETTLE", "WARM_UP"):
+    for name in ("MIN_TURN", "REST", "LONGEST_REST", "WARM_UP"):
         monkeypatch.setattr(timer, name, 0.0)
 
 

@@ -135,9 +135,11 @@ class RecordedStep : public PythonState {
       PyObject* const arg = PyTuple_GET_ITEM(args, i);
       if (!is_tensor_[i]) {
         PyObject* const constant = PyTuple_GET_ITEM(constants_.ptr(), i);
-        if (arg != constant &&
-            (Py_TYPE(arg) != Py_TYPE(constant) || PyObject_RichCompareBool(arg, constant, Py_EQ) != 1))
-          return no;
+        if (arg == constant) continue;
+        if (Py_TYPE(arg) != Py_TYPE(constant)) return no;
+        const int same = PyObject_RichCompareBool(arg, constant, Py_EQ);
+        if (same < 0) throw py::error_already_set();
+        if (same == 0) return no;
         continue;
       }
       if (Py_TYPE(arg) != reinterpret_cast<PyTypeObject*>(tensor_.ptr())) return no;
@@ -227,13 +229,20 @@ class RecordedStep : public PythonState {
   };
 
   py::object result(const Result& r, const py::object* arrays) const {
-    if (r.owner) return r.input >= 0 ? arrays[r.input] : r.owner;
-    Output copy = empty_like(r.view);
-    const std::int64_t bytes = r.view.size() * item_size(r.view.dtype);
-    if (bytes <= kSmallResult && check::same_layout(r.view, copy.view))
-      std::memcpy(copy.view.data, r.view.data, static_cast<std::size_t>(bytes));
+    View from = r.view;
+    if (r.input >= 0) {
+      const View& whole = inputs_[static_cast<std::size_t>(r.input)];
+      if (check::same_view(from, whole)) return arrays[r.input];
+      from.data = data_of(arrays[r.input]) + (static_cast<char*>(from.data) - static_cast<char*>(whole.data));
+    } else if (r.owner) {
+      return r.owner;
+    }
+    Output copy = empty_like(from);
+    const std::int64_t bytes = from.size() * item_size(from.dtype);
+    if (bytes <= kSmallResult && check::same_layout(from, copy.view))
+      std::memcpy(copy.view.data, from.data, static_cast<std::size_t>(bytes));
     else
-      bind::run(r.view.size(), [&] { cpu::copy(r.view, copy.view); });
+      bind::run(from.size(), [&] { cpu::copy(from, copy.view); });
     return std::move(copy.array);
   }
 

@@ -71,7 +71,7 @@ class PythonState {
   std::vector<Draws> draws_;
   std::vector<Changes> changes_;
   std::vector<Gradient> gradients_;
-  py::str lr_ = "lr", params_ = "params", seed_ = "seed", counter_ = "counter", grad_ = "_grad";
+  py::str lr_ = "lr", seed_ = "seed", counter_ = "counter", grad_ = "_grad";
 };
 
 }  // namespace fastdl::bind

@@ -233,7 +233,7 @@ class Fusion {
 
   // A check of what an earlier step has checked goes.
   void drop_check(std::size_t i) {
-    if (!program_.steps[i].call) return;
+    if (!program_.steps[i].call || program_.steps[i].uses.empty()) return;  // an empty array is no use
     for (std::size_t j = 0; j < i; ++j) {
       Step &step = program_.steps[i], &earlier = program_.steps[j];
       if (!earlier.call || !step.call->repeats(*earlier.call)) continue;

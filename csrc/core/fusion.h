@@ -7,6 +7,7 @@ namespace fastdl {
 // results: memory of the arena that is read after the program has run.
 //   relu_forward joins the linear_forward, conv2d_forward or sum of two arrays that makes its input.
 //   relu_forward joins a batch_norm_forward too, and relu_backward then the batch_norm_backward after it.
+//   relu_backward joins the max_pool2d_backward before it, if that pooled what the ReLU made.
 //   A copy of an array that one call makes for it alone (a gradient on its way to the optimizer's buffer) is left out:
 //   the call writes to the copy's place.
 //   A check of values that were checked before and are as they were is left out.

@@ -1,4 +1,4 @@
-// Dense layer on the GEMM engine. dx, dweight and dbias, a column sum, share one parallel region.
+// Dense layer on the GEMM engine. dx, dweight and dbias, a column sum, share one parallel region unless they are large.
 #include "core/linear.h"
 
 #include "cpu/gemm/column_sums.h"

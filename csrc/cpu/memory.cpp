@@ -48,29 +48,48 @@ std::size_t size_class(std::size_t bytes) {
 }
 
 // Small blocks (results of a few numbers, scratch of small kernels) wait with their thread first, where no lock is
-// needed. Plain memory without a destructor: arrays may be freed while the thread ends.
+// needed, and so does larger scratch: what a kernel wrote there last is in that core's cache. Plain memory without a
+// destructor: arrays may be freed while the thread ends.
 constexpr std::size_t kSmall = 1024, kShelves = kSmall / 64;
 struct Shelf {
   void* blocks[4];
   int count;
 };
 thread_local Shelf t_shelves[kShelves];
+
+constexpr std::size_t kMostScratch = std::size_t{16} << 20;  // bytes
+struct ScratchBlocks {
+  void* blocks[24];  // the oldest first
+  int count;
+  std::size_t bytes;
+
+  void* remove(int i) {
+    void* const block = blocks[i];
+    for (--count; i < count; ++i) blocks[i] = blocks[i + 1];
+    bytes -= *static_cast<std::size_t*>(block);
+    return block;
+  }
+};
+thread_local ScratchBlocks t_scratch;
 thread_local bool t_ending = false;
 
-// Empties the shelves when the thread ends.
+// Frees what waits with a thread when it ends.
 struct Clearing {
   ~Clearing() {
     t_ending = true;
     for (Shelf& shelf : t_shelves)
       while (shelf.count > 0) std::free(shelf.blocks[--shelf.count]);
+    while (t_scratch.count > 0) std::free(t_scratch.remove(t_scratch.count - 1));
   }
 };
+
+void clear_at_end() { thread_local Clearing clearing; }
 
 Shelf* shelf_of(std::size_t size) { return size <= kSmall ? &t_shelves[size / 64 - 1] : nullptr; }
 
 bool put_on(Shelf* shelf, void* block) {
   if (shelf == nullptr || shelf->count == 4 || t_ending) return false;
-  thread_local Clearing clearing;
+  clear_at_end();
   shelf->blocks[shelf->count++] = block;
   return true;
 }
@@ -116,54 +135,24 @@ void cached_free(void* memory) noexcept {
   std::free(block);
 }
 
-namespace {
-
-// Scratch blocks stay with their thread: no lock, and what was written last is in that core's cache.
-struct ThreadScratch {
-  static constexpr int kPlaces = 24;
-  static constexpr std::size_t kMost = std::size_t{16} << 20;  // bytes
-
-  void* memory[kPlaces];
-  int count = 0;
-  std::size_t kept = 0;
-
-  static std::size_t size_of(void* memory) {
-    return *reinterpret_cast<std::size_t*>(static_cast<char*>(memory) - kHeader);
-  }
-  void* take(std::size_t size) {
-    for (int i = count - 1; i >= 0; --i)
-      if (size_of(memory[i]) == size) {
-        void* const found = memory[i];
-        memory[i] = memory[--count];
-        kept -= size;
-        return found;
-      }
-    return nullptr;
-  }
-  bool give(void* given) {
-    const std::size_t size = size_of(given);
-    if (count == kPlaces || kept + size > kMost) return false;
-    memory[count++] = given;
-    kept += size;
-    return true;
-  }
-  ~ThreadScratch() {
-    while (count > 0) cached_free(memory[--count]);
-    count = kPlaces;  // whatever comes after goes to the common lists
-  }
-};
-
-thread_local ThreadScratch t_scratch;
-
-}  // namespace
-
 void* scratch_take(std::size_t bytes) {
-  void* const found = t_scratch.take(size_class(bytes ? bytes : 1));
-  return found ? found : cached_alloc(bytes);
+  const std::size_t size = size_class(bytes ? bytes : 1);
+  for (int i = t_scratch.count - 1; i >= 0; --i)
+    if (*static_cast<std::size_t*>(t_scratch.blocks[i]) == size)
+      return static_cast<char*>(t_scratch.remove(i)) + kHeader;
+  return cached_alloc(bytes);
 }
 
 void scratch_give(void* memory) {
-  if (!t_scratch.give(memory)) cached_free(memory);
+  void* const block = static_cast<char*>(memory) - kHeader;
+  const std::size_t size = *static_cast<std::size_t*>(block);
+  if (size <= kSmall || size > kMostScratch || t_ending) return cached_free(memory);
+  clear_at_end();
+  constexpr int kPlaces = sizeof t_scratch.blocks / sizeof *t_scratch.blocks;
+  while (t_scratch.count == kPlaces || t_scratch.bytes + size > kMostScratch)
+    cached_free(static_cast<char*>(t_scratch.remove(0)) + kHeader);
+  t_scratch.blocks[t_scratch.count++] = block;
+  t_scratch.bytes += size;
 }
 
 }  // namespace fastdl

@@ -64,7 +64,7 @@ struct Pool {
   std::int64_t most = 1;  // tasks taken at once
   TaskFunction function = nullptr;
   void* context = nullptr;
-  int threads = 0;  // that share this job, the caller among them
+  std::atomic<int> threads{0};  // that share this job, the caller among them
   std::atomic<int> failed{0};
   std::exception_ptr error;
   std::mutex region;  // held by the thread whose region uses the pool
@@ -97,7 +97,8 @@ struct Pool {
         continue;
       }
       seen = now >> 32;
-      while ((now & kOpen) != 0 && (now >> 32) == seen && static_cast<int>(now & (kOpen - 1)) < threads - 1) {
+      while ((now & kOpen) != 0 && (now >> 32) == seen &&
+             static_cast<int>(now & (kOpen - 1)) < threads.load(std::memory_order_relaxed) - 1) {
         if (!state.compare_exchange_weak(now, now + 1, std::memory_order_acq_rel)) continue;
         work(thread);
         state.fetch_sub(1, std::memory_order_acq_rel);

@@ -133,6 +133,7 @@ class CapturedStep:
         wrong = f"what {kernel} changes" if kernel else program.differs(result, replayed)
         if wrong:
             self._programs.remove(program)
+            self._usual = None
             return self._give_up(
                 [
                     f"a replay from the same state gave other bits than the function for {wrong}: a value that "
@@ -222,7 +223,8 @@ class _Program:
 def _same(arrays: list, others: list) -> bool:
     """Whether the arrays (or None) have the same bits."""
     return all(
-        a is b or (a is not None and b is not None and a.tobytes() == b.tobytes()) for a, b in zip(arrays, others)
+        a is b or (a is not None and b is not None and a.shape == b.shape and a.tobytes() == b.tobytes())
+        for a, b in zip(arrays, others)
     )
 
 

@@ -104,14 +104,14 @@ def get_num_threads() -> int:
 def check_environment() -> None:
     """Warn of a FASTDL_NUM_THREADS that kernels can't follow, and forget it."""
     global _threads
-    value = os.environ.get("FASTDL_NUM_THREADS", "").strip()
+    value = os.environ.pop("FASTDL_NUM_THREADS", "").strip()  # blanks are no part of it
     if value:
         if not (value.isascii() and value.isdigit() and 1 <= int(value) <= MAX_THREADS):
             message = f"FASTDL_NUM_THREADS must be a whole number in [1, {MAX_THREADS}], got {value!r}, and is ignored"
             warnings.warn(message, RuntimeWarning, stacklevel=2)
-            del os.environ["FASTDL_NUM_THREADS"]
         else:
             _threads = int(value)
+            os.environ["FASTDL_NUM_THREADS"] = value
 
 
 def config() -> dict:

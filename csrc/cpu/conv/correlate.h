@@ -3,8 +3,8 @@
 //   dst[pixel][g * width + j] = bias[g * width + j] + sum over taps s and k < depth of
 //                               source[place(pixel) + offset[s]][g * depth + k] * weight(g, s, k, j), then ReLU
 //
-// A GEMM whose rows of A are read through one pointer per output pixel plus one offset per run of taps: no column
-// matrix and no packed activations (indirect convolution, Dukhan 2019, arXiv:1907.02129). The weight is packed once per
+// A GEMM whose rows of A are read from each output pixel's place plus one offset per run of taps: no column matrix and
+// no packed activations (indirect convolution, Dukhan 2019, arXiv:1907.02129). The weight is packed once per
 // call. With one channel per group (depthwise) channels are the vector and each pixel sums its taps directly.
 #pragma once
 #include "cpu/conv/ahead.h"

@@ -49,7 +49,7 @@ FASTDL_INLINE void pack_rows(const TileArgs<T>& t, int64_t count, T* out) {
   }
 }
 
-// Adds the block's products to partial [tap][depth][width] of one group, columns of `panels` panels from dy packed as
+// Adds the block's products to partial [tap][depth][width] of one group, `cols` columns from dy packed as
 // [panel][pixel][NR].
 template <class T>
 inline void multiply_panels(const WeightGradient<T>& c, const Band<T>& band, const Runs& runs, const TileArgs<T>& args,

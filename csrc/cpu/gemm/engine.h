@@ -1,14 +1,14 @@
 // C[m,n] = A[m,k] B[k,n] (+ bias[n]) (+ C), then ReLU: the one GEMM engine behind dense layers and convolution.
 //
-// C is cut into tasks, blocks of rows times groups of column panels, and each task works alone: no hand-off between
-// threads inside a product. A task takes k in blocks of about kDepth; for each it packs one panel of B (a tile's
-// columns side by side for each k; in the first-level cache when the tiles come), then runs its tiles past it. A with k
-// contiguous is read where it stands, unless a task has panels enough to pay for a packed copy. Where few rows or few
-// columns meet a long k that both operands have contiguous, products are dot products and nothing is packed (dot.h).
-// In a large product packing everything once per task would show, so threads pack B together, then share the rows.
-// Sums over k always run in the same order, cut by shape alone: results don't depend on the number of threads.
-// Scratch per thread: 1.5 kDepth * (a tile's columns + at most kMostRows rows); large products, 1.5 kDepth *
-// (kMostPanels tiles' columns) together.
+// C is cut into tasks, blocks of rows times groups of column panels, and each task works alone. A task takes k in
+// blocks of about kDepth; for each it packs one panel of B (a tile's columns side by side for each k; in the
+// first-level cache when the tiles come), then runs its tiles past it. A with k contiguous is read where it stands,
+// unless a task has panels enough to pay for a packed copy. Where few rows or few columns meet a long k that both
+// operands have contiguous, products are dot products and nothing is packed (dot.h). In a large product packing
+// everything once per task would show, so threads pack B together, then share the rows: a hand-off per block of k. Sums
+// over k always run in the same order, cut by shape alone: results don't depend on the number of threads. Scratch per
+// thread: 1.5 kDepth * (a tile's columns + at most kMostRows rows); in large products as much for the rows, and 1.5
+// kDepth * (kMostPanels tiles' columns) for all threads together.
 #pragma once
 #include "cpu/gemm/dot.h"
 #include "cpu/gemm/pack.h"
@@ -32,7 +32,7 @@ struct Gemm {
 
 constexpr int64_t kDepth = 512;     // times a panel's columns: B streams from the second-level cache, A from there too
 constexpr int64_t kMostRows = 256;  // times kDepth floats of packed A: half of a small second-level cache
-constexpr int64_t kMostPanels = 128;  // times a panel of B: 4 MB
+constexpr int64_t kMostPanels = 128;  // times a panel of B: 8 MB
 
 FASTDL_INLINE int64_t depth_block(int64_t k) {  // k in equal blocks of 2/3 to 3/2 kDepth
   return ceil_div(k, max_of(1, (k + kDepth / 2) / kDepth));

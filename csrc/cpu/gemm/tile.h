@@ -3,13 +3,13 @@
 //   acc[i][j] = sum over taps t and k of  A_t[i][k] * B[t * kc + k][j]
 //
 // Per k it loads NV vectors of B and broadcasts MR values of A: with AVX-512 that is 28 accumulators, 2 loads and 14
-// broadcasts for 28 fused multiply-adds, which keeps both FMA ports busy. Rows of A come in three forms:
+// broadcasts for 28 fused multiply-adds, which keeps both FMA ports busy. Rows of A come in forms:
 //   spaced   k contiguous, rows the same distance apart: plain row-major operands, and neighbours in a row of output
 //            pixels, with the offset of each tap of a convolution (after Dukhan 2019, arXiv:1907.02129)
 //   rows     k contiguous, one pointer per row: pixels of several short rows. More pointers than registers: 5 to 30 %
 //            slower
 //   columns  one base, row index contiguous, lda between k's: transposed operands and packed panels
-//   streamed the same where B is too long for the first-level cache and is fetched ahead
+//   streamed run_tile's choice for columns where B is too long for the first-level cache: it is fetched ahead
 // B is read with NR contiguous values per k: a packed panel (ldb = NR) or a row-major operand (ldb = its row length).
 // The tile leaves with its epilogue: bias or the old contents of C added, ReLU.
 #pragma once
