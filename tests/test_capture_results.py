@@ -15,7 +15,9 @@ def values(*shape, seed=0):
 
 
 @pytest.mark.parametrize(
-    "part", [lambda x: x.reshape(-1), lambda x: x[1], lambda x: x[:, 1:3], lambda x: x.T, lambda x: x], ids=str
+    "part",
+    [lambda x: x.reshape(-1), lambda x: x[1], lambda x: x[:, 1:3], lambda x: x.T, lambda x: x],
+    ids=("reshaped", "row", "columns", "transposed", "whole"),
 )
 def test_a_part_of_an_argument_comes_back_as_such(part):
     captured = fd.capture(part)
