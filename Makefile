@@ -61,7 +61,7 @@ sanitize: build  ## run the tests of kernels and capture under AddressSanitizer 
 	  -C build-dir=$(SANITIZE)/cmake -C cmake.define.FASTDL_SANITIZE=ON
 	LD_PRELOAD="$$($(CXX) -print-file-name=libasan.so) $$($(CXX) -print-file-name=libubsan.so)" \
 	  ASAN_OPTIONS=detect_leaks=0:abort_on_error=1 UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 \
-	  PYTHONPATH=$(SANITIZE)/site $(BIN)/python -m pytest -p no:cacheprovider tests/kernels tests/test_capture.py $(ARGS)
+	  PYTHONPATH=$(SANITIZE)/site $(BIN)/python -m pytest -p no:cacheprovider tests/kernels tests/test_capture*.py $(ARGS)
 
 LINTERS := 'ruff==0.17.5' 'clang-format==23.1.5'  # pinned: their taste changes between versions
 lint: build  ## check formatting and style
