@@ -202,17 +202,25 @@ FASTDL_INLINE void transpose(Vec<T> (&v)[kLanes<T>]) {
 }
 
 // Calls put(e, v) for each e < count: v holds element e of `rows` rows, `stride` apart, and zeros in the other lanes.
-template <class T, class Put>
+// kRows: `rows` if known, which saves asking for each.
+template <class T, int kRows = 0, class Put>
 FASTDL_INLINE void for_each_column(const T* src, int64_t stride, int64_t rows, int64_t count, const Put& put) {
   constexpr int64_t L = kLanes<T>;
-  for (int64_t e = 0; e < count; e += L) {
-    const int64_t some = count - e < L ? count - e : L;
+  if constexpr (kRows > 0) rows = kRows;
+  int64_t e = 0;
+  for (; e + L <= count; e += L) {
     Vec<T> square[L];
-    for (int64_t i = 0; i < L; ++i)
-      square[i] = i >= rows ? Vec<T>{} : some == L ? load(src + i * stride + e) : load_part(src + i * stride + e, some);
+#pragma GCC unroll 16
+    for (int64_t i = 0; i < L; ++i) square[i] = i < rows ? load(src + i * stride + e) : Vec<T>{};
     transpose<T>(square);
-    for (int64_t i = 0; i < some; ++i) put(e + i, square[i]);
+#pragma GCC unroll 16
+    for (int64_t i = 0; i < L; ++i) put(e + i, square[i]);
   }
+  if (e == count) return;
+  Vec<T> square[L];
+  for (int64_t i = 0; i < L; ++i) square[i] = i < rows ? load_part(src + i * stride + e, count - e) : Vec<T>{};
+  transpose<T>(square);
+  for (int64_t i = 0; i < count - e; ++i) put(e + i, square[i]);
 }
 
 FASTDL_INLINE int64_t min_of(int64_t a, int64_t b) { return a < b ? a : b; }

@@ -23,13 +23,16 @@ struct PlainSource {
     constexpr int64_t L = kLanes<T>;
     for (int64_t j = 0; j < W; j += L, src += L * step) {
       const int64_t rows = max_of(0, min_of(L, count - j)), width = min_of(L, W - j);
-      if (kstep == 1)
-        for_each_column(src, step, rows, kc, [&](int64_t k, Vec<T> v) __attribute__((always_inline)) {
-          width == L ? store(dst + k * W + j, v) : store_part(dst + k * W + j, v, width);
-        });
-      else
+      const auto put = [&](int64_t k, Vec<T> v) __attribute__((always_inline)) {
+        width == L ? store(dst + k * W + j, v) : store_part(dst + k * W + j, v, W % L);
+      };
+      if (kstep != 1)
         for (int64_t k = 0; k < kc; ++k)
           for (int64_t i = 0; i < width; ++i) dst[k * W + j + i] = i < rows ? src[i * step + k * kstep] : T(0);
+      else if (rows == W % L)
+        for_each_column<T, W % L>(src, step, rows, kc, put);
+      else
+        for_each_column(src, step, rows, kc, put);
     }
   }
 
@@ -56,8 +59,10 @@ struct PlainSource {
 
   template <int W>
   static FASTDL_INLINE void pack_row(T* dst, const T* src, int64_t count) {
-    if (count == W) {
-      for (int j = 0; j < W; ++j) dst[j] = src[j];
+    constexpr int L = kLanes<T>;
+    if (count == W) {  // not element by element, which GCC leaves as it is: dst may overlap src for all it knows
+      for (int v = 0; v + L <= W; v += L) store(dst + v, load(src + v));
+      __builtin_memcpy(dst + W / L * L, src + W / L * L, W % L * sizeof(T));
       return;
     }
     for (int j = 0; j < W; ++j) dst[j] = j < count ? src[j] : T(0);

@@ -97,6 +97,7 @@ FASTDL_INLINE T spaced_at(const T* const* base, int i, int64_t spacing, int64_t 
   }
 }
 
+constexpr int kUnroll = FASTDL_ISA_LEVEL == 2 ? 1 : 2;
 constexpr int64_t kAhead = 24;      // k's, measured
 constexpr int64_t kStreamed = 256;  // k's of a panel that leave little of a first-level cache
 
@@ -124,13 +125,14 @@ void tile(const TileArgs<T>& t) {
 #pragma GCC unroll 3
       for (int i = 0; i < (MR + 4) / 5; ++i) row[i] = a + 5 * i * t.spacing;
     }
+#pragma GCC unroll kUnroll
     for (int64_t k = 0; k < t.kc; ++k) {
       Vec<T> bv[NV];
 #pragma GCC unroll 2
       for (int v = 0; v < NV; ++v) bv[v] = load(b + v * W);
       if constexpr (kForm == Form::streamed) {
 #pragma GCC unroll 2
-        for (int v = 0; v < NV; ++v) __builtin_prefetch(b + kAhead * t.ldb + v * W);
+        for (int v = 0; v < NV; v += 64 / kVecBytes) __builtin_prefetch(b + kAhead * t.ldb + v * W);
       }
 #pragma GCC unroll 14
       for (int i = 0; i < MR; ++i) {
