@@ -87,9 +87,10 @@ FASTDL_INLINE void store_part(T* p, Vec<T> v, int64_t count) {
     return _mm512_mask_storeu_pd(p, static_cast<__mmask8>(lane_mask(count)), (__m512d)v);
 #elif FASTDL_ISA_LEVEL == 1
   // In halves: a masked store takes AMD's cores more than ten cycles.
+  if (count >= kLanes<T>) return store(p, v);
+  const int64_t bytes = count * static_cast<int64_t>(sizeof(T));
   __m128i rest = _mm256_castsi256_si128((__m256i)v);
   char* to = reinterpret_cast<char*>(p);
-  const int64_t bytes = count * static_cast<int64_t>(sizeof(T));
   if (bytes & 16) {
     _mm_storeu_si128(reinterpret_cast<__m128i*>(to), rest);
     rest = _mm256_extracti128_si256((__m256i)v, 1);
