@@ -120,7 +120,7 @@ inline void multiply_block(const Correlation<T>& c, const T* packed, const Runs&
   t.ldb = NR;
   t.ldc = to.pixel;
   t.relu = c.relu;
-  const int64_t tiles = ceil_div(to.line, MR);
+  const int64_t tiles = ceil_div(to.line, MR), each = to.line / tiles, more = to.line % tiles;
   t.form = spacing > 0 ? Form::spaced : Form::rows;
   t.spacing = spacing;
   for (int64_t g = 0; g < c.groups; ++g) {
@@ -132,13 +132,14 @@ inline void multiply_block(const Correlation<T>& c, const T* packed, const Runs&
       t.bias = c.bias ? c.bias + j : nullptr;
       for (int64_t from = 0; from < pixels; from += to.line) {
         T* const out = to.at(from) + j;
-        for (int64_t tile = 0; tile < tiles; ++tile) {
-          const int64_t i = tile * to.line / tiles, end = (tile + 1) * to.line / tiles;
+        for (int64_t tile = 0, i = 0; tile < tiles; ++tile) {
+          const int64_t count = each + (tile < more);
           t.rows = place + from + i;
           t.a = t.rows[0];
           t.c = out + i * to.pixel;
           ahead.step();
-          run_tile(t, static_cast<int>(end - i));
+          run_tile(t, static_cast<int>(count));
+          i += count;
         }
       }
     }

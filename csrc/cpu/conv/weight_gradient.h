@@ -8,6 +8,7 @@
 #pragma once
 #include "cpu/conv/correlate.h"
 #include "cpu/gemm/column_sums.h"
+#include "cpu/gemm/pack.h"
 
 namespace fastdl::cpu::FASTDL_ISA {
 
@@ -23,6 +24,8 @@ struct WeightGradient {
 };
 
 constexpr int64_t kPartialElements = int64_t{1} << 23;
+constexpr int64_t kCloseColumns = 64;  // of dy, for which rows are read where they stand
+constexpr int64_t kGroup = 4;  // tiles of rows packed at once
 constexpr int64_t kBlockElements = int64_t{1} << 18;  // of a block's x and dy: half of a second-level cache
 
 // Columns [first, first + cols) of the block's dy as [pixel][NR], zeros past the last column.
@@ -34,18 +37,18 @@ FASTDL_INLINE void pack_columns(const T* dy, int64_t filters, int64_t pixels, in
       store(out + v, v + W <= cols ? load(dy + v) : v < cols ? load_part(dy + v, cols - v) : Vec<T>{});
 }
 
-// Rows of the tile copied side by side, [k][MR]: where channels are many, pixels are pages apart.
+// `count` rows of a tile, from row on, copied side by side, [k][MR]: where channels are many, pixels are pages apart.
 template <class T>
-FASTDL_INLINE void pack_rows(const TileArgs<T>& t, int64_t count, T* out) {
+FASTDL_INLINE void pack_rows(const TileArgs<T>& t, const T* row, int64_t count, T* out) {
   constexpr int64_t MR = TileSize<T>::rows;
   for (int64_t tap = 0; tap < t.taps; ++tap) {
-    const T* a = t.a + t.offsets[tap];
-    for (int64_t k = 0; k < t.kc; ++k, a += t.lda, out += MR) {
-      if (count == MR)
-        __builtin_memcpy(out, a, MR * sizeof(T));
-      else
-        __builtin_memcpy(out, a, static_cast<std::size_t>(count) * sizeof(T));
-    }
+    const T* a = row + t.offsets[tap];
+    if (count == MR)
+      copy_rows<MR>(out, a, t.lda, t.kc);
+    else
+      for (int64_t k = 0; k < t.kc; ++k)
+        __builtin_memcpy(out + k * MR, a + k * t.lda, static_cast<std::size_t>(count) * sizeof(T));
+    out += t.kc * MR;
   }
 }
 
@@ -55,29 +58,32 @@ template <class T>
 inline void multiply_panels(const WeightGradient<T>& c, const Band<T>& band, const Runs& runs, const TileArgs<T>& args,
                             const T* packed, int64_t group, int64_t cols, Ahead (&ahead)[2], T* partial) {
   constexpr int64_t MR = TileSize<T>::rows, NR = TileSize<T>::cols;
-  const int64_t pixels = args.taps * args.kc;
-  const bool pack = cols > 2 * NR;
-  Scratch<T> packed_rows(pack ? pixels * MR : 0);
-  const int64_t start = 0;
+  const int64_t pixels = args.taps * args.kc, start = 0;
+  const bool pack = cols > kCloseColumns;
+  const int64_t group_rows = pack ? kGroup * MR : MR;  // neighbouring rows share cache lines of x: pack several tiles
+  Scratch<T> packed_rows(pack ? pixels * group_rows : 0);
+  TileArgs<T> t = args;
+  if (pack) {
+    t.lda = MR;
+    t.kc = pixels;
+    t.taps = 1;
+    t.offsets = &start;
+  }
   for (int64_t r = 0; r < runs.count; ++r)
-    for (int64_t i = 0; i < runs.length; i += MR) {
-      const int64_t count = min_of(MR, runs.length - i);
-      TileArgs<T> t = args;
-      t.a = band.p + runs.offset[r] + group * c.depth + i;
-      if (pack) {
-        pack_rows<T>(t, count, packed_rows);
-        t.a = packed_rows;
-        t.lda = MR;
-        t.kc = pixels;
-        t.taps = 1;
-        t.offsets = &start;
-      }
+    for (int64_t first = 0; first < runs.length; first += group_rows) {
+      const int64_t last = min_of(runs.length, first + group_rows);
+      const T* const rows = band.p + runs.offset[r] + group * c.depth;
+      for (int64_t i = first; pack && i < last; i += MR)
+        pack_rows<T>(args, rows + i, min_of(MR, last - i), packed_rows + (i - first) * pixels);
       for (int64_t j = 0; j < cols; j += NR) {
         t.b = packed + j * pixels;
         t.cols = min_of(NR, cols - j);
-        t.c = partial + (r * runs.length + i) * c.width + j;
-        for (Ahead& next : ahead) next.step();
-        run_tile(t, static_cast<int>(count));
+        for (int64_t i = first; i < last; i += MR) {
+          t.a = pack ? packed_rows + (i - first) * pixels : rows + i;
+          t.c = partial + (r * runs.length + i) * c.width + j;
+          for (Ahead& next : ahead) next.step();
+          run_tile(t, static_cast<int>(min_of(MR, last - i)));
+        }
       }
     }
 }

@@ -5,6 +5,19 @@
 
 namespace fastdl::cpu::FASTDL_ISA {
 
+// dst[k][W] = src[k * step .. + W) for k < count. Where W is not a whole number of vectors, each store runs over into
+// what the next one writes: a copy of W elements exactly would take several.
+template <int W, class T>
+FASTDL_INLINE void copy_rows(T* dst, const T* src, int64_t step, int64_t count) {
+  constexpr int64_t L = kLanes<T>;
+  const int64_t over = W % L == 0 ? count : step >= W ? count - 1 : 0;  // they read over too, into the next row
+  int64_t k = 0;
+  for (; k < over; ++k, dst += W, src += step)
+#pragma GCC unroll 4
+    for (int64_t v = 0; v < W; v += L) store(dst + v, load(src + v));
+  for (; k < count; ++k, dst += W, src += step) __builtin_memcpy(dst, src, W * sizeof(T));
+}
+
 // A plain operand: element (index, k) at p[index * step + k * kstep]. Either stride may be 1 (row-major, transposed).
 template <class T>
 struct PlainSource {
@@ -16,8 +29,10 @@ struct PlainSource {
   template <int W>
   FASTDL_INLINE void pack(T* dst, int64_t first, int64_t count, int64_t k0, int64_t kc) const {
     const T* src = p + first * step + k0 * kstep;
+    if (step == 1 && count == W) return copy_rows<W>(dst, src, kstep, kc);
     if (step == 1) {
-      for (int64_t k = 0; k < kc; ++k) pack_row<W>(dst + k * W, src + k * kstep, count);
+      for (int64_t k = 0; k < kc; ++k)
+        for (int64_t j = 0; j < W; ++j) dst[k * W + j] = j < count ? src[k * kstep + j] : T(0);
       return;
     }
     constexpr int64_t L = kLanes<T>;
@@ -55,17 +70,6 @@ struct PlainSource {
     const int64_t far = step == 1 ? kstep : kLine, near = step == 1 ? kLine : step;
     for (int64_t k = along * part / parts; k < along * (part + 1) / parts; ++k)
       for (int64_t j = 0; j < across; ++j) __builtin_prefetch(src + k * far + j * near, 0, 2);
-  }
-
-  template <int W>
-  static FASTDL_INLINE void pack_row(T* dst, const T* src, int64_t count) {
-    constexpr int L = kLanes<T>;
-    if (count == W) {  // not element by element, which GCC leaves as it is: dst may overlap src for all it knows
-      for (int v = 0; v + L <= W; v += L) store(dst + v, load(src + v));
-      __builtin_memcpy(dst + W / L * L, src + W / L * L, W % L * sizeof(T));
-      return;
-    }
-    for (int j = 0; j < W; ++j) dst[j] = j < count ? src[j] : T(0);
   }
 };
 
