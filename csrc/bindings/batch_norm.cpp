@@ -124,7 +124,7 @@ py::tuple batch_norm_forward(const py::handle& x_, const py::handle& weight_, co
     check::fail_value(kernel, "x must have more than 1 value per channel, got shape " + check::shape_string(x.shape));
   run(x.size(), [&] {
     cpu::batch_norm_forward(x.matrix(), weight, bias, eps, x.matrix(y.output.view), mean.view, invstd.view,
-                            {running_mean.view(), running_var.view(), momentum}, relu);
+                            {running_mean.view(), running_var.view(), momentum}, relu, {}, {});
   });
   running_mean.write_back();
   running_var.write_back();

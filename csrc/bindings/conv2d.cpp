@@ -29,7 +29,7 @@ py::array conv2d_forward(const py::handle& x_, const py::handle& weight_, const 
   const Conv2dDims d = check_conv2d_forward(x, weight, bias, attributes(kernel, stride, padding, dilation),
                                             integer(kernel, "groups", groups, 1, kLargestWindow + 1));
   Output y = empty_activation(x.view.dtype, {d.n, d.o, d.oh, d.ow});
-  run(work(y.view, weight), [&] { cpu::conv2d_forward(x, weight, bias, relu, y.view, d); });
+  run(work(y.view, weight), [&] { cpu::conv2d_forward(x, weight, bias, relu, y.view, d, {}); });
   return y.array;
 }
 
@@ -46,7 +46,9 @@ py::tuple conv2d_backward(const py::handle& dy_, const py::handle& x_, const py:
   if (needs[0]) dx = empty_activation(dy.view.dtype, {d.n, d.c, d.h, d.w});
   if (needs[1]) dweight = empty(dy.view.dtype, weight.view.shape, 4);
   if (needs[2]) dbias = empty(dy.view.dtype, {d.o});
-  run(work(dy, weight), [&] { cpu::conv2d_backward(dy, x, weight, view_of(dx), view_of(dweight), view_of(dbias), d); });
+  run(work(dy, weight), [&] { 
+    cpu::conv2d_backward(dy, x, weight, {}, {}, view_of(dx), view_of(dweight), view_of(dbias), d);
+  });
   return py::make_tuple(result(dx), result(dweight), result(dbias));
 }
 

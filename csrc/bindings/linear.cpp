@@ -48,7 +48,7 @@ py::tuple linear_backward(const py::handle& dy_, const py::handle& x_, const py:
   if (needs[1]) dweight = empty(dy.view.dtype, {weight.view.shape[0], weight.view.shape[1]});
   if (needs[2]) dbias = empty(dy.view.dtype, {weight.view.shape[0]});
   run(dy.view.size() * weight.view.shape[1], [&] {
-    cpu::linear_backward(fold(dy), fold(x), weight, dx ? fold(dx->view) : View{}, view_of(dweight), view_of(dbias));
+    cpu::linear_backward(fold(dy), fold(x), weight, {}, dx ? fold(dx->view) : View{}, view_of(dweight), view_of(dbias));
   });
   return py::make_tuple(result(dx), result(dweight), result(dbias));
 }

@@ -22,10 +22,19 @@ inline void visit_argument(ArgumentVisitor& visitor, BatchNormRunning& running) 
   visit_argument(visitor, running.var);
 }
 
+// Moments of x [m,c] by blocks of rows, which an earlier kernel may take while it makes x: at most so many blocks of
+// whole runs of so many rows, some rows taken as one where channels are few.
+constexpr std::int64_t kMomentBlocks = 128, kMomentRows = 64, kMomentColumns = 64;
+constexpr std::int64_t moments_size(std::int64_t rows, std::int64_t channels) {  // in doubles, at most
+  const std::int64_t blocks = (rows + kMomentRows - 1) / kMomentRows;
+  return (blocks < kMomentBlocks ? blocks : kMomentBlocks) * 2 * (channels + kMomentColumns);
+}
+
 namespace cpu {
-// mean [c] and invstd [c] are saved for backward. relu: y = max(that, 0), the same bits as a ReLU afterwards.
+// mean [c] and invstd [c] are saved for backward. residual [m,c] or absent, may be y itself: is added to y. relu: y = max(that, 0). The
+// same bits as a sum and a ReLU afterwards. moments: what conv2d_forward saved while it made x, or absent.
 inline Kernel<void(View x, View weight, View bias, double eps, Out y, Out mean, Out invstd,
-                   const BatchNormRunning& running, bool relu)>
+                   const BatchNormRunning& running, bool relu, View residual, View moments)>
     batch_norm_forward;
 inline Kernel<void(View x, View weight, View bias, View running_mean, View running_var, double eps, Out y)>
     batch_norm_inference;

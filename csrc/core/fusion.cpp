@@ -1,7 +1,5 @@
 #include "core/fusion.h"
 
-#include <algorithm>
-#include <map>
 #include <set>
 
 #include "core/activation.h"
@@ -10,6 +8,7 @@
 #include "core/copy.h"
 #include "core/elementwise.h"
 #include "core/linear.h"
+#include "core/plan.h"
 #include "core/pool2d.h"
 
 namespace fastdl {
@@ -52,6 +51,12 @@ class Fusion {
       drop_copy(i);
       drop_check(i);
     }
+    for (std::size_t i = 0; i < program_.steps.size(); ++i) {  // after all that ReLU could join
+      join_residual(i);
+      join_gradient_sum(i);
+      join_gate(i);
+      take_moments(i);
+    }
     std::vector<Step> kept;
     for (Step& step : program_.steps)
       if (step.call) kept.push_back(std::move(step));
@@ -60,11 +65,11 @@ class Fusion {
 
  private:
   // The one step that reads the allocation which step i makes, or 0 if there are more, it is read after the program, or
-  // it is not made by step i alone.
-  std::size_t only_reader(std::size_t i, std::int64_t allocation) const {
+  // it is not made by step i alone. again: step i may write anew what held something else until then.
+  std::size_t only_reader(std::size_t i, std::int64_t allocation, bool again = false) const {
     if (allocation < 0 || read_later_.count(allocation) != 0) return 0;
     std::size_t reader = 0;
-    for (std::size_t j = 0; j < program_.steps.size(); ++j)
+    for (std::size_t j = again ? i + 1 : 0; j < program_.steps.size(); ++j)
       for (const Use& use : program_.steps[j].uses) {
         if (use.allocation != allocation) continue;
         if (j == i) {
@@ -98,6 +103,12 @@ class Fusion {
     for (const Use& use : program_.steps[i].uses)
       if (use.view == &view) return use.allocation;
     return -1;
+  }
+
+  // Step i also reads `view`, through its argument `argument`.
+  void add_use(std::size_t i, View& argument, const View& view, std::int64_t allocation) {
+    argument = view;
+    program_.steps[i].uses.push_back({&argument, Access::kRead, allocation});
   }
 
   // Step i uses through `from` what step j uses through `to`; step j goes.
@@ -151,18 +162,15 @@ class Fusion {
     auto* forward = joined_forward(k, std::get<4>(*norm), i, y);
     if (forward == nullptr || written(i + 1, k, allocation_of(i, dy), dy)) return;
     const View& bias = std::get<2>(*forward);
-    std::get<3>(*norm) = bias;
-    if (bias) program_.steps[k].uses.push_back({&std::get<3>(*norm), Access::kRead, -1});
+    if (bias) add_use(k, std::get<3>(*norm), bias, -1);
     std::get<6>(*norm) = true;
     replace(k, std::get<0>(*norm), i, dy);
   }
 
   // The arguments of the batch_norm_forward with ReLU whose mean step k reads and whose result step i reads as y, with
   // a bias (if any) that is neither in the arena nor an input.
-  std::tuple<View, View, View, double, Out, Out, Out, BatchNormRunning, bool>* joined_forward(std::size_t k,
-                                                                                              const View& mean,
-                                                                                              std::size_t i,
-                                                                                              const View& y) const {
+  std::tuple<View, View, View, double, Out, Out, Out, BatchNormRunning, bool, View, View>* joined_forward(
+      std::size_t k, const View& mean, std::size_t i, const View& y) const {
     for (std::size_t f = 0; f < i; ++f) {
       auto* forward = arguments_of(program_.steps[f], cpu::batch_norm_forward);
       if (forward == nullptr || !std::get<8>(*forward)) continue;
@@ -188,8 +196,7 @@ class Fusion {
       const std::size_t f = pooling_of(p, std::get<1>(*pool), i, z);
       if (f == p || !same_view(to, dy) || !same_layout(dy, dx) || !untouched(p, i, dx)) return;
       const Out& y = std::get<1>(*arguments_of(program_.steps[f], cpu::max_pool2d_forward));
-      std::get<2>(*pool) = y;
-      program_.steps[p].uses.push_back({&std::get<2>(*pool), Access::kRead, allocation_of(f, y)});
+      add_use(p, std::get<2>(*pool), y, allocation_of(f, y));
       return replace(p, to, i, dx);
     }
   }
@@ -207,6 +214,90 @@ class Fusion {
       if (same_view(x, z) && !written(f + 1, i, from, x) && !written(f + 1, p, out, y)) return f;
     }
     return p;
+  }
+
+  // The sum that alone reads what step i writes to y; no other step in between touches its result or writes its other
+  // operand, which is nullptr if there is no such sum.
+  struct Sum {
+    std::size_t step = 0;
+    BinaryOp op{};
+    const View *other = nullptr, *z = nullptr;
+  };
+  Sum sum_after(std::size_t i, const View& y) const {
+    const std::size_t j = only_reader(i, allocation_of(i, y));
+    auto* binary = j != 0 ? arguments_of(program_.steps[j], cpu::binary) : nullptr;
+    if (binary == nullptr || shows_an_input(j)) return {};
+    const auto& [op, nest, z, a, b] = *binary;
+    const View &mine = same_memory(a, y) ? a : b, &other = &mine == &a ? b : a;
+    if ((op != BinaryOp::kAdd && op != BinaryOp::kAddRelu) || !same_memory(mine, y)) return {};
+    if (!same_layout(mine, z) || !same_layout(other, z) || !dense(z)) return {};
+    const std::int64_t allocation = allocation_of(j, other), to = allocation_of(j, z);
+    const bool aliased = allocation >= 0 || to >= 0 ? allocation == to : check::overlap(other, z);
+    if ((aliased && !same_view(other, z)) || written(i, j, allocation, other) || !untouched(i, j, z)) return {};
+    return {j, op, &other, &z};
+  }
+
+  void join_residual(std::size_t i) {
+    auto* norm = arguments_of(program_.steps[i], cpu::batch_norm_forward);
+    if (norm == nullptr || std::get<8>(*norm) || std::get<9>(*norm)) return;
+    const Sum sum = sum_after(i, std::get<4>(*norm));
+    if (sum.other == nullptr) return;
+    std::get<8>(*norm) = sum.op == BinaryOp::kAddRelu;
+    add_use(i, std::get<9>(*norm), *sum.other, allocation_of(sum.step, *sum.other));
+    replace(i, std::get<4>(*norm), sum.step, *sum.z);
+  }
+
+  void join_gradient_sum(std::size_t i) {
+    auto* conv = arguments_of(program_.steps[i], cpu::conv2d_backward);
+    if (conv == nullptr || !std::get<5>(*conv) || std::get<3>(*conv) || std::get<4>(*conv)) return;
+    const Sum sum = sum_after(i, std::get<5>(*conv));
+    if (sum.other == nullptr || sum.op != BinaryOp::kAdd) return;
+    add_use(i, std::get<3>(*conv), *sum.other, allocation_of(sum.step, *sum.other));
+    replace(i, std::get<5>(*conv), sum.step, *sum.z);
+  }
+
+  void join_gate(std::size_t i) {
+    auto* conv = arguments_of(program_.steps[i], cpu::conv2d_backward);
+    auto* linear = arguments_of(program_.steps[i], cpu::linear_backward);
+    if (conv == nullptr && linear == nullptr) return;
+    View& gate = conv != nullptr ? std::get<4>(*conv) : std::get<3>(*linear);
+    Out& dx = conv != nullptr ? std::get<5>(*conv) : std::get<4>(*linear);
+    const std::size_t j = dx && !gate ? only_reader(i, allocation_of(i, dx), true) : 0;
+    auto* backward = j != 0 ? arguments_of(program_.steps[j], cpu::relu_backward) : nullptr;
+    if (backward == nullptr || shows_an_input(j)) return;
+    const auto& [dy, y, z] = *backward;
+    const std::int64_t allocation = allocation_of(j, y), to = allocation_of(j, z);
+    if (!same_memory(dy, dx) || !same_layout(dy, y) || !same_layout(dy, z) || !untouched(i, j, z)) return;
+    if (allocation >= 0 || to >= 0 ? allocation == to : check::overlap(y, z)) return;
+    if (written(i, j, allocation, y)) return;
+    add_use(i, gate, y, allocation);
+    replace(i, dx, j, z);
+  }
+
+  void take_moments(std::size_t i) {
+    auto* conv = arguments_of(program_.steps[i], cpu::conv2d_forward);
+    if (conv == nullptr || std::get<6>(*conv)) return;
+    const Out& y = std::get<4>(*conv);
+    const std::int64_t allocation = allocation_of(i, y);
+    for (std::size_t j = i + 1; allocation >= 0 && j < program_.steps.size(); ++j) {
+      auto* norm = arguments_of(program_.steps[j], cpu::batch_norm_forward);
+      if (norm == nullptr || allocation_of(j, std::get<0>(*norm)) != allocation) continue;
+      const View& x = std::get<0>(*norm);
+      if (std::get<10>(*norm) || !same_memory(x, y) || x.shape[1] != y.shape[1] || written(i + 1, j, allocation, x))
+        return;
+      View moments;
+      moments.dtype = DType::f64;
+      moments.ndim = 1;
+      moments.shape[0] = moments_size(x.shape[0], x.shape[1]);
+      moments.strides[0] = 1;
+      moments.data = program_.arena->take(static_cast<std::size_t>(moments.shape[0]) * sizeof(double));
+      const std::int64_t number = program_.arena->allocation(moments.data);
+      program_.arena->give(moments.data);  // its place is planned with all others
+      std::get<6>(*conv) = moments;
+      program_.steps[i].uses.push_back({&std::get<6>(*conv), Access::kWrite, number});
+      add_use(j, std::get<10>(*norm), moments, number);
+      return;
+    }
   }
 
   // Whether a step of [i, j) writes this memory.
@@ -249,61 +340,6 @@ class Fusion {
   std::set<std::int64_t> read_later_;
   std::set<const View*> bound_;
 };
-
-// A place for every allocation that lives from `first` to `last`, counted in steps.
-struct Life {
-  std::int64_t allocation;
-  std::size_t first, last, size, offset;
-};
-
-// Largest first, then earliest, each at the lowest offset where no other that lives at the same time is.
-std::size_t place(std::vector<Life>& lives) {
-  std::sort(lives.begin(), lives.end(),
-            [](const Life& a, const Life& b) { return a.size != b.size ? a.size > b.size : a.first < b.first; });
-  std::size_t total = 0;
-  std::vector<const Life*> placed;  // by offset
-  for (Life& life : lives) {
-    life.offset = 0;
-    for (const Life* other : placed) {
-      if (other->last < life.first || life.last < other->first) continue;
-      if (life.offset + life.size <= other->offset) break;
-      life.offset = std::max(life.offset, other->offset + other->size);
-    }
-    placed.insert(std::upper_bound(placed.begin(), placed.end(), &life,
-                                   [](const Life* a, const Life* b) { return a->offset < b->offset; }),
-                  &life);
-    total = std::max(total, life.offset + life.size);
-  }
-  return total;
-}
-
-// Intermediates move into one block, where those that don't live at the same time share memory.
-void plan_memory(Program& program, const std::vector<View>& results) {
-  std::map<std::int64_t, Life> found;
-  for (std::size_t i = 0; i < program.steps.size(); ++i)
-    for (const Use& use : program.steps[i].uses)
-      if (use.allocation >= 0) {
-        auto [at, is_new] = found.try_emplace(use.allocation, Life{use.allocation, i, i, 0, 0});
-        at->second.last = i;
-      }
-  for (const View& view : results) found.erase(program.arena->allocation(view.data));  // these stay where they are
-  std::vector<Life> lives;
-  for (auto& [number, life] : found) {
-    life.size = program.arena->allocations()[static_cast<std::size_t>(number)].size;
-    lives.push_back(life);
-  }
-  program.arena->release_free();
-  if (lives.empty()) return;
-  char* const base = static_cast<char*>(program.arena->take(place(lives)));
-  std::map<std::int64_t, std::ptrdiff_t> moves;
-  for (const Life& life : lives)
-    moves[life.allocation] =
-        base + life.offset - program.arena->allocations()[static_cast<std::size_t>(life.allocation)].begin;
-  for (Step& step : program.steps)
-    for (Use& use : step.uses)
-      if (auto move = moves.find(use.allocation); move != moves.end())
-        use.view->data = static_cast<char*>(use.view->data) + move->second;
-}
 
 }  // namespace
 

@@ -8,6 +8,10 @@ namespace fastdl {
 //   relu_forward joins the linear_forward, conv2d_forward or sum of two arrays that makes its input.
 //   relu_forward joins a batch_norm_forward too, and relu_backward then the batch_norm_backward after it.
 //   relu_backward joins the max_pool2d_backward before it, if that pooled what the ReLU made.
+//   A sum of two gradients joins the conv2d_backward that makes one of them, relu_backward the linear_backward or
+//   conv2d_backward before it.
+//   A residual sum, with its ReLU, joins the batch_norm_forward before it.
+//   The moments that batch_norm_forward begins with are taken by the conv2d_forward that makes its input.
 //   A copy of an array that one call makes for it alone (a gradient on its way to the optimizer's buffer) is left out:
 //   the call writes to the copy's place.
 //   A check of values that were checked before and are as they were is left out.

@@ -110,23 +110,26 @@ void gradient_sums(const T* dy, const T* x, const Affine<T>& a, const Matrix& m,
   }
 }
 
-// y = affine(x), and its ReLU.
-template <bool kRelu, class T>
-void normalise(const Matrix& m, const T* x, const Affine<T>& a, T* y) {
-  const auto f = [](auto x, auto mean, auto factor, auto shift) __attribute__((always_inline)) {
-    const auto v = affine(x, mean, factor, shift);
-    return kRelu ? activation::relu(v) : v;
-  };
-  over_matrix<T>(m, 2, [&]<int N>(int64_t first, int64_t last, int64_t c) {
+// y = affine(x), plus the residual if there is one, and the ReLU of that.
+template <bool kRelu, bool kResidual, class T>
+void normalise(const Matrix& m, const T* x, const Affine<T>& a, const T* residual, T* y) {
+  const auto finish = [](auto v) __attribute__((always_inline)) { return kRelu ? activation::relu(v) : v; };
+  over_matrix<T>(m, kResidual ? 3 : 2, [&]<int N>(int64_t first, int64_t last, int64_t c) {
     const Factors<N, T> of(a, c);
     for (int64_t r = first; r < last; ++r)
       for (int v = 0; v < N; ++v) {
         const int64_t at = r * m.columns + c + v * kLanes<T>;
-        store(y + at, f(load(x + at), of.mean[v], of.factor[v], of.shift[v]));
+        Vec<T> z = affine(load(x + at), of.mean[v], of.factor[v], of.shift[v]);
+        if constexpr (kResidual) z += load(residual + at);
+        store(y + at, finish(z));
       }
   });
   const int64_t rest = m.rows * m.columns;
-  for (int64_t c = 0; c < m.tail; ++c) y[rest + c] = f(x[rest + c], a.mean[c], a.factor[c], a.shift[c]);
+  for (int64_t c = 0, at = rest; c < m.tail; ++c, ++at) {
+    T z = affine(x[at], a.mean[c], a.factor[c], a.shift[c]);
+    if constexpr (kResidual) z += residual[at];
+    y[at] = finish(z);
+  }
 }
 
 // dx = factor * dy + slope * (x - mean) + offset, with dy as a fused ReLU lets it through.
@@ -190,12 +193,14 @@ FASTDL_INLINE void with_kind(DType dtype, bool relu, const F& f) {
 }  // namespace
 
 void batch_norm_forward(View x, View weight, View bias, double eps, Out y, Out mean, Out invstd,
-                        const BatchNormRunning& running, bool relu) {
+                        const BatchNormRunning& running, bool relu, View residual, View moments) {
   with_kind(x.dtype, relu, [&](auto type, auto fused) {
     using T = decltype(type);
-    const Matrix m = matrix_of<T>(x);
+    const Matrix m = matrix_of<T>(x.shape[0], x.shape[1]);
     Scratch<double> means(m.channels), vars(m.channels), invstds(m.channels);
-    moments(x.as<T>(), m, means, vars);
+    Scratch<double> partial(moments ? 0 : moments_size(x.shape[0], m.channels));
+    if (!moments) all_moments(x.as<T>(), m, partial.operator double*());
+    merge_moments(x.as<T>(), m, moments ? moments.as<double>() : partial, means, vars);
     const auto count = static_cast<double>(x.shape[0]);
     for (int64_t c = 0; c < m.channels; ++c) {
       mean.as<T>()[c] = static_cast<T>(means[c]);
@@ -204,17 +209,21 @@ void batch_norm_forward(View x, View weight, View bias, double eps, Out y, Out m
       if (running.mean) update<T>(running.mean, c, means[c], running.momentum);
       if (running.var) update<T>(running.var, c, vars[c] * count / (count - 1), running.momentum);
     }
-    normalise<fused.value>(m, x.as<T>(), Affine<T>(m, mean, invstds, weight, bias), y.as<T>());
+    const Affine<T> a(m, mean, invstds, weight, bias);
+    if (residual)
+      normalise<fused.value, true>(m, x.as<T>(), a, residual.as<T>(), y.as<T>());
+    else
+      normalise<fused.value, false, T>(m, x.as<T>(), a, nullptr, y.as<T>());
   });
 }
 
 void batch_norm_inference(View x, View weight, View bias, View running_mean, View running_var, double eps, Out y) {
   with_float(x.dtype, [&](auto type) {
     using T = decltype(type);
-    const Matrix m = matrix_of<T>(x);
+    const Matrix m = matrix_of<T>(x.shape[0], x.shape[1]);
     Scratch<double> invstds(m.channels);
     fill_invstd<T>(running_var, eps, m.channels, invstds);
-    normalise<false>(m, x.as<T>(), Affine<T>(m, running_mean, invstds, weight, bias), y.as<T>());
+    normalise<false, false, T>(m, x.as<T>(), Affine<T>(m, running_mean, invstds, weight, bias), nullptr, y.as<T>());
   });
 }
 
@@ -222,7 +231,7 @@ void batch_norm_backward(View dy, View x, View weight, View bias, View mean, Vie
                          Out dweight, Out dbias) {
   with_kind(x.dtype, relu, [&](auto type, auto fused) {
     using T = decltype(type);
-    const Matrix m = matrix_of<T>(x);
+    const Matrix m = matrix_of<T>(x.shape[0], x.shape[1]);
     Scratch<double> dy_sum(m.channels), product_sum(m.channels), invstds(m.channels);
     for (int64_t c = 0; c < m.channels; ++c) invstds[c] = static_cast<double>(invstd.as<T>()[c]);
     const Affine<T> a(m, mean, invstds, weight, bias);
@@ -243,7 +252,7 @@ void batch_norm_inference_backward(View dy, View x, View weight, View running_me
                                    Out dx, Out dweight, Out dbias) {
   with_float(x.dtype, [&](auto type) {
     using T = decltype(type);
-    const Matrix m = matrix_of<T>(x);
+    const Matrix m = matrix_of<T>(x.shape[0], x.shape[1]);
     Scratch<double> invstds(m.channels);
     fill_invstd<T>(running_var, eps, m.channels, invstds);
     const Affine<T> a(m, running_mean, invstds, weight, View{});

@@ -5,6 +5,7 @@
 // Blocks are merged in double, in order (Chan, Golub and LeVeque 1983), and their borders follow from the shape alone.
 // Where a row has fewer channels than kGroup vectors have lanes, several rows are taken as one of k * c columns.
 #pragma once
+#include "core/batch_norm.h"
 #include "cpu/simd.h"
 
 namespace fastdl::cpu::FASTDL_ISA {
@@ -13,9 +14,8 @@ namespace {
 
 constexpr double kNsPerByte = 0.05;
 constexpr int64_t kTaskBytes = 32768;
-constexpr int64_t kRun = 64;         // rows summed in T before the sum goes on in double
+constexpr int64_t kRun = kMomentRows;         // rows summed in T before the sum goes on in double
 constexpr int64_t kBlockRows = 512;  // rows whose distances are taken from one mean
-constexpr int64_t kMaxBlocks = 128;  // row blocks whose sums are merged at the end
 constexpr int64_t kColumnBlock = 1024;
 constexpr int kGroup = 4;  // vectors summed side by side
 
@@ -26,14 +26,14 @@ struct Matrix {
 };
 
 template <class T>
-Matrix matrix_of(const View& x) {
+Matrix matrix_of(int64_t rows, int64_t channels) {
   Matrix m;
-  m.channels = x.shape[1];
+  m.channels = channels;
   m.folds = m.channels == 0 ? 1 : max_of(1, ceil_div(kGroup * kLanes<T>, m.channels));
   m.columns = m.folds * m.channels;
-  m.rows = x.shape[0] / m.folds;
-  m.tail = x.shape[0] % m.folds * m.channels;
-  m.block_rows = kRun * max_of(1, ceil_div(m.rows, kRun * kMaxBlocks));
+  m.rows = rows / m.folds;
+  m.tail = rows % m.folds * m.channels;
+  m.block_rows = kRun * max_of(1, ceil_div(m.rows, kRun * kMomentBlocks));
   m.row_blocks = ceil_div(m.rows, m.block_rows);
   m.column_blocks = max_of(1, m.columns / kColumnBlock);  // the last takes the rest
   return m;
@@ -134,19 +134,69 @@ FASTDL_INLINE void block_moments(const T* x, int64_t stride, int64_t first, int6
   }
 }
 
-// Mean and biased variance per channel, in double.
+// Moments of the columns [c0, c1) of one row block, into partial [row block][mean, squares][column].
 template <class T>
-void moments(const T* x, const Matrix& m, double* mean, double* var) {
-  Scratch<double> partial(max_of(m.row_blocks, 1) * 2 * m.columns);
-  over_blocks<T>(m, 1, [&](int64_t block, int64_t first, int64_t last, int64_t c0, int64_t c1) {
-    double* means = partial + block * 2 * m.columns;
-    over_columns<T>(c0, c1, [&]<int N>(int64_t c) {
-      Moments<N * kLanes<T>> sums;
-      block_moments<N>(x + c, m.columns, first, last, sums);
-      __builtin_memcpy(means + c, sums.mean, sizeof sums.mean);
-      __builtin_memcpy(means + m.columns + c, sums.squares, sizeof sums.squares);
-    });
+FASTDL_INLINE void row_block_moments(const T* x, const Matrix& m, int64_t block, int64_t c0, int64_t c1,
+                                     double* partial) {
+  double* const means = partial + block * 2 * m.columns;
+  const int64_t first = block * m.block_rows, last = min_of(m.rows, first + m.block_rows);
+  over_columns<T>(c0, c1, [&]<int N>(int64_t c) {
+    Moments<N * kLanes<T>> sums;
+    block_moments<N>(x + c, m.columns, first, last, sums);
+    __builtin_memcpy(means + c, sums.mean, sizeof sums.mean);
+    __builtin_memcpy(means + m.columns + c, sums.squares, sizeof sums.squares);
   });
+}
+
+// Those of every row block.
+template <class T>
+void all_moments(const T* x, const Matrix& m, double* partial) {
+  over_blocks<T>(m, 1, [&](int64_t block, int64_t, int64_t, int64_t c0, int64_t c1) {
+    row_block_moments(x, m, block, c0, c1, partial);
+  });
+}
+
+// Takes the moments of row blocks while a kernel writes x piece by piece and the block is in the cache. They are the
+// same numbers wherever they are taken: a block that lies in two threads' pieces waits for the end.
+template <class T>
+class MomentsOnTheWay {
+ public:
+  MomentsOnTheWay(const T* x, const Matrix& matrix, double* sums)
+      : x_(x), m(matrix), partial(sums), done(matrix.row_blocks) {
+    for (int64_t block = 0; block < m.row_blocks; ++block) done[block] = false;
+  }
+
+  // The pieces of one thread follow each other; `from` is where the first began, `until` where the last ended, in rows
+  // of x; `next` is 0 before the first.
+  FASTDL_INLINE void wrote(int64_t from, int64_t until, int64_t& next) {
+    const int64_t size = m.block_rows * m.folds;
+    for (next = max_of(next, ceil_div(from, size)); next < m.row_blocks; ++next) {
+      if (min_of((next + 1) * size, m.rows * m.folds) > until) return;
+      row_block_moments(x_, m, next, 0, m.columns, partial);
+      done[next] = true;
+    }
+  }
+
+  void finish() {
+    int64_t left = 0;
+    Scratch<int64_t> blocks(m.row_blocks);
+    for (int64_t block = 0; block < m.row_blocks; ++block)
+      if (!done[block]) blocks[left++] = block;
+    const double bytes = static_cast<double>(m.block_rows * m.columns) * sizeof(T);
+    parallel_for(left, bytes * kNsPerByte,
+                 [&](int64_t i) { row_block_moments(x_, m, blocks[i], 0, m.columns, partial); });
+  }
+
+ private:
+  const T* x_;
+  const Matrix m;
+  double* partial;
+  Scratch<bool> done;
+};
+
+// Mean and biased variance per channel, in double, from the moments of all row blocks.
+template <class T>
+void merge_moments(const T* x, const Matrix& m, const double* partial, double* mean, double* var) {
   // Merged over blocks per column, then over the columns of a channel and its elements in the tail.
   const auto rows_of = [&](int64_t block) {
     return static_cast<double>(min_of(m.block_rows, m.rows - block * m.block_rows));
@@ -155,11 +205,11 @@ void moments(const T* x, const Matrix& m, double* mean, double* var) {
   for (int64_t c = 0; c < m.columns; ++c) means[c] = squares[c] = 0;
   const double all_rows = static_cast<double>(m.rows);
   for (int64_t block = 0; block < m.row_blocks; ++block) {
-    const double *block_means = partial + block * 2 * m.columns, share = rows_of(block) / all_rows;
+    const double *const block_means = partial + block * 2 * m.columns, share = rows_of(block) / all_rows;
     for (int64_t c = 0; c < m.columns; ++c) means[c] += block_means[c] * share;
   }
   for (int64_t block = 0; block < m.row_blocks; ++block) {
-    const double *block_means = partial + block * 2 * m.columns, rows = rows_of(block);
+    const double *const block_means = partial + block * 2 * m.columns, rows = rows_of(block);
     for (int64_t c = 0; c < m.columns; ++c) {
       const double distance = block_means[c] - means[c];
       squares[c] += block_means[m.columns + c] + distance * distance * rows;

@@ -23,12 +23,31 @@ Axis axis_w(const Conv2dDims& d) {
   return {d.w, d.ow, w.kernel_size.second, w.stride.second, w.padding.second, w.dilation.second};
 }
 
+// The whole of dx, where the kernel that made it can't finish it tile by tile.
 template <class T>
-void input_gradient(const Conv2dDims& d, const T* dy, const T* weight, T* dx) {
+void finish(const Conv2dDims& d, const T* addend, const T* gate, T* dx) {
+  constexpr int64_t kPiece = 8192;
+  const int64_t size = d.n * d.h * d.w * d.c;
+  parallel_for(ceil_div(size, kPiece), 0.25 * kPiece, [&](int64_t task) {
+    const int64_t at = task * kPiece;
+    finish_row(dx + at, addend ? addend + at : nullptr, gate ? gate + at : nullptr, min_of(kPiece, size - at), dx + at);
+  });
+}
+
+template <class T>
+void input_gradient(const Conv2dDims& d, const T* dy, const T* weight, const T* addend, const T* gate, T* dx) {
   const Axis ah = axis_h(d), aw = axis_w(d);
   const int64_t depth = d.o / d.groups, width = d.c / d.groups, taps = ah.kernel * aw.kernel;
-  if (width < kLanes<T> / 2 && depth > 1)
-    return fold_gradient(FoldGradient<T>{ah, aw, d.n, d.groups, depth, width, dy, weight, dx});
+  const bool fold = width < kLanes<T> / 2 && depth > 1, depthwise = depth == 1 && width == 1;
+  if ((fold || depthwise) && (addend || gate)) {
+    const bool copy = addend == dx;
+    const int64_t size = d.n * d.h * d.w * d.c;
+    Scratch<T> copied(copy ? size : 0);
+    if (copy) __builtin_memcpy(copied, addend, static_cast<std::size_t>(size) * sizeof(T));
+    input_gradient<T>(d, dy, weight, nullptr, nullptr, dx);
+    return finish<T>(d, copy ? copied : addend, gate, dx);
+  }
+  if (fold) return fold_gradient(FoldGradient<T>{ah, aw, d.n, d.groups, depth, width, dy, weight, dx});
   Scratch<int64_t> memory_h(2 * ah.kernel), memory_w(2 * aw.kernel);
   for (int64_t rh = 0; rh < min_of(ah.stride, d.h); ++rh)
     for (int64_t rw = 0; rw < min_of(aw.stride, d.w); ++rw) {
@@ -41,7 +60,10 @@ void input_gradient(const Conv2dDims& d, const T* dy, const T* weight, T* dx) {
       c.tw = backward_taps(aw, rw, memory_w);
       c.src = dy;
       c.weights = {weight, depth * width * taps, width * taps, taps, taps, aw.kernel};
-      c.dst = dx + (rh * d.w + rw) * d.c;
+      const int64_t start = (rh * d.w + rw) * d.c;
+      c.dst = dx + start;
+      c.addend = addend ? addend + start : nullptr;
+      c.gate = gate ? gate + start : nullptr;
       c.dst_pixel = aw.stride * d.c;
       c.dst_row = ah.stride * d.w * d.c;
       c.dst_image = d.h * d.w * d.c;
@@ -69,7 +91,7 @@ void weight_gradient_of(const Conv2dDims& d, const T* dy, const T* x, T* dweight
 
 }  // namespace
 
-void conv2d_forward(View x, View weight, View bias, bool relu, Out y, const Conv2dDims& d) {
+void conv2d_forward(View x, View weight, View bias, bool relu, Out y, const Conv2dDims& d, Out moments) {
   with_float(x.dtype, [&](auto type) {
     using T = decltype(type);
     const Axis ah = axis_h(d), aw = axis_w(d);
@@ -90,14 +112,18 @@ void conv2d_forward(View x, View weight, View bias, bool relu, Out y, const Conv
     c.dst_pixel = d.o;
     c.dst_row = d.ow * d.o;
     c.dst_image = d.oh * d.ow * d.o;
-    correlate(c);
+    if (!moments) return correlate(c);
+    MomentsOnTheWay<T> taken(y.as<T>(), matrix_of<T>(d.n * d.oh * d.ow, d.o), moments.as<double>());
+    correlate(c, &taken);
+    taken.finish();
   });
 }
 
-void conv2d_backward(View dy, View x, View weight, Out dx, Out dweight, Out dbias, const Conv2dDims& d) {
+void conv2d_backward(View dy, View x, View weight, View addend, View gate, Out dx, Out dweight, Out dbias,
+                     const Conv2dDims& d) {
   with_float(dy.dtype, [&](auto type) {
     using T = decltype(type);
-    if (dx) input_gradient(d, dy.as<T>(), weight.as<T>(), dx.as<T>());
+    if (dx) input_gradient<T>(d, dy.as<T>(), weight.as<T>(), addend.as<T>(), gate.as<T>(), dx.as<T>());
     const bool together = dbias && dweight && d.n > 0 && dweight.size() > 0;
     if (dweight) weight_gradient_of(d, dy.as<T>(), x.as<T>(), dweight.as<T>(), together ? dbias.as<T>() : nullptr);
     if (dbias && !together) column_sums(dy.as<T>(), d.n * d.oh * d.ow, d.o, dbias.as<T>());

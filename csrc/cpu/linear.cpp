@@ -27,12 +27,13 @@ void linear_forward(View x, View weight, View bias, bool relu, Out y) {
   });
 }
 
-void linear_backward(View dy, View x, View weight, Out dx, Out dweight, Out dbias) {
+void linear_backward(View dy, View x, View weight, View gate, Out dx, Out dweight, Out dbias) {
   const int64_t rows = x.shape[0], in = x.shape[1], out = weight.shape[0];
   with_float(x.dtype, [&](auto type) {
     using T = decltype(type);
     // dy [r, o] weight [o, i] and dy^T [o, r] x [r, i]
-    const GemmPlan<T> to_x({dx ? rows : 0, in, out, dy.as<T>(), out, 1, weight.as<T>(), in, 1, dx.as<T>(), in});
+    const GemmPlan<T> to_x({dx ? rows : 0, in, out, dy.as<T>(), out, 1, weight.as<T>(), in, 1, dx.as<T>(), in, nullptr,
+                            false, gate.as<T>()});
     const GemmPlan<T> to_weight(
         {dweight ? out : 0, in, rows, dy.as<T>(), 1, out, x.as<T>(), in, 1, dweight.as<T>(), in});
     const ColumnSums<T> to_bias(dy.as<T>(), rows, dbias ? out : 0, dbias.as<T>());

@@ -33,7 +33,7 @@ class Report:
         rows = []
         for (call, arrays), taken in zip(program.native.calls(), seconds):
             total = sum(math.prod(shape) * size for _, shape, size in arrays)
-            rows.append(Row(call, arrays, total, _flops(call, [shape for _, shape, _ in arrays]), taken))
+            rows.append(Row(call, arrays, total, _flops(call, arrays), taken))
         return cls(rows, program.native.arena_bytes)
 
     @property
@@ -61,18 +61,17 @@ class Report:
         return "\n".join(lines)
 
 
-def _flops(call: str, shapes: list) -> float:
-    if call == "gemm":
-        a, b, c = shapes
-        return 2.0 * math.prod(c) * a[-1]
-    if call == "linear_forward":
-        return 2.0 * math.prod(shapes[0]) * shapes[1][0]
+def _flops(call: str, arrays: list) -> float:
+    read = [shape for role, shape, _ in arrays if role == "read"]
+    written = [shape for role, shape, _ in arrays if role != "read"]
+    if call in ("gemm", "linear_forward"):
+        return 2.0 * math.prod(written[0]) * read[0][-1]
     if call == "conv2d_forward":
-        return 2.0 * math.prod(shapes[-1]) * math.prod(shapes[1][1:])
+        return 2.0 * math.prod(written[0]) * math.prod(read[1][1:])
     if call in ("linear_backward", "conv2d_backward"):
-        dy, x, weight, *results = shapes
+        dy, x, weight = read[:3]
         one = 2.0 * math.prod(dy) * math.prod(weight[1:])
-        return one * ((x in results) + (weight in results))
+        return one * ((x in written) + (weight in written))
     return 0.0
 
 

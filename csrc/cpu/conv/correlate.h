@@ -3,6 +3,8 @@
 //   dst[pixel][g * width + j] = bias[g * width + j] + sum over taps s and k < depth of
 //                               source[place(pixel) + offset[s]][g * depth + k] * weight(g, s, k, j), then ReLU
 //
+// or, of an input gradient, plus another array, then a ReLU's backward.
+//
 // A GEMM whose rows of A are read from each output pixel's place plus one offset per run of taps: no column matrix and
 // no packed activations (indirect convolution, Dukhan 2019, arXiv:1907.02129). The weight is packed once per
 // call. With one channel per group (depthwise) channels are the vector and each pixel sums its taps directly.
@@ -10,6 +12,7 @@
 #include "cpu/conv/ahead.h"
 #include "cpu/conv/planes.h"
 #include "cpu/conv/taps.h"
+#include "cpu/columns.h"
 #include "cpu/gemm/tile.h"
 
 namespace fastdl::cpu::FASTDL_ISA {
@@ -30,8 +33,13 @@ struct Correlation {
   Weights<T> weights;
   const T* bias;
   bool relu;
+  const T* addend;  // laid out like dst, or nullptr
+  const T* gate;    // likewise: what a ReLU made of dst
   T* dst;
   int64_t dst_image, dst_row, dst_pixel;  // strides in elements
+
+  // The place in an array laid out like dst (or nullptr) of what goes to `to`.
+  FASTDL_INLINE const T* beside(const T* array, const T* to) const { return array ? array + (to - dst) : nullptr; }
 
   FASTDL_INLINE bool direct() const {  // neighbours in dst follow each other
     return dst_row == tw.outputs * dst_pixel && dst_image == th.outputs * dst_row;
@@ -102,6 +110,7 @@ template <class T>
 struct Target {
   T* p;
   int64_t line, rows, image, row, pixel;
+  bool final;  // in dst, not in a gathered copy
 
   FASTDL_INLINE T* at(int64_t from) const { return p + from / line / rows * image + from / line % rows * row; }
 };
@@ -137,6 +146,10 @@ inline void multiply_block(const Correlation<T>& c, const T* packed, const Runs&
           t.rows = place + from + i;
           t.a = t.rows[0];
           t.c = out + i * to.pixel;
+          if (to.final) {
+            t.addend = c.beside(c.addend, t.c);
+            t.gate = c.beside(c.gate, t.c);
+          }
           ahead.step();
           run_tile(t, static_cast<int>(count));
           i += count;
@@ -168,6 +181,8 @@ inline void multiply_planes(const Correlation<T>& c, const T* packed, const Bloc
         t.cols = min_of(NR, c.width - j);
         t.bias = c.bias ? c.bias + j : nullptr;
         t.c = out + (row * c.tw.outputs + u) * c.dst_pixel + j;
+        t.addend = c.beside(c.addend, t.c);
+        t.gate = c.beside(c.gate, t.c);
         run_tile(t, static_cast<int>(min_of(MR, c.tw.outputs - u)));
       }
     }
@@ -203,15 +218,29 @@ inline void pack_weights_depthwise(const Correlation<T>& c, T* packed) {
         *packed++ = c.weights.p[g * c.weights.group + c.th.tap[i] * c.weights.kernel_width + c.tw.tap[j]];
 }
 
+// to[i] = from[i] + addend[i], then the backward of the ReLU that made gate[i]; both may be nullptr.
+template <class T>
+FASTDL_INLINE void finish_row(const T* from, const T* addend, const T* gate, int64_t count, T* to) {
+  constexpr int64_t W = kLanes<T>;
+  for (int64_t i = 0; i < count; i += W) {
+    const int64_t some = min_of(W, count - i);
+    Vec<T> v = load_part(from + i, some);
+    if (addend) v += load_part(addend + i, some);
+    if (gate) v = activation::relu_backward(v, load_part(gate + i, some));
+    store_part(to + i, v, some);
+  }
+}
+
 // A remainder class of a strided input gradient has its pixels apart in dst.
 template <class T>
 FASTDL_INLINE void spread(const Correlation<T>& c, const Block& block, const T* from, T* to) {
   const int64_t filters = c.groups * c.width;
   for (int64_t n = 0; n < block.images; ++n)
     for (int64_t t = 0; t < block.rows; ++t)
-      for (int64_t u = 0; u < c.tw.outputs; ++u, from += filters)
-        __builtin_memcpy(to + n * c.dst_image + t * c.dst_row + u * c.dst_pixel, from,
-                         static_cast<std::size_t>(filters) * sizeof(T));
+      for (int64_t u = 0; u < c.tw.outputs; ++u, from += filters) {
+        T* const out = to + n * c.dst_image + t * c.dst_row + u * c.dst_pixel;
+        finish_row(from, c.beside(c.addend, out), c.beside(c.gate, out), filters, out);
+      }
 }
 
 template <class T>
@@ -231,11 +260,11 @@ inline void correlate_block(const Correlation<T>& c, const T* packed, const Bloc
   const int64_t line = direct ? line_length(c, band, block) : row;
   const bool spaced = !depthwise && 2 * line >= MR, gather = !direct && !spaced;
   Scratch<T> gathered(gather ? pixels * filters : 0);
-  Target<T> target{to, row, block.rows, c.dst_image, c.dst_row, c.dst_pixel};
+  Target<T> target{to, row, block.rows, c.dst_image, c.dst_row, c.dst_pixel, true};
   if (gather)
-    target = {gathered, pixels, 1, 0, 0, filters};
+    target = {gathered, pixels, 1, 0, 0, filters, false};
   else if (direct)
-    target = {to, spaced ? line : pixels, 1, line * c.dst_pixel, 0, c.dst_pixel};
+    target = {to, spaced ? line : pixels, 1, line * c.dst_pixel, 0, c.dst_pixel, true};
   if (depthwise) {
     multiply_block_depthwise<T>(c, packed, runs, place, pixels, target.p, target.pixel);
   } else {
@@ -246,8 +275,9 @@ inline void correlate_block(const Correlation<T>& c, const T* packed, const Bloc
   if (gather) spread(c, block, gathered.operator T*(), to);
 }
 
+// taken: moments of dst, which neighbours in dst must follow each other for, or nullptr.
 template <class T>
-inline void correlate(const Correlation<T>& c) {
+inline void correlate(const Correlation<T>& c, MomentsOnTheWay<T>* taken = nullptr) {
   constexpr int64_t NR = TileSize<T>::cols;
   const bool depthwise = c.depth == 1 && c.width == 1;
   const int64_t channels = c.groups * c.depth, filters = c.groups * c.width, taps = c.th.count * c.tw.count;
@@ -262,11 +292,26 @@ inline void correlate(const Correlation<T>& c) {
   const int64_t most = blocks.images * blocks.rows * c.tw.outputs;
   const double cost = static_cast<double>(most) * static_cast<double>(taps * c.depth * filters) / (depthwise ? 8 : 64);
   const bool planar = c.direct() && reads_planes(c.th, c.tw, c.groups, c.depth, c.width);
-  parallel_for(blocks.count, cost + static_cast<double>(most * filters) / 8, [&](int64_t task) {
-    if (!planar) return correlate_block<T>(c, packed, blocks, task);
-    const Block block = block_at(blocks, c.images, c.th.outputs, task);
+  const auto run = [&](int64_t index) {
+    if (!planar) return correlate_block<T>(c, packed, blocks, index);
+    const Block block = block_at(blocks, c.images, c.th.outputs, index);
     Scratch<T> memory(planes_size(blocks, c.th, c.tw, channels));
     multiply_planes<T>(c, packed, block, memory, c.dst + block.image * c.dst_image + block.row * c.dst_row);
+  };
+  const double each = cost + static_cast<double>(most * filters) / 8;
+  if (!taken) return parallel_for(blocks.count, each, run);
+  const int64_t runs = min_of(blocks.count, 8 * num_threads());
+  const auto start = [&](int64_t index) {  // the first output pixel
+    if (index == blocks.count) return c.images * image;
+    const Block block = block_at(blocks, c.images, c.th.outputs, index);
+    return (block.image * c.th.outputs + block.row) * c.tw.outputs;
+  };
+  parallel_for(runs, each * static_cast<double>(blocks.count) / static_cast<double>(runs), [&](int64_t task) {
+    const int64_t first = task * blocks.count / runs, last = (task + 1) * blocks.count / runs;
+    for (int64_t index = first, next = 0; index < last; ++index) {
+      run(index);
+      taken->wrote(start(first), start(index + 1), next);
+    }
   });
 }
 

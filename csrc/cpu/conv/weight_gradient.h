@@ -25,7 +25,7 @@ struct WeightGradient {
 
 constexpr int64_t kPartialElements = int64_t{1} << 23;
 constexpr int64_t kCloseColumns = 64;  // of dy, for which rows are read where they stand
-constexpr int64_t kGroup = 4;  // tiles of rows packed at once
+constexpr int64_t kRowTiles = 4;  // tiles of rows packed at once
 constexpr int64_t kBlockElements = int64_t{1} << 18;  // of a block's x and dy: half of a second-level cache
 
 // Columns [first, first + cols) of the block's dy as [pixel][NR], zeros past the last column.
@@ -52,15 +52,15 @@ FASTDL_INLINE void pack_rows(const TileArgs<T>& t, const T* row, int64_t count, 
   }
 }
 
-// Adds the block's products to partial [tap][depth][width] of one group, `cols` columns from dy packed as
+// Puts or adds the block's products into partial [tap][depth][width] of one group, `cols` columns from dy packed as
 // [panel][pixel][NR].
 template <class T>
 inline void multiply_panels(const WeightGradient<T>& c, const Band<T>& band, const Runs& runs, const TileArgs<T>& args,
-                            const T* packed, int64_t group, int64_t cols, Ahead (&ahead)[2], T* partial) {
+                            const T* packed, int64_t group, int64_t cols, Ahead (&ahead)[2], bool add, T* partial) {
   constexpr int64_t MR = TileSize<T>::rows, NR = TileSize<T>::cols;
   const int64_t pixels = args.taps * args.kc, start = 0;
   const bool pack = cols > kCloseColumns;
-  const int64_t group_rows = pack ? kGroup * MR : MR;  // neighbouring rows share cache lines of x: pack several tiles
+  const int64_t group_rows = pack ? kRowTiles * MR : MR;  // neighbouring rows share cache lines of x: pack several tiles
   Scratch<T> packed_rows(pack ? pixels * group_rows : 0);
   TileArgs<T> t = args;
   if (pack) {
@@ -81,6 +81,7 @@ inline void multiply_panels(const WeightGradient<T>& c, const Band<T>& band, con
         for (int64_t i = first; i < last; i += MR) {
           t.a = pack ? packed_rows + (i - first) * pixels : rows + i;
           t.c = partial + (r * runs.length + i) * c.width + j;
+          t.addend = add ? t.c : nullptr;
           for (Ahead& next : ahead) next.step();
           run_tile(t, static_cast<int>(min_of(MR, last - i)));
         }
@@ -91,7 +92,7 @@ inline void multiply_panels(const WeightGradient<T>& c, const Band<T>& band, con
 // The same for a block read as planes: rows of a tile are taps and channels, k the outputs of a row.
 template <class T>
 inline void multiply_planes(const WeightGradient<T>& c, const Planes<T>& planes, const TileArgs<T>& args,
-                            const T* packed, int64_t cols, T* partial) {
+                            const T* packed, int64_t cols, bool add, T* partial) {
   constexpr int64_t MR = TileSize<T>::rows, NR = TileSize<T>::cols;
   const int64_t taps = c.th.count * c.tw.count * c.depth, pixels = args.taps * args.kc;
   const T* row[MR];
@@ -105,6 +106,7 @@ inline void multiply_planes(const WeightGradient<T>& c, const Planes<T>& planes,
       t.b = packed + j * pixels;
       t.cols = min_of(NR, cols - j);
       t.c = partial + i * c.width + j;
+      t.addend = add ? t.c : nullptr;
       run_tile(t, static_cast<int>(count));
     }
   }
@@ -179,7 +181,6 @@ inline void weight_gradient_block(const WeightGradient<T>& c, const Blocking& bl
   t.lda = c.tw.step * band.pixel;
   t.ldb = in_place ? filters : NR;
   t.ldc = c.width;
-  t.accumulate = !first;
   const int64_t tiles = (p1 - p0) * runs.count * ceil_div(runs.length, TileSize<T>::rows);
   const bool more = index + 1 < blocks.count;
   Ahead ahead[] = {rows_ahead(c.x, channels, c.th, c.tw, blocks, c.images, index, tiles),
@@ -193,9 +194,10 @@ inline void weight_gradient_block(const WeightGradient<T>& c, const Blocking& bl
         pack_columns<T>(columns + j, filters, pixels, min_of(NR, cols - j), packed + j * pixels);
     const T* const right = in_place ? columns : packed.operator T*();
     if (planar)
-      multiply_planes<T>(c, planes, t, right, cols, partial + start);
+      multiply_planes<T>(c, planes, t, right, cols, !first, partial + start);
     else
-      multiply_panels(c, band, runs, t, right, group, cols, ahead, partial + group * taps * c.depth * c.width + start);
+      multiply_panels(c, band, runs, t, right, group, cols, ahead, !first,
+                      partial + group * taps * c.depth * c.width + start);
     p += ceil_div(end - start, NR);
   }
 }

@@ -19,7 +19,8 @@ struct DotArgs {
   T* c;
   int64_t c_row;
   const T* bias;
-  bool accumulate, relu;
+  const T* gate;  // see TileArgs; element (i, j) at gate[i * c_row + j]
+  bool relu;
 };
 
 // Lane i of the result is the sum of the lanes of v[i].
@@ -73,11 +74,11 @@ void dot_tile(const DotArgs<T>& d, int64_t i, int64_t j) {
   dot_sums<T, MR, NR>(d.a + i * d.a_row, d.a_row, d.b + j * d.b_row, d.b_row, d.k, sums);
   for (int r = 0; r < MR; ++r)
     for (int s = 0; s < NR; ++s) {
-      T* const to = d.c + (i + r) * d.c_row + j + s;
+      const int64_t at = (i + r) * d.c_row + j + s;
       T sum = sums[r * NR + s];
       if (d.bias) sum += d.bias[j + s];
-      if (d.accumulate) sum += *to;
-      *to = d.relu ? activation::relu(sum) : sum;
+      if (d.gate) sum = activation::relu_backward(sum, d.gate[at]);
+      d.c[at] = d.relu ? activation::relu(sum) : sum;
     }
 }
 

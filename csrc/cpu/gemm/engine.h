@@ -1,4 +1,4 @@
-// C[m,n] = A[m,k] B[k,n] (+ bias[n]) (+ C), then ReLU: the one GEMM engine behind dense layers and convolution.
+// C[m,n] = A[m,k] B[k,n] (+ bias[n]), then ReLU or a ReLU's backward: the one GEMM engine behind dense layers and convolution.
 //
 // C is cut into tasks, blocks of rows times groups of column panels, and each task works alone. A task takes k in
 // blocks of about kDepth; for each it packs one panel of B (a tile's columns side by side for each k; in the
@@ -26,8 +26,8 @@ struct Gemm {
   T* c;
   int64_t c_row;  // element (i, j) at c[i * c_row + j]
   const T* bias = nullptr;
-  bool accumulate = false;
   bool relu = false;
+  const T* gate = nullptr;  // what a ReLU made of C, for the ReLU's backward; element (i, j) at gate[i * c_row + j]
 };
 
 constexpr int64_t kDepth = 512;     // times a panel's columns: B streams from the second-level cache, A from there too
@@ -134,13 +134,14 @@ class GemmPlan {
     for (int64_t i = 0; i < g.m; ++i)
       for (int64_t j = 0; j < g.n; ++j) {
         T& c = g.c[i * g.c_row + j];
-        c = (g.accumulate ? c : T(0)) + (g.bias ? g.bias[j] : T(0));
+        c = g.bias ? g.bias[j] : T(0);
         if (g.relu) c = activation::relu(c);
+        if (g.gate) c = activation::relu_backward(c, g.gate[i * g.c_row + j]);
       }
   }
 
   void run_dot(int64_t i0, int64_t i1, int64_t j0, int64_t j1) const {
-    dot_block(DotArgs<T>{g.a, g.a_row, g.b, g.b_col, g.k, g.c, g.c_row, g.bias, g.accumulate, g.relu}, i0, i1, j0, j1);
+    dot_block(DotArgs<T>{g.a, g.a_row, g.b, g.b_col, g.k, g.c, g.c_row, g.bias, g.gate, g.relu}, i0, i1, j0, j1);
   }
 
   // Where a tile finds its rows: in place, by rows or by columns, or in the packed copy [tile][kc][MR].
@@ -179,7 +180,6 @@ class GemmPlan {
     TileArgs<T> t{};
     t.kc = kc;
     t.ldc = g.c_row;
-    t.accumulate = k0 > 0 || g.accumulate;
     const bool last = k0 + kc == g.k;
     t.relu = g.relu && last;
     if (pack_a) rows.template pack_tiles<MR>(packed_a, part.i0, part.i1 - part.i0, k0, kc);
@@ -203,6 +203,8 @@ class GemmPlan {
           t.ldb = in_place ? g.b_row : NR;
           t.bias = g.bias && last ? g.bias + j : nullptr;
           t.c = g.c + i * g.c_row + j;
+          t.addend = k0 > 0 ? t.c : nullptr;
+          t.gate = g.gate && last ? g.gate + i * g.c_row + j : nullptr;
           run_tile(t, static_cast<int>(count));
         }
       }

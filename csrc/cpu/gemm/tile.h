@@ -11,7 +11,7 @@
 //   columns  one base, row index contiguous, lda between k's: transposed operands and packed panels
 //   streamed run_tile's choice for columns where B is too long for the first-level cache: it is fetched ahead
 // B is read with NR contiguous values per k: a packed panel (ldb = NR) or a row-major operand (ldb = its row length).
-// The tile leaves with its epilogue: bias or the old contents of C added, ReLU.
+// The tile leaves with its epilogue: bias and another array (or the old contents of C) added, ReLU or a ReLU's backward.
 #pragma once
 #include "core/activation_math.h"
 #include "cpu/simd.h"
@@ -43,7 +43,8 @@ struct TileArgs {
   int64_t ldc;
   int64_t cols;     // valid columns, at most NR
   const T* bias;    // [cols] or nullptr
-  bool accumulate;  // C += instead of C =
+  const T* addend;  // added to the sum, rows ldc apart like those of C, which it may be; or nullptr
+  const T* gate;    // likewise: what a ReLU made of C, for the ReLU's backward
   bool relu;
 };
 
@@ -61,11 +62,17 @@ FASTDL_INLINE void finish_tile(const TileArgs<T>& t, Vec<T> (&acc)[MR][NV], cons
       for (int i = 0; i < MR; ++i) acc[i][v] += bias;
     }
   }
-  if (t.accumulate) {
+  if (t.addend) {
 #pragma GCC unroll 14
     for (int i = 0; i < MR; ++i)
 #pragma GCC unroll 2
-      for (int v = 0; v < NV; ++v) acc[i][v] += part(c + i * ldc, v);
+      for (int v = 0; v < NV; ++v) acc[i][v] += part(t.addend + i * ldc, v);
+  }
+  if (t.gate) {
+#pragma GCC unroll 14
+    for (int i = 0; i < MR; ++i)
+#pragma GCC unroll 2
+      for (int v = 0; v < NV; ++v) acc[i][v] = activation::relu_backward(acc[i][v], part(t.gate + i * ldc, v));
   }
   if (t.relu) {
 #pragma GCC unroll 14
