@@ -46,9 +46,8 @@ py::tuple conv2d_backward(const py::handle& dy_, const py::handle& x_, const py:
   if (needs[0]) dx = empty_activation(dy.view.dtype, {d.n, d.c, d.h, d.w});
   if (needs[1]) dweight = empty(dy.view.dtype, weight.view.shape, 4);
   if (needs[2]) dbias = empty(dy.view.dtype, {d.o});
-  run(work(dy, weight), [&] { 
-    cpu::conv2d_backward(dy, x, weight, {}, {}, view_of(dx), view_of(dweight), view_of(dbias), d);
-  });
+  run(work(dy, weight),
+      [&] { cpu::conv2d_backward(dy, x, weight, {}, {}, view_of(dx), view_of(dweight), view_of(dbias), d); });
   return py::make_tuple(result(dx), result(dweight), result(dbias));
 }
 

@@ -31,8 +31,9 @@ inline constexpr bool kAttributes<Conv2dDims> = true;
 namespace cpu {
 // moments: those of y as rows of channels, which a batch norm of y takes (batch_norm.h), or absent.
 inline Kernel<void(View x, View weight, View bias, bool relu, Out y, const Conv2dDims& d, Out moments)> conv2d_forward;
-// dx [n,c,h,w], dweight [o,c/groups,kh,kw], dbias [o]: each overwritten where present. addend and gate, laid out like dx,
-// may be absent: addend, which may be dx itself, is added to dx, then dx is 0 where gate, which a ReLU made, is not positive (relu_backward).
+// dx [n,c,h,w], dweight [o,c/groups,kh,kw], dbias [o]: each overwritten where present. addend and gate, laid out like
+// dx, may be absent: addend, which may be dx itself, is added to dx, then dx is 0 where gate, which a ReLU made, is not
+// positive (relu_backward).
 inline Kernel<void(View dy, View x, View weight, View addend, View gate, Out dx, Out dweight, Out dbias,
                    const Conv2dDims& d)>
     conv2d_backward;

@@ -14,8 +14,8 @@ namespace {
 
 constexpr double kNsPerByte = 0.05;
 constexpr int64_t kTaskBytes = 32768;
-constexpr int64_t kRun = kMomentRows;         // rows summed in T before the sum goes on in double
-constexpr int64_t kBlockRows = 512;  // rows whose distances are taken from one mean
+constexpr int64_t kRun = kMomentRows;  // rows summed in T before the sum goes on in double
+constexpr int64_t kBlockRows = 512;    // rows whose distances are taken from one mean
 constexpr int64_t kColumnBlock = 1024;
 constexpr int kGroup = 4;  // vectors summed side by side
 

@@ -9,10 +9,10 @@
 // no packed activations (indirect convolution, Dukhan 2019, arXiv:1907.02129). The weight is packed once per
 // call. With one channel per group (depthwise) channels are the vector and each pixel sums its taps directly.
 #pragma once
+#include "cpu/columns.h"
 #include "cpu/conv/ahead.h"
 #include "cpu/conv/planes.h"
 #include "cpu/conv/taps.h"
-#include "cpu/columns.h"
 #include "cpu/gemm/tile.h"
 
 namespace fastdl::cpu::FASTDL_ISA {

@@ -24,8 +24,8 @@ struct WeightGradient {
 };
 
 constexpr int64_t kPartialElements = int64_t{1} << 23;
-constexpr int64_t kCloseColumns = 64;  // of dy, for which rows are read where they stand
-constexpr int64_t kRowTiles = 4;  // tiles of rows packed at once
+constexpr int64_t kCloseColumns = 64;                 // of dy, for which rows are read where they stand
+constexpr int64_t kRowTiles = 4;                      // tiles of rows packed at once
 constexpr int64_t kBlockElements = int64_t{1} << 18;  // of a block's x and dy: half of a second-level cache
 
 // Columns [first, first + cols) of the block's dy as [pixel][NR], zeros past the last column.
@@ -60,7 +60,8 @@ inline void multiply_panels(const WeightGradient<T>& c, const Band<T>& band, con
   constexpr int64_t MR = TileSize<T>::rows, NR = TileSize<T>::cols;
   const int64_t pixels = args.taps * args.kc, start = 0;
   const bool pack = cols > kCloseColumns;
-  const int64_t group_rows = pack ? kRowTiles * MR : MR;  // neighbouring rows share cache lines of x: pack several tiles
+  const int64_t group_rows =
+      pack ? kRowTiles * MR : MR;  // neighbouring rows share cache lines of x: pack several tiles
   Scratch<T> packed_rows(pack ? pixels * group_rows : 0);
   TileArgs<T> t = args;
   if (pack) {

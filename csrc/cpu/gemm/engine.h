@@ -1,4 +1,5 @@
-// C[m,n] = A[m,k] B[k,n] (+ bias[n]), then ReLU or a ReLU's backward: the one GEMM engine behind dense layers and convolution.
+// C[m,n] = A[m,k] B[k,n] (+ bias[n]), then ReLU or a ReLU's backward: the one GEMM engine behind dense layers and
+// convolution.
 //
 // C is cut into tasks, blocks of rows times groups of column panels, and each task works alone. A task takes k in
 // blocks of about kDepth; for each it packs one panel of B (a tile's columns side by side for each k; in the

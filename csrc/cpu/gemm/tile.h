@@ -11,7 +11,8 @@
 //   columns  one base, row index contiguous, lda between k's: transposed operands and packed panels
 //   streamed run_tile's choice for columns where B is too long for the first-level cache: it is fetched ahead
 // B is read with NR contiguous values per k: a packed panel (ldb = NR) or a row-major operand (ldb = its row length).
-// The tile leaves with its epilogue: bias and another array (or the old contents of C) added, ReLU or a ReLU's backward.
+// The tile leaves with its epilogue: bias and another array (or the old contents of C) added, ReLU or a ReLU's
+// backward.
 #pragma once
 #include "core/activation_math.h"
 #include "cpu/simd.h"
