@@ -105,6 +105,15 @@ FASTDL_INLINE int64_t line_length(const Correlation<T>& c, const Band<T>& band, 
                                                                        : block.rows * row;
 }
 
+// Whether a tile's rows had better be neighbours of one line. Tiles of 14 rows have too many for a pointer each: half
+// of them from one line is faster. Those of 6 do as well with pointers, and whole ones 10 % better than two of 4
+// from 8.
+template <class T>
+FASTDL_INLINE bool keeps_to_lines(int64_t line) {
+  constexpr int64_t MR = TileSize<T>::rows;
+  return MR > 8 ? 2 * line >= MR : line % MR == 0;
+}
+
 // Where the output pixels of a block go: lines of equally spaced pixels, `line` of them, `rows` lines per image.
 template <class T>
 struct Target {
@@ -258,7 +267,7 @@ inline void correlate_block(const Correlation<T>& c, const T* packed, const Bloc
   Scratch<const T*> place(pixels);
   find_places(c, band, block, place.operator const T**());
   const int64_t line = direct ? line_length(c, band, block) : row;
-  const bool spaced = !depthwise && 2 * line >= MR, gather = !direct && !spaced;
+  const bool spaced = !depthwise && (direct ? keeps_to_lines<T>(line) : 2 * line >= MR), gather = !direct && !spaced;
   Scratch<T> gathered(gather ? pixels * filters : 0);
   Target<T> target{to, row, block.rows, c.dst_image, c.dst_row, c.dst_pixel, true};
   if (gather)
