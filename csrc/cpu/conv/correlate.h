@@ -176,14 +176,17 @@ inline void multiply_planes(const Correlation<T>& c, const T* packed, const Bloc
   Scratch<int64_t> offset(taps);
   const Planes<T> planes = make_planes(c.src, c.depth, c.th, c.tw, block, memory, offset.operator int64_t*());
   TileArgs<T> t{};
+  t.form = Form::taps;
   t.kc = 1;
   t.taps = taps;
   t.offsets = planes.offset;
   t.ldb = NR;
   t.ldc = c.dst_pixel;
   t.relu = c.relu;
+  const int64_t tiles = ceil_div(c.tw.outputs, MR), each = c.tw.outputs / tiles, more = c.tw.outputs % tiles;
   for (int64_t row = 0; row < block.images * block.rows; ++row)
-    for (int64_t u = 0; u < c.tw.outputs; u += MR) {
+    for (int64_t tile = 0, u = 0, count; tile < tiles; ++tile, u += count) {
+      count = each + (tile < more);
       t.a = planes.p + row / block.rows * planes.image + row % block.rows * planes.row + u;
       for (int64_t j = 0; j < c.width; j += NR) {
         t.b = packed + j * taps;
@@ -192,7 +195,7 @@ inline void multiply_planes(const Correlation<T>& c, const T* packed, const Bloc
         t.c = out + (row * c.tw.outputs + u) * c.dst_pixel + j;
         t.addend = c.beside(c.addend, t.c);
         t.gate = c.beside(c.gate, t.c);
-        run_tile(t, static_cast<int>(min_of(MR, c.tw.outputs - u)));
+        run_tile(t, static_cast<int>(count));
       }
     }
 }

@@ -9,6 +9,7 @@
 //   rows     k contiguous, one pointer per row: pixels of several short rows. More pointers than registers: 5 to 30 %
 //            slower
 //   columns  one base, row index contiguous, lda between k's: transposed operands and packed panels
+//   taps     columns of a single k per tap
 //   streamed run_tile's choice for columns where B is too long for the first-level cache: it is fetched ahead
 // B is read with NR contiguous values per k: a packed panel (ldb = NR) or a row-major operand (ldb = its row length).
 // The tile leaves with its epilogue: bias and another array (or the old contents of C) added, ReLU or a ReLU's
@@ -26,7 +27,7 @@ struct TileSize {
   static constexpr int cols = vectors * kLanes<T>;
 };
 
-enum class Form { spaced, rows, columns, streamed };
+enum class Form { spaced, rows, columns, streamed, taps };
 
 template <class T>
 struct TileArgs {
@@ -125,6 +126,7 @@ void tile(const TileArgs<T>& t) {
     const T* row[MR];
     const int64_t offset = t.offsets ? t.offsets[tap] : 0, spacing3 = 3 * t.spacing;
     const T* a = t.a + offset;
+    const int64_t kc = kForm == Form::taps ? 1 : t.kc;
     if constexpr (kForm == Form::rows) {
 #pragma GCC unroll 14
       for (int i = 0; i < MR; ++i) row[i] = t.rows[i] + offset;
@@ -134,7 +136,7 @@ void tile(const TileArgs<T>& t) {
       for (int i = 0; i < (MR + 4) / 5; ++i) row[i] = a + 5 * i * t.spacing;
     }
 #pragma GCC unroll kUnroll
-    for (int64_t k = 0; k < t.kc; ++k) {
+    for (int64_t k = 0; k < kc; ++k) {
       Vec<T> bv[NV];
 #pragma GCC unroll 2
       for (int v = 0; v < NV; ++v) bv[v] = load(b + v * W);
@@ -194,6 +196,8 @@ FASTDL_INLINE void run_tile(const TileArgs<T>& t, int rows) {
       return run_form<T, Form::spaced>(t, rows);
     case Form::rows:
       return run_form<T, Form::rows>(t, rows);
+    case Form::taps:
+      return run_form<T, Form::taps>(t, rows);
     default:
       return t.kc < kStreamed ? run_form<T, Form::columns>(t, rows) : run_form<T, Form::streamed>(t, rows);
   }
