@@ -114,13 +114,7 @@ py::tuple batch_norm_forward(const py::handle& x_, const py::handle& weight_, co
   const std::int64_t channels = x.shape.shape[1];
   const Result y = empty_batch(x.shape);
   Output mean = empty(x.shape.dtype, {channels}), invstd = empty(x.shape.dtype, {channels});
-  if (x.size() == 0) {
-    const auto zeros = [](const py::array& a) { a.attr("fill")(0); };
-    zeros(mean.array);
-    zeros(invstd.array);
-    return py::make_tuple(y.array(), mean.array, invstd.array);
-  }
-  if (x.size() == channels)
+  if (x.size() == channels && channels > 0)
     check::fail_value(kernel, "x must have more than 1 value per channel, got shape " + check::shape_string(x.shape));
   run(x.size(), [&] {
     cpu::batch_norm_forward(x.matrix(), weight, bias, eps, x.matrix(y.output.view), mean.view, invstd.view,

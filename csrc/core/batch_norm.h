@@ -31,7 +31,7 @@ constexpr std::int64_t moments_size(std::int64_t rows, std::int64_t channels) { 
 }
 
 namespace cpu {
-// mean [c] and invstd [c] are saved for backward. residual [m,c] or absent, may be y itself: is added to y. relu: y =
+// mean [c] and invstd [c] are saved for backward. residual [m,c] or absent: is added to y. relu: y =
 // max(that, 0). The same bits as a sum and a ReLU afterwards. moments: what conv2d_forward saved while it made x, or
 // absent.
 inline Kernel<void(View x, View weight, View bias, double eps, Out y, Out mean, Out invstd,

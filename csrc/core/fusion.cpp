@@ -217,13 +217,13 @@ class Fusion {
   }
 
   // The sum that alone reads what step i writes to y; no other step in between touches its result or writes its other
-  // operand, which is nullptr if there is no such sum.
+  // operand, which is nullptr if there is no such sum. in_place: that operand may be where the result goes.
   struct Sum {
     std::size_t step = 0;
     BinaryOp op{};
     const View *other = nullptr, *z = nullptr;
   };
-  Sum sum_after(std::size_t i, const View& y) const {
+  Sum sum_after(std::size_t i, const View& y, bool in_place) const {
     const std::size_t j = only_reader(i, allocation_of(i, y));
     auto* binary = j != 0 ? arguments_of(program_.steps[j], cpu::binary) : nullptr;
     if (binary == nullptr || shows_an_input(j)) return {};
@@ -233,14 +233,15 @@ class Fusion {
     if (!same_layout(mine, z) || !same_layout(other, z) || !dense(z)) return {};
     const std::int64_t allocation = allocation_of(j, other), to = allocation_of(j, z);
     const bool aliased = allocation >= 0 || to >= 0 ? allocation == to : check::overlap(other, z);
-    if ((aliased && !same_view(other, z)) || written(i, j, allocation, other) || !untouched(i, j, z)) return {};
+    if ((aliased && !(in_place && same_view(other, z))) || written(i, j, allocation, other) || !untouched(i, j, z))
+      return {};
     return {j, op, &other, &z};
   }
 
   void join_residual(std::size_t i) {
     auto* norm = arguments_of(program_.steps[i], cpu::batch_norm_forward);
     if (norm == nullptr || std::get<8>(*norm) || std::get<9>(*norm)) return;
-    const Sum sum = sum_after(i, std::get<4>(*norm));
+    const Sum sum = sum_after(i, std::get<4>(*norm), false);
     if (sum.other == nullptr) return;
     std::get<8>(*norm) = sum.op == BinaryOp::kAddRelu;
     add_use(i, std::get<9>(*norm), *sum.other, allocation_of(sum.step, *sum.other));
@@ -250,7 +251,7 @@ class Fusion {
   void join_gradient_sum(std::size_t i) {
     auto* conv = arguments_of(program_.steps[i], cpu::conv2d_backward);
     if (conv == nullptr || !std::get<5>(*conv) || std::get<3>(*conv) || std::get<4>(*conv)) return;
-    const Sum sum = sum_after(i, std::get<5>(*conv));
+    const Sum sum = sum_after(i, std::get<5>(*conv), true);
     if (sum.other == nullptr || sum.op != BinaryOp::kAdd) return;
     add_use(i, std::get<3>(*conv), *sum.other, allocation_of(sum.step, *sum.other));
     replace(i, std::get<5>(*conv), sum.step, *sum.z);

@@ -197,6 +197,10 @@ void batch_norm_forward(View x, View weight, View bias, double eps, Out y, Out m
   with_kind(x.dtype, relu, [&](auto type, auto fused) {
     using T = decltype(type);
     const Matrix m = matrix_of<T>(x.shape[0], x.shape[1]);
+    if (x.shape[0] == 0) {
+      for (int64_t c = 0; c < m.channels; ++c) mean.as<T>()[c] = invstd.as<T>()[c] = T(0);
+      return;
+    }
     Scratch<double> means(m.channels), vars(m.channels), invstds(m.channels);
     Scratch<double> partial(moments ? 0 : moments_size(x.shape[0], m.channels));
     if (!moments) all_moments(x.as<T>(), m, partial.operator double*());
