@@ -3,6 +3,9 @@
 
 PYTHON ?= python3
 VENV ?= .venv
+ifneq ($(filter bench,$(MAKECMDGOALS)),)
+EXTRAS ?= train,bench
+endif
 EXTRAS ?= train,test
 RECIPE ?= digits
 ARGS ?=
@@ -33,7 +36,7 @@ $(VENV)/.build-tools: $(VENV)/bin/python
 	@touch $@
 
 $(STAMP): $(VENV)/.build-tools $(SOURCES)
-	@echo "building and installing fastdl[$(EXTRAS)] (a few minutes the first time)"
+	@echo "building and installing fastdl[$(EXTRAS)] (five minutes on two cores the first time)"
 	@PATH="$(abspath $(BIN)):$$PATH" $(PIP) install --no-build-isolation '.[$(EXTRAS)]' -C build-dir=build/install $(BUILD_FLAGS)
 	@touch $@
 

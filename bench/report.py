@@ -33,17 +33,14 @@ class Table:
         columns = f"{'fastdl':>{TIME}}{'+-':>{SPREAD}}{'rate':>{RATE}}{'ceil':>{CEILING}}"
         self._print(f"{'case':<{self.name}}{columns}{ratios}")
         self._print("  ceil: the least possible time over fastdl's; /...: fastdl's over the rival's")
+        if "eager" in self.rivals:
+            self._print("  /eager: over fastdl's own for the same step not captured")
 
     def measuring(self, name: str) -> None:
         """Say what is being measured, on a terminal."""
         if self._live:
             self.out.write(f"\r\x1b[K  measuring {name}"[: WIDTH + 4])
             self.out.flush()
-
-    def done(self) -> None:
-        """Take that line away."""
-        if self._live:
-            self.out.write("\r\x1b[K")
 
     def add(self, row: dict) -> None:
         """Print one row."""

@@ -29,6 +29,8 @@ class Rivals:
         if unknown:
             raise ValueError(f"--against must name {', '.join(NAMES[:-1])} or {NAMES[-1]}, got {', '.join(unknown)}")
         if threads is not None:
+            if not 1 <= threads <= 256:
+                raise ValueError(f"--threads must be in [1, 256], got {threads}")
             fastdl.set_num_threads(threads)
         self.threads = fastdl.get_num_threads()
         self.notes: list[str] = []
@@ -55,7 +57,8 @@ class Rivals:
             return importlib.import_module(package)
         except ImportError:
             missing |= wanted
-            self.notes.append(f"{package} is not installed: {' and '.join(sorted(wanted))} left out")
+            left_out = " and ".join(sorted(wanted))
+            self.notes.append(f"{package} is not installed: {left_out} left out (`make bench` installs the rivals)")
             return None
 
     def _check_jax(self) -> None:

@@ -10,6 +10,7 @@ import platform
 import subprocess
 import sys
 from datetime import datetime, timezone
+from functools import partial
 from pathlib import Path
 
 from . import memory, plot, sweep, timer
@@ -52,7 +53,7 @@ def run(
     suite: "kernels", "training" or "all"; pattern: only cases whose "family name" contains it. rivals: which of
     `rivals.NAMES` to time beside fastdl; one that is not installed is named and left out. threads: for fastdl and every
     rival. device: fastdl's backend, "numpy" or "cpu". plot_path: also time an MLP's step over batch sizes and widths,
-    and draw the times into this file.
+    whatever the suite and the pattern (two minutes), and draw the times into this file.
     """
     import fastdl as fd
 
@@ -74,7 +75,7 @@ def run(
 def _run(suite, pattern, rivals: Rivals, rounds: int, with_sweeps: bool, out) -> dict:
     parts = {part: list(collect(rivals, part, pattern)) for part in (SUITES if suite == "all" else (suite,))}
     with_memory = "training" in parts and (pattern or "") in memory.NAME
-    if not any(parts.values()) and not with_memory and not with_sweeps:
+    if not any(parts.values()) and not with_memory and not (with_sweeps and (pattern or "") in sweep.NAME):
         raise ValueError(f"no benchmark case contains {pattern!r}; there are cases of {_names(parts)}")
     machine, ceilings = environment(rivals), Ceilings()
     print(*_heading(machine), *rivals.notes, sep="\n", file=out, flush=True)
@@ -97,10 +98,11 @@ def _run(suite, pattern, rivals: Rivals, rounds: int, with_sweeps: bool, out) ->
         report["memory"] = memory.measure(rivals)
         print(*memory.lines(report["memory"]), sep="\n", file=out, flush=True)
     if with_sweeps:
-        table = Table(rivals.names, out)
-        wanted = {"fastdl", "eager", *rivals.names}
-        report["sweeps"] = sweep.measure(rivals, wanted, ceilings, rounds, table.measuring)
-        table.done()
+        table = Table((*rivals.names, "eager") if _captures() else rivals.names, out)
+        table.heading()
+        few, wanted = min(rounds, sweep.ROUNDS), {"fastdl", *table.rivals}
+        row_of = partial(_measure, rounds=few, wanted=wanted, ceilings=ceilings)
+        report["sweeps"] = sweep.measure(rivals, ceilings, table, row_of)
     for row in rows:
         row["of_ceiling"] = _of_ceiling(row, ceilings)  # by the median of all measurements of the ceilings
     report["ceilings"] = ceilings.report()

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from . import timer
+from collections.abc import Callable
+
 from .training._step import step_case
 from .training.mlp import mlp
 
@@ -13,23 +14,24 @@ AXES = {"batch": [1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024], "width": [16, 32
 ROUNDS = 7
 
 
-def measure(rivals, wanted: set[str], ceilings, rounds: int, progress, axes=None) -> dict:
+def measure(rivals, ceilings, table, row_of: Callable) -> dict:
     """Verify and time every step: per axis "values", and per rival the medians and quartiles in seconds.
 
-    wanted: fastdl and the rivals to time. "ceiling" is the least time that the machine could take. progress: called
-    with the name of each step.
+    "ceiling" is the least time that the machine could take. table: a `report.Table`, which gets a row for each step;
+    row_of: makes it of a case.
     """
-    found = {}
-    for axis, values in (axes or AXES).items():
+    found, steps = {}, sum(map(len, AXES.values()))
+    for axis, values in AXES.items():
         lines: dict[str, dict[str, list[float]]] = {}
-        for value in values:
-            progress(f"{NAME}, {axis} {value}")
+        for number, value in enumerate(values, sum(len(before["values"]) for before in found.values()) + 1):
             case = _case(rivals, axis, value)
-            timer.verify(case, wanted)
-            for rival, timing in timer.measure(case, min(rounds, ROUNDS), wanted).items():
+            table.measuring(f"{case.name}, {number} of {steps}")
+            row = row_of(case)
+            table.add(row)
+            for rival, times in row["seconds"].items():
                 line = lines.setdefault(rival, {"median": [], "low": [], "high": []})
                 for name, series in line.items():
-                    series.append(getattr(timing, name))
+                    series.append(times[name])
             if (least := ceilings.seconds(case.flops, case.bytes)) > 0:  # NaN where none were measured
                 lines.setdefault("ceiling", {"median": []})["median"].append(least)
         found[axis] = {"model": model(axis), "values": list(values), "seconds": lines}

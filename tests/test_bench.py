@@ -146,7 +146,7 @@ def test_unknown_names():
 def test_a_missing_rival_is_named_and_left_out(monkeypatch):
     monkeypatch.setitem(sys.modules, "jax", None)
     report, text = _run("kernels", "relu forward 8x3", ("jax",), rounds=1)
-    assert "jax is not installed: jax left out" in text
+    assert "jax is not installed: jax left out (`make bench` installs the rivals)" in text
     assert set(report["results"][0]["seconds"]) == {"fastdl"}
 
 

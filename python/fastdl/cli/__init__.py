@@ -120,7 +120,7 @@ def _parser() -> argparse.ArgumentParser:
     bench.add_argument("--rounds", type=int, default=11, metavar="N", help="turns of every rival; default 11")
     bench.add_argument("--json", metavar="PATH", help="write the results to this file")
     bench.add_argument("--plot", metavar="PATH",
-                       help="also time an MLP over batch sizes and widths; draw it (.png, .svg, .pdf)")  # fmt: skip
+                       help="also time an MLP over batch sizes and widths, two minutes more; draw it")  # fmt: skip
     bench.set_defaults(run=_lazily("bench"))
     return parser
 
