@@ -139,7 +139,6 @@ inline void multiply_block(const Correlation<T>& c, const T* packed, const Runs&
   t.ldc = to.pixel;
   t.relu = c.relu;
   const int64_t tiles = ceil_div(to.line, MR), each = to.line / tiles, more = to.line % tiles;
-  t.form = spacing > 0 ? Form::spaced : Form::rows;
   t.spacing = spacing;
   for (int64_t g = 0; g < c.groups; ++g) {
     for (int64_t r = 0; r < runs.count; ++r) offset[r] = runs.offset[r] + g * c.depth;
@@ -160,7 +159,7 @@ inline void multiply_block(const Correlation<T>& c, const T* packed, const Runs&
             t.gate = c.beside(c.gate, t.c);
           }
           ahead.step();
-          run_tile(t, static_cast<int>(count));
+          spacing > 0 ? run_tile<Form::spaced>(t, count) : run_tile<Form::rows>(t, count);
           i += count;
         }
       }
@@ -176,7 +175,6 @@ inline void multiply_planes(const Correlation<T>& c, const T* packed, const Bloc
   Scratch<int64_t> offset(taps);
   const Planes<T> planes = make_planes(c.src, c.depth, c.th, c.tw, block, memory, offset.operator int64_t*());
   TileArgs<T> t{};
-  t.form = Form::taps;
   t.kc = 1;
   t.taps = taps;
   t.offsets = planes.offset;
@@ -195,7 +193,7 @@ inline void multiply_planes(const Correlation<T>& c, const T* packed, const Bloc
         t.c = out + (row * c.tw.outputs + u) * c.dst_pixel + j;
         t.addend = c.beside(c.addend, t.c);
         t.gate = c.beside(c.gate, t.c);
-        run_tile(t, static_cast<int>(count));
+        run_tile<Form::taps>(t, count);
       }
     }
 }

@@ -84,7 +84,7 @@ inline void multiply_panels(const WeightGradient<T>& c, const Band<T>& band, con
           t.c = partial + (r * runs.length + i) * c.width + j;
           t.addend = add ? t.c : nullptr;
           for (Ahead& next : ahead) next.step();
-          run_tile(t, static_cast<int>(min_of(MR, last - i)));
+          run_tile<Form::columns>(t, min_of(MR, last - i));
         }
       }
     }
@@ -98,7 +98,6 @@ inline void multiply_planes(const WeightGradient<T>& c, const Planes<T>& planes,
   const int64_t taps = c.th.count * c.tw.count * c.depth, pixels = args.taps * args.kc;
   const T* row[MR];
   TileArgs<T> t = args;
-  t.form = Form::rows;
   t.rows = row;
   for (int64_t i = 0; i < taps; i += MR) {
     const int64_t count = min_of(MR, taps - i);
@@ -108,7 +107,7 @@ inline void multiply_planes(const WeightGradient<T>& c, const Planes<T>& planes,
       t.cols = min_of(NR, cols - j);
       t.c = partial + i * c.width + j;
       t.addend = add ? t.c : nullptr;
-      run_tile(t, static_cast<int>(count));
+      run_tile<Form::rows>(t, count);
     }
   }
 }

@@ -153,7 +153,6 @@ class GemmPlan {
     } else if (g.a_col == 1) {
       t.a = g.a + i * g.a_row + k0;
       t.spacing = g.a_row;
-      t.form = Form::spaced;
     } else {
       t.a = g.a + i + k0 * g.a_col;
       t.lda = g.a_col;
@@ -206,7 +205,7 @@ class GemmPlan {
           t.c = g.c + i * g.c_row + j;
           t.addend = k0 > 0 ? t.c : nullptr;
           t.gate = g.gate && last ? g.gate + i * g.c_row + j : nullptr;
-          run_tile(t, static_cast<int>(count));
+          !pack_a&& g.a_col == 1 ? run_tile<Form::spaced>(t, count) : run_tile<Form::columns>(t, count);
         }
       }
     }

@@ -31,7 +31,6 @@ enum class Form { spaced, rows, columns, streamed, taps };
 
 template <class T>
 struct TileArgs {
-  Form form = Form::columns;
   int64_t kc;                        // length of k per tap
   int64_t taps = 1;                  // A_t for t < taps
   const int64_t* offsets = nullptr;  // [taps]: A_t starts this far from rows[i] or a; nullptr: all at 0
@@ -183,24 +182,15 @@ FASTDL_INLINE TileFunction<T> find_tile(int rows) {
     return rows == MR ? &tile<T, MR, NV, kForm> : find_tile<T, kForm, NV, MR - 1>(rows);
 }
 
-template <class T, Form kForm>
-FASTDL_INLINE void run_form(const TileArgs<T>& t, int rows) {
+// Callers name the form, so that only those in use are compiled: there is a tile for every count of rows.
+template <Form kForm, class T>
+FASTDL_INLINE void run_tile(const TileArgs<T>& t, int64_t count) {
   constexpr int MR = TileSize<T>::rows;
-  (t.cols <= kLanes<T> ? find_tile<T, kForm, 1, MR>(rows) : find_tile<T, kForm, 2, MR>(rows))(t);
-}
-
-template <class T>
-FASTDL_INLINE void run_tile(const TileArgs<T>& t, int rows) {
-  switch (t.form) {
-    case Form::spaced:
-      return run_form<T, Form::spaced>(t, rows);
-    case Form::rows:
-      return run_form<T, Form::rows>(t, rows);
-    case Form::taps:
-      return run_form<T, Form::taps>(t, rows);
-    default:
-      return t.kc < kStreamed ? run_form<T, Form::columns>(t, rows) : run_form<T, Form::streamed>(t, rows);
+  const int rows = static_cast<int>(count);
+  if constexpr (kForm == Form::columns) {
+    if (t.kc >= kStreamed) return run_tile<Form::streamed>(t, count);
   }
+  (t.cols <= kLanes<T> ? find_tile<T, kForm, 1, MR>(rows) : find_tile<T, kForm, 2, MR>(rows))(t);
 }
 
 }  // namespace fastdl::cpu::FASTDL_ISA
