@@ -64,7 +64,7 @@ def test_a_residual_block_becomes_convolutions_and_batch_norms(channels, groups,
     rows = training.captured.explain().rows
     names = [row.call for row in rows]
     assert "relu_forward" not in names and names.count("relu_backward") == 1  # after the mean
-    assert "binary" not in names[: names.index("sum")]
+    assert "add" not in names[: names.index("sum")]
     first = next(row for row in rows if row.call == "batch_norm_forward")
     assert sum(role == "read" and itemsize == 8 for role, _, itemsize in first.arrays) == 1  # the moments
 

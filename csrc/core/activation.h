@@ -14,16 +14,16 @@ void check_softplus(const char* kernel, double beta, double threshold);
 bool check_gelu(const char* kernel, const std::string& approximate);  // is it the tanh form?
 
 namespace cpu {
-inline Kernel<void(View x, Out y)> relu_forward, sigmoid_forward, tanh_forward;
-inline Kernel<void(View dy, View y, Out dx)> relu_backward, sigmoid_backward, tanh_backward;
-inline Kernel<void(View x, double negative_slope, Out y)> leaky_relu_forward;
-inline Kernel<void(View dy, View x, double negative_slope, Out dx)> leaky_relu_backward;
-inline Kernel<void(View x, double beta, double threshold, Out y)> softplus_forward;
-inline Kernel<void(View dy, View x, double beta, double threshold, Out dx)> softplus_backward;
-inline Kernel<void(View x, double alpha, Out y)> elu_forward;
-inline Kernel<void(View dy, View x, double alpha, Out dx)> elu_backward;
-inline Kernel<void(View x, bool tanh_form, Out y)> gelu_forward;
-inline Kernel<void(View dy, View x, bool tanh_form, Out dx)> gelu_backward;
+inline Elementwise<void(View x, Out y)> relu_forward, sigmoid_forward, tanh_forward;
+inline Elementwise<void(View dy, View y, Out dx)> relu_backward, sigmoid_backward, tanh_backward;
+inline Elementwise<void(View x, double negative_slope, Out y)> leaky_relu_forward;
+inline Elementwise<void(View dy, View x, double negative_slope, Out dx)> leaky_relu_backward;
+inline Elementwise<void(View x, double beta, double threshold, Out y)> softplus_forward;
+inline Elementwise<void(View dy, View x, double beta, double threshold, Out dx)> softplus_backward;
+inline Elementwise<void(View x, double alpha, Out y)> elu_forward;
+inline Elementwise<void(View dy, View x, double alpha, Out dx)> elu_backward;
+inline Elementwise<void(View x, bool tanh_form, Out y)> gelu_forward;
+inline Elementwise<void(View dy, View x, bool tanh_form, Out dx)> gelu_backward;
 }  // namespace cpu
 
 }  // namespace fastdl

@@ -29,12 +29,35 @@ class ArgumentVisitor {
   virtual void refuse(const char*) {}
 };
 
+// What a call that works element by element goes over: `size` elements, numbered in the memory order of its result; 0
+// for other calls, and for results with gaps. A run of whole rows of `row` elements can be made by itself.
+constexpr int kMaxElementwise = 4;  // array arguments
+struct Elements {
+  std::int64_t size = 0, row = 1;
+  int arrays = 0;
+  bool whole[kMaxElementwise] = {};  // this array has one element for each, in the same order, without gaps
+  bool nested = false;               // arguments so far: a Nest
+  bool one_last = false;             // element-wise only if the last operand is one number
+};
+
+// A run of the elements of such a call. inside: for each array argument, where its elements of this run are if they
+// exist for the run alone, or nullptr.
+struct Cut {
+  std::int64_t begin, count;
+  void* inside[kMaxElementwise] = {};
+  std::int64_t offset[kMaxElementwise] = {};  // elements from the array's first, if the call has a Nest
+  bool nested = false;
+  int array = 0;
+};
+
 class Call {
  public:
   virtual ~Call() = default;
   virtual const char* name() const = 0;
   virtual const void* kernel() const { return nullptr; }  // identity, for passes that know a kernel
   virtual void play() const = 0;
+  virtual Elements elements() const { return {}; }
+  virtual void play_cut(Cut) const {}
   virtual bool repeats(const Call&) const { return false; }  // a check of what that one has checked
   virtual void visit(ArgumentVisitor& visitor) = 0;
 };
@@ -63,6 +86,34 @@ inline void visit_argument(ArgumentVisitor& visitor, Out& view) {
 }
 inline void visit_argument(ArgumentVisitor& visitor, InOut& view) {
   if (view) visitor.array(view, Access::kUpdate);
+}
+
+// What an argument says about the elements of its call, and how it becomes the argument of a cut of it; arguments that
+// matter besides arrays bring their own.
+template <class T>
+void describe(Elements& elements, const T& argument) {
+  if constexpr (std::is_base_of_v<View, T>) {
+    if (!argument) return;
+    if (!elements.nested) {
+      elements.size = argument.size();
+      elements.whole[elements.arrays] = true;
+    }
+    ++elements.arrays;
+  }
+}
+template <class T>
+void cut(Cut& cut, T& argument) {
+  if constexpr (std::is_base_of_v<View, T>) {
+    if (!argument) return;
+    const int k = cut.array++;
+    const std::int64_t from = cut.nested ? cut.offset[k] : cut.begin;
+    argument.data =
+        cut.inside[k] != nullptr ? cut.inside[k] : static_cast<char*>(argument.data) + from * item_size(argument.dtype);
+    if (cut.nested) return;
+    argument.ndim = 1;
+    argument.shape[0] = cut.count;
+    argument.strides[0] = 1;
+  }
 }
 
 template <class T>

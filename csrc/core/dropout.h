@@ -9,7 +9,7 @@
 namespace fastdl {
 
 namespace cpu {
-inline Kernel<void(View x, double p, PhiloxStream stream, Out y)> dropout;
+inline Elementwise<void(View x, double p, PhiloxStream stream, Out y)> dropout;
 }
 
 }  // namespace fastdl

@@ -94,4 +94,80 @@ Nest plan_nest(const View& y, std::initializer_list<const View*> operands) {
   return nest;
 }
 
+// The kernel for powers looks at all exponents before it chooses a formula: only one exponent makes it element-wise.
+void describe(Elements& elements, const BinaryOp& op) { elements.one_last = op == BinaryOp::kPower; }
+
+void describe(Elements& elements, const Nest& nest) {
+  elements.nested = true;
+  std::int64_t size = 1;
+  for (int j = 0; j < kMaxOperands; ++j) elements.whole[j] = true;
+  for (int d = nest.ndim - 1; d >= 0; --d) {
+    for (int j = 0; j < kMaxOperands; ++j) elements.whole[j] = elements.whole[j] && nest.strides[j][d] == size;
+    if (elements.one_last && nest.strides[2][d] != 0) return;
+    elements.row = size;
+    size *= nest.shape[d];
+  }
+  if (elements.whole[0]) elements.size = size;
+}
+
+void cut(Cut& cut, Nest& nest) {
+  std::int64_t row = 1;
+  for (int d = 1; d < nest.ndim; ++d) row *= nest.shape[d];
+  nest.shape[0] = cut.count / row;
+  cut.nested = true;
+  for (int j = 0; j < kMaxOperands; ++j) cut.offset[j] = cut.begin / row * nest.strides[j][0];
+}
+
+const char* op_name(BinaryOp op) {
+  switch (op) {
+    case BinaryOp::kAdd:
+      return "add";
+    case BinaryOp::kSubtract:
+      return "subtract";
+    case BinaryOp::kMultiply:
+      return "multiply";
+    case BinaryOp::kDivide:
+      return "divide";
+    case BinaryOp::kPower:
+      return "power";
+    case BinaryOp::kMaximum:
+      return "maximum";
+    case BinaryOp::kMinimum:
+      return "minimum";
+    case BinaryOp::kAddRelu:
+      return "add_relu";
+    case BinaryOp::kEqual:
+      return "equal";
+    case BinaryOp::kNotEqual:
+      return "not_equal";
+    case BinaryOp::kLess:
+      return "less";
+    case BinaryOp::kLessEqual:
+      return "less_equal";
+    case BinaryOp::kGreater:
+      return "greater";
+    case BinaryOp::kGreaterEqual:
+      return "greater_equal";
+  }
+  return "binary";
+}
+
+const char* op_name(UnaryOp op) {
+  switch (op) {
+    case UnaryOp::kNegative:
+      return "negative";
+    case UnaryOp::kExp:
+      return "exp";
+    case UnaryOp::kLog:
+      return "log";
+    case UnaryOp::kSqrt:
+      return "sqrt";
+    case UnaryOp::kAbsolute:
+      return "absolute";
+    case UnaryOp::kSign:
+      return "sign";
+  }
+  return "unary";
+}
+
 }  // namespace fastdl

@@ -44,7 +44,7 @@ void check_accumulate(const View& out, const View& x);
 
 // The loops of one call: dimensions outermost first in y's order of memory, those that every operand walks through
 // evenly merged into one. strides[0] is y's, then the operands'; 0 where an operand is broadcast.
-constexpr int kMaxOperands = 4;
+constexpr int kMaxOperands = kMaxElementwise;
 struct Nest {
   int ndim = 0;  // at least 1
   std::int64_t shape[kMaxDims] = {};
@@ -58,15 +58,20 @@ void memory_order(const View& model, int* order);
 
 template <>
 inline constexpr bool kAttributes<Nest> = true;
+void describe(Elements& elements, const Nest& nest);
+void describe(Elements& elements, const BinaryOp& op);
+void cut(Cut& cut, Nest& nest);
+const char* op_name(BinaryOp op);
+const char* op_name(UnaryOp op);
 template <>
 inline constexpr bool kAttributes<ClipBounds> = true;
 
 namespace cpu {
-inline Kernel<void(BinaryOp op, const Nest& nest, Out y, View a, View b)> binary;
-inline Kernel<void(UnaryOp op, const Nest& nest, Out y, View x)> unary;
-inline Kernel<void(const ClipBounds& bounds, const Nest& nest, Out y, View x)> clip;
-inline Kernel<void(const Nest& nest, Out y, View condition, View a, View b)> where;
-inline Kernel<void(const Nest& nest, InOut x, Number<double> factor)> scale;
+inline Elementwise<void(BinaryOp op, const Nest& nest, Out y, View a, View b)> binary;
+inline Elementwise<void(UnaryOp op, const Nest& nest, Out y, View x)> unary;
+inline Elementwise<void(const ClipBounds& bounds, const Nest& nest, Out y, View x)> clip;
+inline Elementwise<void(const Nest& nest, Out y, View condition, View a, View b)> where;
+inline Elementwise<void(const Nest& nest, InOut x, Number<double> factor)> scale;
 inline Kernel<void(InOut x)> increment;  // x += 1; int64, contiguous
 }  // namespace cpu
 

@@ -4,6 +4,7 @@
 
 #include "core/activation.h"
 #include "core/batch_norm.h"
+#include "core/chain.h"
 #include "core/conv2d.h"
 #include "core/copy.h"
 #include "core/elementwise.h"
@@ -61,6 +62,7 @@ class Fusion {
     for (Step& step : program_.steps)
       if (step.call) kept.push_back(std::move(step));
     program_.steps = std::move(kept);
+    join_chains(program_, read_later_);
   }
 
  private:

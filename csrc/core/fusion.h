@@ -14,6 +14,7 @@ namespace fastdl {
 //   The moments that batch_norm_forward begins with are taken by the conv2d_forward that makes its input.
 //   A copy of an array that one call makes for it alone (a gradient on its way to the optimizer's buffer) is left out:
 //   the call writes to the copy's place.
+//   Calls that work element by element on the same elements become a chain, made piece by piece (core/chain.h).
 //   A check of values that were checked before and are as they were is left out.
 // Afterwards the intermediates move into one block in which those that don't live at the same time share memory.
 void fuse(Program& program, const std::vector<View>& results);

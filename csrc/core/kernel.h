@@ -39,6 +39,7 @@ struct Kernel<void(Args...)> {
   using Function = void (*)(Args...);
   Function table[kIsaCount] = {};
   const char* name = "";
+  bool elementwise = false;
 
   void operator()(Args... args) const {
     if (is_recording()) record(std::make_unique<KernelCall<Args...>>(*this, args...));
@@ -47,15 +48,41 @@ struct Kernel<void(Args...)> {
   }
 };
 
+// A kernel that makes each element of its result from the same elements of its arrays; a recorded program may run it
+// piece by piece together with others.
+template <class Signature>
+struct Elementwise : Kernel<Signature> {
+  constexpr Elementwise() { this->elementwise = true; }
+};
+
 // One call of a kernel with copies of its arguments, as a recorded program keeps it.
 template <class... Args>
 class KernelCall final : public Call {
  public:
   KernelCall(const Kernel<void(Args...)>& kernel, const Args&... args) : kernel_(kernel), args_(args...) {}
-  const char* name() const override { return kernel_.name; }
+  const char* name() const override {
+    if constexpr (requires { op_name(std::get<0>(args_)); })
+      return op_name(std::get<0>(args_));
+    else
+      return kernel_.name;
+  }
   const void* kernel() const override { return &kernel_; }
   void play() const override {
     std::apply([this](const auto&... args) { kernel_.table[g_isa](args...); }, args_);
+  }
+  Elements elements() const override {
+    Elements elements;
+    if (kernel_.elementwise) std::apply([&](const auto&... args) { (describe(elements, args), ...); }, args_);
+    return elements;
+  }
+  void play_cut(Cut piece) const override {
+    auto args = args_;
+    std::apply(
+        [&](auto&... args) {
+          (cut(piece, args), ...);
+          kernel_.table[g_isa](args...);
+        },
+        args);
   }
   void visit(ArgumentVisitor& visitor) override {
     std::apply([&](auto&... args) { (visit_argument(visitor, args), ...); }, args_);

@@ -8,11 +8,18 @@ namespace fastdl {
 
 struct PhiloxStream {
   std::uint64_t seed, counter;
+  std::uint64_t first = 0;  // the block that a kernel's first element takes its word from
 };
 
 inline void visit_argument(ArgumentVisitor& visitor, PhiloxStream& stream) { visitor.stream(stream); }
 inline void visit_argument(ArgumentVisitor& visitor, std::uint32_t*&) {
   visitor.refuse("arrays of random numbers, which would be the same in every replay; draw them before the step");
+}
+
+constexpr std::int64_t kPhiloxBlock = 4;  // words
+inline void describe(Elements& elements, const PhiloxStream&) { elements.row = kPhiloxBlock; }
+inline void cut(Cut& cut, PhiloxStream& stream) {
+  stream.first += static_cast<std::uint64_t>(cut.begin / kPhiloxBlock);
 }
 
 namespace cpu {

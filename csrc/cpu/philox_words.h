@@ -71,8 +71,9 @@ FASTDL_INLINE void store_interleaved(Words a, Words b, Words c, Words d, std::ui
   }
 }
 
-// Words of kBlocks consecutive blocks from `first` of the stream.
-FASTDL_INLINE void make(PhiloxStream stream, std::uint64_t first, std::uint32_t* words) {
+// Words of kBlocks consecutive blocks of the stream, `block` after its first.
+FASTDL_INLINE void make(PhiloxStream stream, std::uint64_t block, std::uint32_t* words) {
+  const std::uint64_t first = stream.first + block;
   Words a[kGroups], b[kGroups], c[kGroups], d[kGroups];
   for (int g = 0; g < kGroups; ++g) {
     Words lane;

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 
 @dataclass
 class Row:
-    """One call. arrays: (role, shape, item size) of each array argument, role "read", "write" or "update"; bytes: of
-    all of them once; flops: multiplies and adds of matrix products and convolutions, 0 for others; seconds: median.
+    """One call. call: the kernel's name, or the names of several that are made together, piece by piece; arrays: (role,
+    shape, item size) of each array argument, role "read", "write" or "update"; bytes: of all of them once; flops:
+    multiplies and adds of matrix products and convolutions, 0 for others; seconds: median.
     """
 
     call: str
@@ -50,7 +51,7 @@ class Report:
             more = f" +{len(written) - 1}" if len(written) > 1 else ""
             share = f"{100 * row.seconds / total:.0f}%"
             lines.append(
-                f"{row.call[:25]:<26}{(result or '()' if written else '') + more:<18}{_bytes(row.bytes):>8}"
+                f"{_short(row.call):<26}{(result or '()' if written else '') + more:<18}{_bytes(row.bytes):>8}"
                 f"{_rate(row):>13}{duration(row.seconds):>9}{share:>6}"
             )
         flops = sum(row.flops for row in self.rows)
@@ -59,6 +60,11 @@ class Report:
             f"{_bytes(self.memory)} of intermediates"
         )
         return "\n".join(lines)
+
+
+def _short(call: str) -> str:
+    """The name of a call in 25 characters; a chain's is those of its calls."""
+    return call if len(call) <= 25 else call[:23] + ".."
 
 
 def _flops(call: str, arrays: list) -> float:
