@@ -61,7 +61,7 @@ SANITIZE := build/sanitize
 sanitize: build  ## run the tests of kernels and capture under AddressSanitizer and UndefinedBehaviorSanitizer
 	@rm -rf $(SANITIZE)/site
 	@PATH="$(abspath $(BIN)):$$PATH" $(PIP) install --no-build-isolation --no-deps --target $(SANITIZE)/site . \
-	  -C build-dir=$(SANITIZE)/cmake -C cmake.define.FASTDL_SANITIZE=ON
+	  -C build-dir=$(SANITIZE)/cmake -C cmake.define.FASTDL_SANITIZE=ON -C cmake.define.FASTDL_NATIVE=ON
 	LD_PRELOAD="$$($(CXX) -print-file-name=libasan.so) $$($(CXX) -print-file-name=libubsan.so)" \
 	  ASAN_OPTIONS=detect_leaks=0:abort_on_error=1 UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 \
 	  PYTHONPATH=$(SANITIZE)/site $(BIN)/python -m pytest -p no:cacheprovider tests/kernels tests/test_capture*.py $(ARGS)

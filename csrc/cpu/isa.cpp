@@ -15,7 +15,9 @@ namespace {
 
 const char* const kNames[kIsaCount] = {"baseline", "avx2", "avx512"};
 
+// By this machine, and built: the sets of a build are the first FASTDL_ISA_COUNT.
 bool supported(int isa) {
+  if (isa >= FASTDL_ISA_COUNT) return false;
   if (isa == kBaseline) return true;
 #if defined(__x86_64__)
   __builtin_cpu_init();
