@@ -1,5 +1,7 @@
 // Cross-entropy: forward reads each row twice while it is in cache (maximum; exp and sum), a third time for label
 // smoothing. Backward makes the softmax again from the saved log-sum-exp, in one pass, so no (n, c) array is kept.
+// Of a few classes, where most lanes of a vector would be empty, forward takes a row per lane, and backward the rows of
+// a group as one, with each row's numbers spread over its elements.
 #include "core/cross_entropy.h"
 
 #include "cpu/rows.h"
@@ -41,18 +43,40 @@ FASTDL_INLINE T row_loss(const T* x, int64_t label, T top, T log_sum, const Opti
   return loss;
 }
 
+constexpr int64_t kFewClasses = 32;
+
+// The maxima of up to a vector of rows and their sums of exp(x - maximum).
+template <class T>
+FASTDL_INLINE void tops_and_sums(const T* x, int64_t classes, int64_t count, T* tops, T* sums) {
+  if (classes > kFewClasses) {
+    for (int64_t i = 0; i < count; ++i) {
+      const T* row = x + i * classes;
+      const T top = tops[i] = max_of_row(row, classes);
+      sums[i] = sum_of<T>(0, classes, [&](int64_t c, int64_t some) __attribute__((always_inline)) {
+        return vmath::exp_negative<T>(load_up_to(row + c, some) - top);
+      });
+    }
+    return;
+  }
+  constexpr int64_t W = kLanes<T>;
+  alignas(kVecBytes) T columns[kFewClasses * W];
+  for (int64_t i = 0; i < W; ++i) {
+    const T* row = x + (i < count ? i : 0) * classes;
+    for (int64_t c = 0; c < classes; ++c) columns[c * W + i] = row[c];
+  }
+  Vec<T> top = load(columns), sum{};
+  for (int64_t c = 1; c < classes; ++c) top = maximum<T>(load(columns + c * W), top);
+  for (int64_t c = 0; c < classes; ++c) sum += vmath::exp_negative<T>(load(columns + c * W) - top);
+  store(tops, top);
+  store(sums, sum);
+}
+
 // The losses of `count` rows, at most a vector of them, whose logarithms are taken together; put(i, loss) gets each.
 template <class T, class I, class Put>
 FASTDL_INLINE void row_losses(const T* x, const I* label, int64_t ignore_index, int64_t count, const Options<T>& o,
                               T* lse, const Put& put) {
   T tops[kLanes<T>] = {}, sums[kLanes<T>] = {};
-  for (int64_t i = 0; i < count; ++i) {
-    const T* row = x + i * o.classes;
-    const T top = tops[i] = max_of_row(row, o.classes);
-    sums[i] = sum_of<T>(0, o.classes, [&](int64_t c, int64_t some) __attribute__((always_inline)) {
-      return vmath::exp_negative<T>(load_up_to(row + c, some) - top);
-    });
-  }
+  tops_and_sums(x, o.classes, count, tops, sums);
   const Vec<T> log_sums = vmath::log<T>(load(sums));
   store_up_to(lse, load(tops) + log_sums, count);
   store(sums, log_sums);
@@ -71,12 +95,48 @@ FASTDL_INLINE void row_gradient(const T* x, int64_t label, T g, T total, T lse, 
   dx[label] -= g * o.keep * o.weight_of(label);
 }
 
+template <class T>
+FASTDL_INLINE void clear(T* row, int64_t classes) {
+  for (int64_t c = 0; c < classes; ++c) row[c] = 0;
+}
+
+// The gradients of up to a vector of rows of few classes without smoothing. g: of each row's loss, or of all (each).
+template <class T, class I>
+FASTDL_INLINE void few_gradients(const T* x, const I* label, int64_t ignore_index, int64_t count, const T* g, bool each,
+                                 const T* lse, const Options<T>& o, T* dx) {
+  constexpr int64_t W = kLanes<T>, kRoom = W * kFewClasses + W;
+  T lses[kRoom], factors[kRoom], factor[W];
+  for (int64_t r = 0; r < count; ++r) {
+    factor[r] = label[r] == ignore_index ? T{0} : g[each ? r : 0] * (o.keep * o.weight_of(label[r]));
+    for (int64_t c = 0; c < o.classes; c += W) {  // what goes beyond the row the next one overwrites
+      store(lses + r * o.classes + c, splat(lse[r]));
+      store(factors + r * o.classes + c, splat(factor[r]));
+    }
+  }
+  const int64_t size = count * o.classes;
+  store(lses + size, Vec<T>{});
+  store(factors + size, Vec<T>{});
+  for_vectors<T>(0, size, [&](int64_t i, int64_t some) __attribute__((always_inline)) {
+    store_up_to(dx + i, vmath::exp_negative<T>(load_up_to(x + i, some) - load(lses + i)) * load(factors + i), some);
+  });
+  for (int64_t r = 0; r < count; ++r)
+    if (label[r] == ignore_index)
+      clear(dx + r * o.classes, o.classes);
+    else
+      dx[r * o.classes + label[r]] -= factor[r];
+}
+
 // What "mean" divides by: the weights of the labels that count, added in order.
 template <class T, class I>
 FASTDL_INLINE double divisor(const I* label, int64_t n, int64_t ignore_index, const Options<T>& o) {
+  if (!o.weight) {
+    int64_t count = 0;
+    for (int64_t i = 0; i < n; ++i) count += label[i] != ignore_index;
+    return static_cast<double>(count);
+  }
   double sum = 0;
   for (int64_t i = 0; i < n; ++i)
-    if (label[i] != ignore_index) sum += o.weight_of(label[i]);
+    if (label[i] != ignore_index) sum += o.weight[label[i]];
   return sum;
 }
 
@@ -131,15 +191,23 @@ void cross_entropy_backward(View dloss_, View logits, View target, View lse_, Vi
                           : static_cast<T>(classes);
       const bool each = attrs.reduction == Reduction::none;
       const double by = attrs.reduction == Reduction::mean ? divisor<T>(label, n, attrs.ignore_index, o) : 1;
+      const bool few = classes <= kFewClasses && o.smooth == 0;
+      const T mean = each ? T{0} : static_cast<T>(static_cast<double>(dloss[0]) / by);
       parallel_for(ceil_div(n, group), kCost<T> * static_cast<double>(group * classes), [&](int64_t task) {
-        for (int64_t i = task * group; i < min_of(n, (task + 1) * group); ++i) {
-          T* row = dx + i * classes;
-          if (label[i] == attrs.ignore_index) {
-            for (int64_t c = 0; c < classes; ++c) row[c] = 0;
-            continue;
-          }
-          const T g = each ? dloss[i] : static_cast<T>(static_cast<double>(dloss[0]) / by);
-          row_gradient<T>(x + i * classes, label[i], g, total, lse[i], o, row);
+        const int64_t end = min_of(n, (task + 1) * group);
+        for (int64_t i = task * group; i < end; i += kLanes<T>) {
+          const int64_t count = min_of(kLanes<T>, end - i);
+          if (few)
+            few_gradients(x + i * classes, label + i, attrs.ignore_index, count, each ? dloss + i : &mean, each,
+                          lse + i, o, dx + i * classes);
+          else
+            for (int64_t r = i; r < i + count; ++r) {
+              T* row = dx + r * classes;
+              if (label[r] == attrs.ignore_index)
+                clear(row, classes);
+              else
+                row_gradient<T>(x + r * classes, label[r], each ? dloss[r] : mean, total, lse[r], o, row);
+            }
         }
       });
     });

@@ -15,7 +15,7 @@ FLOATS = ("float32", "float64")
 nan, inf = math.nan, math.inf
 # (weighted, ignore_index, label_smoothing, reduction)
 OPTIONS = list(itertools.product((False, True), (-100, 0), (0.0, 0.1, 1.0), ("mean", "sum", "none")))
-SHAPES = ((0, 3), (1, 1), (3, 1), (1, 10), (7, 2), (5, 15), (4, 16), (6, 17), (2, 33), (3, 130), (128, 10))
+SHAPES = ((0, 3), (1, 1), (3, 1), (1, 10), (7, 2), (5, 15), (4, 16), (6, 17), (9, 32), (2, 33), (3, 130), (128, 10))
 
 
 class Case:
