@@ -5,7 +5,8 @@
 // blocks of about kDepth; for each it packs one panel of B (a tile's columns side by side for each k; in the
 // first-level cache when the tiles come), then runs its tiles past it. A with k contiguous is read where it stands,
 // unless a task has panels enough to pay for a packed copy. Where few rows or few columns meet a long k that both
-// operands have contiguous, products are dot products and nothing is packed (dot.h). In a large product packing
+// operands have contiguous, products are dot products and nothing is packed (dot.h); a few rows and columns are a plain
+// loop. In a large product packing
 // everything once per task would show, so threads pack B together, then share the rows: a hand-off per block of k. Sums
 // over k always run in the same order, cut by shape alone: results don't depend on the number of threads. Scratch per
 // thread: 1.5 kDepth * (a tile's columns + at most kMostRows rows); in large products as much for the rows, and 1.5
@@ -46,7 +47,7 @@ class GemmPlan {
     tiles = ceil_div(g.m, MR);
     panels = ceil_div(g.n, NR);
     if (tiles * panels == 0) return;
-    if (g.k == 0) {
+    if (is_tiny()) {
       row_tasks = col_tasks = 1;
       return;
     }
@@ -64,10 +65,10 @@ class GemmPlan {
   }
 
   // Whether packing B once for all threads pays for a hand-off per block of k.
-  FASTDL_INLINE bool large() const { return g.k > 0 && row_tasks > 1 && !dot && cost() > 8e6; }
+  FASTDL_INLINE bool large() const { return row_tasks > 1 && !dot && cost() > 8e6; }
 
   void run(int64_t task) const {
-    if (g.k == 0) return clear_c();
+    if (is_tiny()) return run_tiny();
     const int64_t r = task / col_tasks, q = task % col_tasks;
     const int64_t i0 = r * tiles / row_tasks * MR, i1 = min_of(g.m, (r + 1) * tiles / row_tasks * MR);
     const int64_t p0 = q * panels / col_tasks, p1 = (q + 1) * panels / col_tasks;
@@ -105,7 +106,8 @@ class GemmPlan {
 
  private:
   static constexpr int64_t MR = TileSize<T>::rows, NR = TileSize<T>::cols;
-  static constexpr int64_t kReuse = 8;  // panels that pay for packing A
+  static constexpr int64_t kReuse = 8;   // panels that pay for packing A
+  static constexpr int64_t kTiny = 128;  // products that take less time than packing and a tile's entry and exit
 
   Gemm<T> g;
   int64_t tiles, panels, row_tasks = 0, col_tasks = 0;
@@ -131,13 +133,18 @@ class GemmPlan {
     }
   }
 
-  void clear_c() const {  // the sum is empty, the epilogue stays
+  FASTDL_INLINE bool is_tiny() const { return g.m * g.n * g.k <= kTiny; }
+
+  // One element after the other; without k the sums are empty and the epilogue stays.
+  void run_tiny() const {
     for (int64_t i = 0; i < g.m; ++i)
       for (int64_t j = 0; j < g.n; ++j) {
-        T& c = g.c[i * g.c_row + j];
-        c = g.bias ? g.bias[j] : T(0);
-        if (g.relu) c = activation::relu(c);
-        if (g.gate) c = activation::relu_backward(c, g.gate[i * g.c_row + j]);
+        T sum = 0;
+        for (int64_t k = 0; k < g.k; ++k) sum += g.a[i * g.a_row + k * g.a_col] * g.b[k * g.b_row + j * g.b_col];
+        if (g.bias) sum += g.bias[j];
+        if (g.relu) sum = activation::relu(sum);
+        if (g.gate) sum = activation::relu_backward(sum, g.gate[i * g.c_row + j]);
+        g.c[i * g.c_row + j] = sum;
       }
   }
 
