@@ -82,7 +82,6 @@ class Chains {
         grow(i);
         if (members_.size() > 1) join(i);
       }
-    std::erase_if(program_.steps, [](const Step& step) { return !step.call; });
   }
 
  private:

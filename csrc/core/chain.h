@@ -10,7 +10,7 @@
 
 namespace fastdl {
 
-// read_later: allocations of the arena that are read after the program has run.
+// read_later: allocations of the arena that are read after the program has run. Steps that are gone have no call.
 void join_chains(Program& program, const std::set<std::int64_t>& read_later);
 
 }  // namespace fastdl

@@ -58,11 +58,8 @@ class Fusion {
       join_gate(i);
       take_moments(i);
     }
-    std::vector<Step> kept;
-    for (Step& step : program_.steps)
-      if (step.call) kept.push_back(std::move(step));
-    program_.steps = std::move(kept);
     join_chains(program_, read_later_);
+    std::erase_if(program_.steps, [](const Step& step) { return !step.call; });
   }
 
  private:

@@ -6,11 +6,10 @@
 // first-level cache when the tiles come), then runs its tiles past it. A with k contiguous is read where it stands,
 // unless a task has panels enough to pay for a packed copy. Where few rows or few columns meet a long k that both
 // operands have contiguous, products are dot products and nothing is packed (dot.h); a few rows and columns are a plain
-// loop. In a large product packing
-// everything once per task would show, so threads pack B together, then share the rows: a hand-off per block of k. Sums
-// over k always run in the same order, cut by shape alone: results don't depend on the number of threads. Scratch per
-// thread: 1.5 kDepth * (a tile's columns + at most kMostRows rows); in large products as much for the rows, and 1.5
-// kDepth * (kMostPanels tiles' columns) for all threads together.
+// loop. In a large product packing everything once per task would show, so threads pack B together, then share the
+// rows: a hand-off per block of k. Sums over k always run in the same order, cut by shape alone: results don't depend
+// on the number of threads. Scratch per thread: 1.5 kDepth * (a tile's columns + at most kMostRows rows); in large
+// products as much for the rows, and 1.5 kDepth * (kMostPanels tiles' columns) for all threads together.
 #pragma once
 #include "cpu/gemm/dot.h"
 #include "cpu/gemm/pack.h"
