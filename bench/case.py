@@ -64,6 +64,13 @@ def normal(rng, *shape: int):
     return array
 
 
+def products(size: int, channels: int, filters: int, kernel: int, stride: int = 1, padding: int = 0) -> int:
+    """Multiply-adds of a convolution of one square image; those with the zeros around it, which can be left out, not."""
+    outputs = range(-padding, size + padding - kernel + 1, stride)
+    inside = sum(0 <= at + tap < size for at in outputs for tap in range(kernel))
+    return inside * inside * channels * filters
+
+
 def random_images(rng, n: int, c: int, h: int, w: int):
     """An array of `normal` of shape (n, c, h, w), channels-last in memory as layers hand it on."""
     import numpy as np

@@ -43,7 +43,7 @@ class Residual(nn.Module):
 
 # Ordinary tiles, odd channels, few (a fold), depthwise, grouped; moments in whole blocks of rows and across tasks.
 RESIDUAL = [(16, 1, 3, 8, 4), (19, 1, 3, 7, 3), (2, 1, 3, 9, 2), (8, 8, 3, 9, 2), (12, 3, 1, 5, 4), (3, 1, 5, 6, 1)]
-RESIDUAL += [(16, 1, 3, 33, 8), (40, 1, 1, 32, 16)]
+RESIDUAL += [(16, 1, 3, 33, 8), (40, 1, 1, 32, 16), (16, 1, 3, 8, 29), (19, 1, 5, 7, 15)]
 
 
 @pytest.mark.parametrize("threads", [1, 3])

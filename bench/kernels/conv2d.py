@@ -7,7 +7,7 @@ import numpy as np
 from fastdl import kernels
 from fastdl.kernels import numpy as reference
 
-from ..case import Case, calls, formats, random_images
+from ..case import Case, calls, formats, products, random_images
 
 # batch, channels, size, outputs, kernel, stride, padding
 SHAPES = [
@@ -36,7 +36,7 @@ def cases(rivals):
     for n, c, size, o, k, stride, padding in SHAPES:
         out = (size + 2 * padding - k) // stride + 1
         arguments = (rivals, n, c, size, o, k, stride, padding, out)
-        flops = 2.0 * n * out * out * o * c * k * k
+        flops = 2.0 * n * products(size, c, o, k, stride, padding)
         floats = n * c * size * size + n * o * out * out + o * c * k * k
         shape = f"{n}x{c}x{size}x{size} {o}@{k}x{k}" + (f" /{stride}" if stride > 1 else "")
         forward = Case("conv2d", f"forward {shape}", partial(_forward, *arguments), flops, 4.0 * floats)

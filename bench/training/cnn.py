@@ -1,5 +1,6 @@
 """Convolutional networks: the MNIST recipe, three blocks of convolution, BatchNorm, ReLU, pooling, and ResNet-20."""
 
+from ..case import products
 from ._step import Task, step_case
 
 
@@ -11,12 +12,13 @@ def cases(rivals):
 def tasks():
     """What is trained."""
     yield lenet5()
-    blocks = [32 * 32 * 32 * 3 * 9, 16 * 16 * 64 * 32 * 9, 8 * 8 * 128 * 64 * 9]
+    blocks = [products(size, c, o, 3, 1, 1) for size, c, o in ((32, 3, 32), (16, 32, 64), (8, 64, 128))]
     flops = 2.0 * 64 * (3 * sum(blocks) - blocks[0])
     yield Task("conv-BN-pool x3, 64x3x32x32", _blocks, (64, 3, 32, 32), 10, "Adam", flops, {"lr": 1e-3})
-    first, stages = 32 * 32 * 16 * 3 * 9, [6 * 32 * 32 * 16 * 16 * 9]
-    for size, filters in ((16, 32), (8, 64)):  # the first convolution, the projection, five more
-        stages.append(size * size * filters * (filters // 2 * 10 + 5 * filters * 9))
+    first, stages = products(32, 3, 16, 3, 1, 1), [6 * products(32, 16, 16, 3, 1, 1)]
+    for size, filters in ((16, 32), (8, 64)):
+        before = 2 * size, filters // 2, filters
+        stages += [products(*before, 3, 2, 1), products(*before, 1, 2), 5 * products(size, filters, filters, 3, 1, 1)]
     flops = 2.0 * 64 * (2 * first + 3 * sum(stages))
     options = {"lr": 0.1, "momentum": 0.9}
     yield Task("ResNet-20, 64, Momentum", _resnet20, (64, 3, 32, 32), 10, "Momentum", flops, options)
@@ -24,7 +26,7 @@ def tasks():
 
 def lenet5() -> Task:
     """LeNet-5 on a batch of 100 with Adam."""
-    conv1, conv2 = 28 * 28 * 32 * 25, 14 * 14 * 64 * 32 * 25
+    conv1, conv2 = products(28, 1, 32, 5, 1, 2), products(14, 32, 64, 5, 1, 2)
     dense = 3136 * 512 + 512 * 10
     flops = 2.0 * 100 * (2 * conv1 + 3 * conv2 + 3 * dense)
     return Task("LeNet-5, batch 100, Adam", _lenet, (100, 1, 28, 28), 10, "Adam", flops, {"lr": 1e-3})

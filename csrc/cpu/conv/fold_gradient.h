@@ -23,24 +23,14 @@ struct FoldGradient {
   T* dx;
 };
 
-// Output positions [first, last) whose tap at `offset` lies inside the image.
-struct Span {
-  int64_t first, last;
-};
-
-FASTDL_INLINE Span inside(const Axis& axis, int64_t offset, int64_t begin, int64_t end) {
-  const int64_t first = offset >= 0 ? 0 : ceil_div(-offset, axis.stride);
-  const int64_t last = axis.input - offset <= 0 ? 0 : ceil_div(axis.input - offset, axis.stride);
-  return {max_of(first, begin), min_of(last, end)};
-}
-
 template <class T>
 inline void fold_band(const FoldGradient<T>& f, const T* columns, int64_t row0, int64_t row1, T* dx) {
   const int64_t channels = f.groups * f.width, taps = f.h.kernel * f.w.kernel, length = f.width * taps;
   for (int64_t i = 0; i < f.h.kernel; ++i)
     for (int64_t j = 0; j < f.w.kernel; ++j) {
       const int64_t down = i * f.h.dilation - f.h.padding, right = j * f.w.dilation - f.w.padding;
-      const Span rows = inside(f.h, down, row0, row1), cols = inside(f.w, right, 0, f.w.output);
+      const Range rows = outputs_inside(down, f.h.stride, f.h.input, row0, row1);
+      const Range cols = outputs_inside(right, f.w.stride, f.w.input, 0, f.w.output);
       for (int64_t p = rows.first; p < rows.last; ++p) {
         const T* from = columns + ((p - row0) * f.w.output + cols.first) * length + i * f.w.kernel + j;
         T* to = dx + ((p * f.h.stride + down) * f.w.input + cols.first * f.w.stride + right) * channels;

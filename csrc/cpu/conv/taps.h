@@ -25,6 +25,40 @@ struct Taps {
   FASTDL_INLINE bool consecutive() const { return span() == count; }
 };
 
+struct Range {  // [first, last)
+  int64_t first, last;
+  FASTDL_INLINE int64_t count() const { return last - first; }
+};
+
+// The taps that lie inside the source at output position t.
+FASTDL_INLINE Range taps_inside(const Taps& taps, int64_t t) {
+  Range range{0, taps.count};
+  while (range.first < range.last && t * taps.step + taps.offset[range.first] < 0) ++range.first;
+  while (range.last > range.first && t * taps.step + taps.offset[range.last - 1] >= taps.size) --range.last;
+  return range;
+}
+
+// Output positions of [begin, end) at which a tap at `offset` lies inside a source of `size`.
+FASTDL_INLINE Range outputs_inside(int64_t offset, int64_t step, int64_t size, int64_t begin, int64_t end) {
+  const int64_t first = max_of(begin, offset >= 0 ? 0 : ceil_div(-offset, step));
+  const int64_t last = min_of(end, size - offset <= 0 ? 0 : ceil_div(size - offset, step));
+  return {first, max_of(first, last)};
+}
+
+// Taps inside, summed over the output positions of an axis.
+FASTDL_INLINE int64_t taps_inside(const Taps& taps) {
+  int64_t sum = 0;
+  for (int64_t t = 0; t < taps.outputs; ++t) sum += taps_inside(taps, t).count();
+  return sum;
+}
+
+// Would more than a twenty-fifth of the products be with zeros around the image?
+FASTDL_INLINE bool reads_zeros(const Taps& th, const Taps& tw) {
+  constexpr int64_t kTaps = 64, kOutputs = int64_t{1} << 16;  // of an axis: with more, counting takes too long
+  if (th.count > kTaps || tw.count > kTaps || th.outputs > kOutputs || tw.outputs > kOutputs) return false;
+  return 25 * taps_inside(th) * taps_inside(tw) < 24 * th.count * th.outputs * tw.count * tw.outputs;
+}
+
 struct Axis {  // of a convolution
   int64_t input, output, kernel, stride, padding, dilation;
 };

@@ -21,6 +21,7 @@ struct WeightGradient {
   const T* dy;
   T* dweight;  // [groups * width][depth][taps]
   T* dbias;    // [groups * width] or nullptr
+  bool exact;  // tap by tap, over the pixels for which it lies inside the image
 };
 
 constexpr int64_t kPartialElements = int64_t{1} << 23;
@@ -52,42 +53,65 @@ FASTDL_INLINE void pack_rows(const TileArgs<T>& t, const T* row, int64_t count, 
   }
 }
 
-// Puts or adds the block's products into partial [tap][depth][width] of one group, `cols` columns from dy packed as
-// [panel][pixel][NR].
+// What a run of taps sums over: pixels of the block, `length` neighbours in an output row at a time.
+struct Pixels {
+  int64_t* a;  // [rows]: where each begins in the source, from the run's place, and
+  int64_t* b;  //         in dy
+  int64_t rows, length;
+};
+
+// The pixels for which tap (i, j) lies inside the image.
 template <class T>
-inline void multiply_panels(const WeightGradient<T>& c, const Band<T>& band, const Runs& runs, const TileArgs<T>& args,
-                            const T* packed, int64_t group, int64_t cols, Ahead (&ahead)[2], bool add, T* partial) {
+FASTDL_INLINE void find_pixels(const WeightGradient<T>& c, const Block& block, const Band<T>& source, int64_t i,
+                               int64_t j, int64_t ldb, Pixels& pixels) {
+  const int64_t down = c.th.offset[i], right = c.tw.offset[j];
+  const Range rows = outputs_inside(down, c.th.step, c.th.size, block.row, block.row + block.rows);
+  const Range cols = outputs_inside(right, c.tw.step, c.tw.size, 0, c.tw.outputs);
+  pixels.rows = 0;
+  pixels.length = cols.count();
+  for (int64_t n = 0; n < block.images && cols.count() > 0; ++n)
+    for (int64_t t = rows.first; t < rows.last; ++t, ++pixels.rows) {
+      pixels.a[pixels.rows] =
+          n * source.image + (t * c.th.step + down) * source.row + (cols.first * c.tw.step + right) * source.pixel;
+      pixels.b[pixels.rows] = ((n * block.rows + t - block.row) * c.tw.outputs + cols.first) * ldb;
+    }
+}
+
+// Puts or adds a run's products into partial [k][width], `cols` columns from dy packed as [panel][pixel][NR].
+template <class T>
+inline void multiply_run(const TileArgs<T>& args, const T* from, int64_t length, const T* packed, int64_t pixels,
+                         int64_t cols, Ahead (&ahead)[2], bool add, T* partial) {
   constexpr int64_t MR = TileSize<T>::rows, NR = TileSize<T>::cols;
-  const int64_t pixels = args.taps * args.kc, start = 0;
   const bool pack = cols > kCloseColumns;
-  const int64_t group_rows =
-      pack ? kRowTiles * MR : MR;  // neighbouring rows share cache lines of x: pack several tiles
-  Scratch<T> packed_rows(pack ? pixels * group_rows : 0);
   TileArgs<T> t = args;
+  // Neighbouring rows share cache lines of x: pack several tiles.
+  const int64_t most = args.taps * args.kc, each = ceil_div(length, ceil_div(length, MR));
+  const int64_t rows = pack ? kRowTiles * MR : each;
+  Scratch<T> packed_rows(pack ? most * rows : 0);
+  Scratch<int64_t> offsets(pack ? args.taps : 0);
   if (pack) {
     t.lda = MR;
-    t.kc = pixels;
-    t.taps = 1;
-    t.offsets = &start;
+    t.offsets = offsets;
+    if (!t.b_offsets) t.kc = most, t.taps = 1;
+    for (int64_t tap = 0; tap < t.taps; ++tap) offsets[tap] = tap * t.kc * MR;
   }
-  for (int64_t r = 0; r < runs.count; ++r)
-    for (int64_t first = 0; first < runs.length; first += group_rows) {
-      const int64_t last = min_of(runs.length, first + group_rows);
-      const T* const rows = band.p + runs.offset[r] + group * c.depth;
-      for (int64_t i = first; pack && i < last; i += MR)
-        pack_rows<T>(args, rows + i, min_of(MR, last - i), packed_rows + (i - first) * pixels);
-      for (int64_t j = 0; j < cols; j += NR) {
-        t.b = packed + j * pixels;
-        t.cols = min_of(NR, cols - j);
-        for (int64_t i = first; i < last; i += MR) {
-          t.a = pack ? packed_rows + (i - first) * pixels : rows + i;
-          t.c = partial + (r * runs.length + i) * c.width + j;
-          t.addend = add ? t.c : nullptr;
-          for (Ahead& next : ahead) next.step();
-          run_tile<Form::columns>(t, min_of(MR, last - i));
-        }
+  for (int64_t first = 0; first < length; first += rows) {
+    const int64_t last = min_of(length, first + rows);
+    for (int64_t i = first; pack && i < last; i += MR)
+      pack_rows<T>(args, from + i, min_of(MR, last - i), packed_rows + (i - first) * most);
+    for (int64_t j = 0; j < cols; j += NR) {
+      t.b = packed + j * pixels;
+      t.cols = min_of(NR, cols - j);
+      for (int64_t i = first, count; i < last; i += count) {
+        count = min_of(pack ? MR : each, last - i);
+        t.a = pack ? packed_rows + (i - first) * most : from + i;
+        t.c = partial + i * t.ldc + j;
+        t.addend = add ? t.c : nullptr;
+        for (Ahead& next : ahead) next.step();
+        run_tile<Form::columns>(t, count);
       }
     }
+  }
 }
 
 // The same for a block read as planes: rows of a tile are taps and channels, k the outputs of a row.
@@ -154,12 +178,18 @@ inline void weight_gradient_block(const WeightGradient<T>& c, const Blocking& bl
   const bool depthwise = c.depth == 1 && c.width == 1;
   const Block block = block_at(blocks, c.images, c.th.outputs, index);
   const bool planar = reads_planes(c.th, c.tw, c.groups, c.depth, c.width);
-  Scratch<T> memory(planar ? planes_size(blocks, c.th, c.tw, channels) : band_size<T>(blocks, c.th, c.tw, channels));
+  Scratch<T> memory(c.exact  ? 0
+                    : planar ? planes_size(blocks, c.th, c.tw, channels)
+                             : band_size<T>(blocks, c.th, c.tw, channels));
   Scratch<int64_t> run_memory(taps * (planar ? channels : 1)), rows(block.images * block.rows);
+  Scratch<int64_t> columns_at(c.exact ? block.images * block.rows : 0);
   Band<T> band{};
-  Runs runs{};
+  Runs runs{run_memory, taps, c.depth};
   Planes<T> planes{};
-  if (planar) {
+  if (c.exact) {
+    const int64_t row = c.tw.size * channels;
+    band = {c.x + block.image * c.th.size * row, c.th.size * row, row, channels};
+  } else if (planar) {
     planes = make_planes<T>(c.x, channels, c.th, c.tw, block, memory, run_memory);
   } else {
     band = make_band<T>(c.x, channels, c.th, c.tw, block, memory);
@@ -181,6 +211,7 @@ inline void weight_gradient_block(const WeightGradient<T>& c, const Blocking& bl
   t.lda = c.tw.step * band.pixel;
   t.ldb = in_place ? filters : NR;
   t.ldc = c.width;
+  if (c.exact) t.b_offsets = columns_at;
   const int64_t tiles = (p1 - p0) * runs.count * ceil_div(runs.length, TileSize<T>::rows);
   const bool more = index + 1 < blocks.count;
   Ahead ahead[] = {rows_ahead(c.x, channels, c.th, c.tw, blocks, c.images, index, tiles),
@@ -193,11 +224,18 @@ inline void weight_gradient_block(const WeightGradient<T>& c, const Blocking& bl
       for (int64_t j = 0; j < cols; j += NR)
         pack_columns<T>(columns + j, filters, pixels, min_of(NR, cols - j), packed + j * pixels);
     const T* const right = in_place ? columns : packed.operator T*();
-    if (planar)
-      multiply_planes<T>(c, planes, t, right, cols, !first, partial + start);
-    else
-      multiply_panels(c, band, runs, t, right, group, cols, ahead, !first,
-                      partial + group * taps * c.depth * c.width + start);
+    T* const to = partial + group * taps * c.depth * c.width + start;
+    if (planar) multiply_planes<T>(c, planes, t, right, cols, !first, to);
+    for (int64_t r = 0; r < runs.count && !planar; ++r) {
+      const T* from = band.p + group * c.depth + (c.exact ? 0 : runs.offset[r]);
+      if (c.exact) {
+        Pixels inside{rows, columns_at, 0, 0};
+        find_pixels(c, block, band, r / c.tw.count, r % c.tw.count, t.ldb, inside);
+        t.taps = inside.rows;
+        t.kc = inside.length;
+      }
+      multiply_run<T>(t, from, runs.length, right, pixels, cols, ahead, !first, to + r * runs.length * c.width);
+    }
     p += ceil_div(end - start, NR);
   }
 }
@@ -230,7 +268,7 @@ inline void add_partials(int64_t groups, int64_t depth, int64_t width, int64_t t
 }
 
 template <class T>
-inline void weight_gradient(const WeightGradient<T>& c) {
+inline void weight_gradient(WeightGradient<T> c) {
   constexpr int64_t MR = TileSize<T>::rows, NR = TileSize<T>::cols;
   const int64_t taps = c.th.count * c.tw.count, size = c.groups * taps * c.depth * c.width;
   const int64_t image = c.th.outputs * c.tw.outputs, channels = c.groups * c.depth, pixels = c.images * image;
@@ -240,6 +278,7 @@ inline void weight_gradient(const WeightGradient<T>& c) {
     return;
   }
   const bool depthwise = c.depth == 1 && c.width == 1;
+  c.exact = !depthwise && !reads_planes(c.th, c.tw, c.groups, c.depth, c.width) && reads_zeros(c.th, c.tw);
   const int64_t panels = depthwise ? 1 : c.groups * ceil_div(c.width, NR);
   // About 16 tasks for any number of threads to share: panels, and where they are few, chunks of pixels. Blocks long
   // enough for the sums in registers to be worth their way to memory; a lone panel of dy in the first-level cache.

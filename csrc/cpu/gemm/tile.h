@@ -31,10 +31,12 @@ enum class Form { spaced, rows, columns, streamed, taps };
 
 template <class T>
 struct TileArgs {
-  int64_t kc;                        // length of k per tap
-  int64_t taps = 1;                  // A_t for t < taps
-  const int64_t* offsets = nullptr;  // [taps]: A_t starts this far from rows[i] or a; nullptr: all at 0
-  const T* const* rows = nullptr;    // [MR] pointers
+  int64_t kc;                          // length of k per tap
+  int64_t taps = 1;                    // A_t for t < taps
+  const int64_t* offsets = nullptr;    // [taps]: A_t starts this far from rows[i] or a; nullptr: all at 0
+  const int64_t* b_offsets = nullptr;  // [taps], spaced and columns: B of tap t starts this far from b; nullptr: after
+                                       // that of tap t - 1
+  const T* const* rows = nullptr;      // [MR] pointers
   const T* a = nullptr;
   int64_t lda = 0;
   int64_t spacing = 0;  // from row to row
@@ -123,6 +125,9 @@ void tile(const TileArgs<T>& t) {
   }
   for (int64_t tap = 0; tap < t.taps; ++tap) {
     const T* row[MR];
+    if constexpr (kForm == Form::spaced || kForm == Form::columns || kForm == Form::streamed) {
+      if (t.b_offsets) b = t.b + t.b_offsets[tap];
+    }
     const int64_t offset = t.offsets ? t.offsets[tap] : 0, spacing3 = 3 * t.spacing;
     const T* a = t.a + offset;
     const int64_t kc = kForm == Form::taps ? 1 : t.kc;

@@ -1,0 +1,91 @@
+// Correlation position by position: a tile is one output position of several images. All its rows have the same taps
+// inside the image, so that nothing is multiplied by the zeros around it: of 14x14 pixels and 5x5 taps these are 16 %
+// of the products, of 8x8 and 3x3 as well.
+//
+// A group's images are copied first, [row][image][column][channel] with rows an odd number of cache lines apart: images
+// are often a power of two apart, and the rows of a tile would meet in few places of the first-level cache.
+#pragma once
+#include "cpu/conv/correlation.h"
+
+namespace fastdl::cpu::FASTDL_ISA {
+
+// Groups of at most `images` images and bands of output rows of each.
+struct Positions {
+  int64_t groups, images, bands;
+};
+
+template <class T>
+FASTDL_INLINE Positions cut_positions(const Correlation<T>& c) {
+  constexpr int64_t kSource = int64_t{1} << 17;  // elements of a band: fits a second-level cache
+  constexpr int64_t kTasks = 32;
+  Positions p{};
+  p.groups = ceil_div(c.images, TileSize<T>::rows);
+  p.images = ceil_div(c.images, p.groups);
+  const int64_t row = p.images * c.tw.size * c.groups * c.depth;
+  p.bands = min_of(c.th.outputs, max_of(1, kTasks / p.groups));
+  while (p.bands < c.th.outputs && min_of(c.th.size, c.th.reach(ceil_div(c.th.outputs, p.bands))) * row > kSource)
+    ++p.bands;
+  return p;
+}
+
+// Is it worth the copy?
+template <class T>
+FASTDL_INLINE bool by_position(const Correlation<T>& c) {
+  return 2 * c.images >= TileSize<T>::rows && 4 * c.depth >= kLanes<T> && reads_zeros(c.th, c.tw);
+}
+
+template <class T>
+inline void correlate_positions(const Correlation<T>& c, const T* packed, const Positions& p, int64_t task) {
+  constexpr int64_t NR = TileSize<T>::cols, kLine = 64 / sizeof(T);
+  const int64_t group = task / p.bands, band = task % p.bands;
+  const int64_t row0 = band * c.th.outputs / p.bands, row1 = (band + 1) * c.th.outputs / p.bands;
+  const int64_t image = group * c.images / p.groups, images = (group + 1) * c.images / p.groups - image;
+  const int64_t channels = c.groups * c.depth, width = c.tw.size * channels;
+  const int64_t apart = (ceil_div(width, kLine) | 1) * kLine;
+  const int64_t top = max_of(0, row0 * c.th.step + c.th.first());
+  const int64_t bottom = min_of(c.th.size, row0 * c.th.step + c.th.first() + c.th.reach(row1 - row0));
+  Scratch<T> source(max_of(0, bottom - top) * images * apart);
+  for (int64_t n = 0; n < images; ++n)
+    for (int64_t h = top; h < bottom; ++h)
+      __builtin_memcpy(source + ((h - top) * images + n) * apart, c.src + ((image + n) * c.th.size + h) * width,
+                       static_cast<std::size_t>(width) * sizeof(T));
+  const int64_t taps = c.th.count * c.tw.count, panels = ceil_div(c.width, NR);
+  const bool joined = c.groups == 1 && c.tw.consecutive();  // a kernel row's taps side by side in memory
+  Scratch<int64_t> offset(taps), weight(taps);
+  TileArgs<T> t{};
+  t.offsets = offset;
+  t.b_offsets = weight;
+  t.spacing = apart;
+  t.ldb = NR;
+  t.ldc = c.dst_image;
+  t.relu = c.relu;
+  for (int64_t g = 0; g < c.groups; ++g)
+    for (int64_t panel = 0; panel < panels; ++panel) {
+      const int64_t j = g * c.width + panel * NR;
+      t.a = source + g * c.depth;
+      t.b = packed + (g * panels + panel) * taps * c.depth * NR;
+      t.cols = min_of(NR, c.width - panel * NR);
+      t.bias = c.bias ? c.bias + j : nullptr;
+      for (int64_t h = row0; h < row1; ++h) {
+        const Range down = taps_inside(c.th, h);
+        for (int64_t w = 0; w < c.tw.outputs; ++w) {
+          const Range right = taps_inside(c.tw, w);
+          const int64_t run = joined ? max_of(right.count(), 1) : 1;
+          t.kc = run * c.depth;
+          t.taps = 0;
+          for (int64_t i = down.first; i < down.last; ++i)
+            for (int64_t k = right.first; k < right.last; k += run, ++t.taps) {
+              offset[t.taps] =
+                  (h * c.th.step + c.th.offset[i] - top) * images * apart + (w * c.tw.step + c.tw.offset[k]) * channels;
+              weight[t.taps] = (i * c.tw.count + k) * c.depth * NR;
+            }
+          t.c = c.dst + image * c.dst_image + h * c.dst_row + w * c.dst_pixel + j;
+          t.addend = c.beside(c.addend, t.c);
+          t.gate = c.beside(c.gate, t.c);
+          run_tile<Form::spaced>(t, images);
+        }
+      }
+    }
+}
+
+}  // namespace fastdl::cpu::FASTDL_ISA
