@@ -5,6 +5,7 @@
 // A group's images are copied first, [row][image][column][channel] with rows an odd number of cache lines apart: images
 // are often a power of two apart, and the rows of a tile would meet in few places of the first-level cache.
 #pragma once
+#include "cpu/conv/ahead.h"
 #include "cpu/conv/correlation.h"
 
 namespace fastdl::cpu::FASTDL_ISA {
@@ -31,25 +32,45 @@ FASTDL_INLINE Positions cut_positions(const Correlation<T>& c) {
 // Is it worth the copy?
 template <class T>
 FASTDL_INLINE bool by_position(const Correlation<T>& c) {
-  return 2 * c.images >= TileSize<T>::rows && 4 * c.depth >= kLanes<T> && reads_zeros(c.th, c.tw);
+  return 2 * c.images >= TileSize<T>::rows && 4 * c.depth >= kLanes<T> && zeros_read(c.th, c.tw) > 0.06;
+}
+
+// A task: output rows [row0, row1) of a group of images, and the source rows [top, bottom) that they read.
+struct PositionTask {
+  int64_t image, images, row0, row1, top, bottom;
+};
+
+template <class T>
+FASTDL_INLINE PositionTask position_task(const Correlation<T>& c, const Positions& p, int64_t index) {
+  const int64_t group = index / p.bands, band = index % p.bands, image = group * c.images / p.groups;
+  PositionTask t{image, (group + 1) * c.images / p.groups - image, band * c.th.outputs / p.bands, 0, 0, 0};
+  t.row1 = (band + 1) * c.th.outputs / p.bands;
+  const int64_t from = t.row0 * c.th.step + c.th.first();
+  t.top = min_of(c.th.size, max_of(0, from));
+  t.bottom = max_of(t.top, min_of(c.th.size, from + c.th.reach(t.row1 - t.row0)));
+  return t;
 }
 
 template <class T>
-inline void correlate_positions(const Correlation<T>& c, const T* packed, const Positions& p, int64_t task) {
-  constexpr int64_t NR = TileSize<T>::cols, kLine = 64 / sizeof(T);
-  const int64_t group = task / p.bands, band = task % p.bands;
-  const int64_t row0 = band * c.th.outputs / p.bands, row1 = (band + 1) * c.th.outputs / p.bands;
-  const int64_t image = group * c.images / p.groups, images = (group + 1) * c.images / p.groups - image;
+inline void correlate_positions(const Correlation<T>& c, const T* packed, const Positions& p, int64_t index) {
+  constexpr int64_t MR = TileSize<T>::rows, NR = TileSize<T>::cols, kLine = 64 / sizeof(T);
+  const auto [image, images, row0, row1, top, bottom] = position_task(c, p, index);
   const int64_t channels = c.groups * c.depth, width = c.tw.size * channels;
   const int64_t apart = (ceil_div(width, kLine) | 1) * kLine;
-  const int64_t top = max_of(0, row0 * c.th.step + c.th.first());
-  const int64_t bottom = min_of(c.th.size, row0 * c.th.step + c.th.first() + c.th.reach(row1 - row0));
-  Scratch<T> source(max_of(0, bottom - top) * images * apart);
+  Scratch<T> source((bottom - top) * images * apart);
   for (int64_t n = 0; n < images; ++n)
     for (int64_t h = top; h < bottom; ++h)
       __builtin_memcpy(source + ((h - top) * images + n) * apart, c.src + ((image + n) * c.th.size + h) * width,
                        static_cast<std::size_t>(width) * sizeof(T));
   const int64_t taps = c.th.count * c.tw.count, panels = ceil_div(c.width, NR);
+  Ahead ahead[MR];
+  if (index + 1 < p.groups * p.bands) {
+    const PositionTask next = position_task(c, p, index + 1);
+    const int64_t from = next.image == image ? max_of(next.top, bottom) : next.top;
+    for (int64_t n = 0; n < next.images; ++n)
+      ahead[n] = Ahead(c.src + ((next.image + n) * c.th.size + from) * width, (next.bottom - from) * width,
+                       (row1 - row0) * c.tw.outputs * c.groups * panels);
+  }
   const bool joined = c.groups == 1 && c.tw.consecutive();  // a kernel row's taps side by side in memory
   Scratch<int64_t> offset(taps), weight(taps);
   TileArgs<T> t{};
@@ -82,6 +103,7 @@ inline void correlate_positions(const Correlation<T>& c, const T* packed, const 
           t.c = c.dst + image * c.dst_image + h * c.dst_row + w * c.dst_pixel + j;
           t.addend = c.beside(c.addend, t.c);
           t.gate = c.beside(c.gate, t.c);
+          for (Ahead& rows : ahead) rows.step();
           run_tile<Form::spaced>(t, images);
         }
       }

@@ -52,11 +52,12 @@ FASTDL_INLINE int64_t taps_inside(const Taps& taps) {
   return sum;
 }
 
-// Would more than a twenty-fifth of the products be with zeros around the image?
-FASTDL_INLINE bool reads_zeros(const Taps& th, const Taps& tw) {
+// The share of the products that would be with zeros around the image.
+FASTDL_INLINE double zeros_read(const Taps& th, const Taps& tw) {
   constexpr int64_t kTaps = 64, kOutputs = int64_t{1} << 16;  // of an axis: with more, counting takes too long
-  if (th.count > kTaps || tw.count > kTaps || th.outputs > kOutputs || tw.outputs > kOutputs) return false;
-  return 25 * taps_inside(th) * taps_inside(tw) < 24 * th.count * th.outputs * tw.count * tw.outputs;
+  if (th.count > kTaps || tw.count > kTaps || th.outputs > kOutputs || tw.outputs > kOutputs) return 0;
+  const double all = static_cast<double>(th.count * th.outputs) * static_cast<double>(tw.count * tw.outputs);
+  return all > 0 ? 1 - static_cast<double>(taps_inside(th)) * static_cast<double>(taps_inside(tw)) / all : 0;
 }
 
 struct Axis {  // of a convolution

@@ -278,7 +278,7 @@ inline void weight_gradient(WeightGradient<T> c) {
     return;
   }
   const bool depthwise = c.depth == 1 && c.width == 1;
-  c.exact = !depthwise && !reads_planes(c.th, c.tw, c.groups, c.depth, c.width) && reads_zeros(c.th, c.tw);
+  c.exact = !depthwise && !reads_planes(c.th, c.tw, c.groups, c.depth, c.width) && zeros_read(c.th, c.tw) > 0.045;
   const int64_t panels = depthwise ? 1 : c.groups * ceil_div(c.width, NR);
   // About 16 tasks for any number of threads to share: panels, and where they are few, chunks of pixels. Blocks long
   // enough for the sums in registers to be worth their way to memory; a lone panel of dy in the first-level cache.
