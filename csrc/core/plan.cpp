@@ -13,23 +13,41 @@ struct Life {
   std::size_t first, last, size, offset;
 };
 
-// Largest first, then earliest, each at the lowest offset where no other that lives at the same time is.
+// Memory that arrays take one after the other.
+struct Slot {
+  std::size_t size, offset;
+  std::vector<const Life*> lives;
+
+  // Before `life` begins, since when is the slot free? 0: always, -1: it is not free while `life` lasts.
+  std::int64_t free_since(const Life& life) const {
+    std::int64_t since = 0;
+    for (const Life* other : lives) {
+      if (other->first <= life.last && life.first <= other->last) return -1;
+      if (other->last < life.first) since = std::max(since, static_cast<std::int64_t>(other->last) + 1);
+    }
+    return since;
+  }
+};
+
+// Largest first, each in the slot that was freed last, for what of it is still in a cache; in the middle of a larger
+// one: a thread keeps to its part of every array, and lines that another one wrote last come several times as
+// slowly where the two cores have no cache in common.
 std::size_t place(std::vector<Life>& lives) {
   std::sort(lives.begin(), lives.end(),
             [](const Life& a, const Life& b) { return a.size != b.size ? a.size > b.size : a.first < b.first; });
+  std::vector<Slot> slots;
   std::size_t total = 0;
-  std::vector<const Life*> placed;  // by offset
   for (Life& life : lives) {
-    life.offset = 0;
-    for (const Life* other : placed) {
-      if (other->last < life.first || life.last < other->first) continue;
-      if (life.offset + life.size <= other->offset) break;
-      life.offset = std::max(life.offset, other->offset + other->size);
+    Slot* best = nullptr;
+    std::int64_t latest = -1;
+    for (Slot& slot : slots)
+      if (const std::int64_t since = slot.free_since(life); since >= 0 && since >= latest) latest = since, best = &slot;
+    if (best == nullptr) {
+      best = &slots.emplace_back(Slot{life.size, total, {}});
+      total += life.size;
     }
-    placed.insert(std::upper_bound(placed.begin(), placed.end(), &life,
-                                   [](const Life* a, const Life* b) { return a->offset < b->offset; }),
-                  &life);
-    total = std::max(total, life.offset + life.size);
+    best->lives.push_back(&life);
+    life.offset = best->offset + (best->size - life.size) / 2 / 64 * 64;
   }
   return total;
 }
