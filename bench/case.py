@@ -65,7 +65,7 @@ def normal(rng, *shape: int):
 
 
 def products(size: int, channels: int, filters: int, kernel: int, stride: int = 1, padding: int = 0) -> int:
-    """Multiply-adds of a convolution of one square image; those with the zeros around it, which can be left out, not."""
+    """Multiply-adds of a convolution of one square image, without those with the zeros around it."""
     outputs = range(-padding, size + padding - kernel + 1, stride)
     inside = sum(0 <= at + tap < size for at in outputs for tap in range(kernel))
     return inside * inside * channels * filters

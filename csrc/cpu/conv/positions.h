@@ -3,7 +3,8 @@
 // of the products, of 8x8 and 3x3 as well.
 //
 // A group's images are copied first, [row][image][column][channel] with rows an odd number of cache lines apart: images
-// are often a power of two apart, and the rows of a tile would meet in few places of the first-level cache.
+// are often a power of two apart, and the rows of a tile would meet in few places of the first-level cache. Scratch per
+// thread: that copy, about 128 K elements, at most four times as many.
 #pragma once
 #include "cpu/conv/ahead.h"
 #include "cpu/conv/correlation.h"
@@ -15,24 +16,31 @@ struct Positions {
   int64_t groups, images, bands;
 };
 
+constexpr int64_t kSource = int64_t{1} << 17;  // elements of a band's source: a second-level cache has room for it
+
+// Source elements that `rows` output rows of a group read.
+template <class T>
+FASTDL_INLINE int64_t source_size(const Correlation<T>& c, const Positions& p, int64_t rows) {
+  return p.images * min_of(c.th.size, c.th.reach(rows)) * c.tw.size * c.groups * c.depth;
+}
+
 template <class T>
 FASTDL_INLINE Positions cut_positions(const Correlation<T>& c) {
-  constexpr int64_t kSource = int64_t{1} << 17;  // elements of a band: fits a second-level cache
   constexpr int64_t kTasks = 32;
   Positions p{};
   p.groups = ceil_div(c.images, TileSize<T>::rows);
   p.images = ceil_div(c.images, p.groups);
-  const int64_t row = p.images * c.tw.size * c.groups * c.depth;
   p.bands = min_of(c.th.outputs, max_of(1, kTasks / p.groups));
-  while (p.bands < c.th.outputs && min_of(c.th.size, c.th.reach(ceil_div(c.th.outputs, p.bands))) * row > kSource)
-    ++p.bands;
+  while (p.bands < c.th.outputs && source_size(c, p, ceil_div(c.th.outputs, p.bands)) > kSource) ++p.bands;
   return p;
 }
 
-// Is it worth the copy?
+// Are there images enough, zeros to leave out, and rows that fit?
 template <class T>
 FASTDL_INLINE bool by_position(const Correlation<T>& c) {
-  return 2 * c.images >= TileSize<T>::rows && 4 * c.depth >= kLanes<T> && zeros_read(c.th, c.tw) > 0.06;
+  constexpr int64_t MR = TileSize<T>::rows;
+  if (2 * c.images < MR || 4 * c.depth < kLanes<T> || zeros_read(c.th, c.tw) <= 0.06) return false;
+  return c.tw.size <= kSource && source_size(c, Positions{1, MR, 1}, 1) <= 4 * kSource;
 }
 
 // A task: output rows [row0, row1) of a group of images, and the source rows [top, bottom) that they read.
