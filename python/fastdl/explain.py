@@ -10,8 +10,8 @@ from dataclasses import dataclass
 class Row:
     """One call. call: the kernel's name, or the names of several that are made together, piece by piece; arrays: (role,
     shape, item size) of each array argument, role "read", "write" or "update"; bytes: of all of them once; flops:
-    multiplies and adds of matrix products and convolutions (with the zeros around an image, which kernels may leave out),
-    0 for others; seconds: median.
+    multiplies and adds of matrix products and convolutions (with the zeros around an image, which kernels may leave
+    out), 0 for others; seconds: median.
     """
 
     call: str
