@@ -35,10 +35,12 @@ FASTDL_INLINE Positions cut_positions(const Correlation<T>& c) {
   return p;
 }
 
-// Are there images enough, zeros to leave out, and rows that fit?
+// Are there images enough, zeros to leave out, and rows that fit? Not for depthwise weights, which are packed
+// otherwise.
 template <class T>
 FASTDL_INLINE bool by_position(const Correlation<T>& c) {
   constexpr int64_t MR = TileSize<T>::rows;
+  if (c.depth == 1 && c.width == 1) return false;
   if (2 * c.images < MR || 4 * c.depth < kLanes<T> || zeros_read(c.th, c.tw) <= 0.06) return false;
   return c.tw.size <= kSource && source_size(c, Positions{1, MR, 1}, 1) <= 4 * kSource;
 }
