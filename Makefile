@@ -77,7 +77,8 @@ format: build  ## format the C++ sources
 	$(BIN)/clang-format -i $$(find csrc -name '*.h' -o -name '*.cpp')
 
 bench: build  ## time fastdl beside what is installed of its rivals (ARGS='kernels --filter conv2d')
-	@$(BIN)/fastdl bench $(ARGS)
+	@FASTDL_COMMIT="$$(git rev-parse HEAD 2>/dev/null)$$(git diff --quiet HEAD 2>/dev/null || echo +)" \
+	  $(BIN)/fastdl bench $(ARGS)
 
 wheel: $(VENV)/.build-tools  ## build the CPU wheel into dist/
 	@$(PIP) wheel --no-deps --wheel-dir dist .

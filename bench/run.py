@@ -178,7 +178,12 @@ def _write_json(path, report) -> None:
 
 
 def _commit() -> str | None:
-    """The commit of the checkout that this code is part of, with "+" if files differ from it; None elsewhere."""
+    """The commit of the checkout that this code is part of, with "+" if files differ from it; None elsewhere.
+
+    An installed copy has FASTDL_COMMIT from `make bench`, which installs what it then runs.
+    """
+    if os.environ.get("FASTDL_COMMIT"):
+        return os.environ["FASTDL_COMMIT"]
     git = ["git", "-C", str(Path(__file__).resolve().parent)]
     try:
         text = {"capture_output": True, "text": True, "check": True, "timeout": 10}
