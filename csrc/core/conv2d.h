@@ -3,7 +3,8 @@
 // x [n,c,h,w]   weight [o,c/groups,kh,kw]   bias [o] or absent   y [n,o,oh,ow];  x, y and their gradients channels-last
 // in memory, weight and bias contiguous.
 // Scratch: the weight once, its columns rounded up to a vector pair; with padding or few channels per thread a
-// zero-padded block of rows (conv/taps.h, conv/planes.h); for dweight up to 16 partial sums of its size, 8 M elements
+// zero-padded block of rows (conv/taps.h, conv/planes.h) or, with many images and zeros, a copy of rows of a group of
+// images, about 128 K elements (conv/positions.h); for dweight up to 16 partial sums of its size, 8 M elements
 // in all or one sum, and per thread the block's pixels of dy and of one tile of x; for dx towards few channels per
 // thread about 128 K elements.
 #pragma once
