@@ -6,7 +6,7 @@
 // Where a row has fewer channels than kGroup vectors have lanes, several rows are taken as one of k * c columns.
 #pragma once
 #include "core/batch_norm.h"
-#include "cpu/simd.h"
+#include "cpu/convert.h"
 
 namespace fastdl::cpu::FASTDL_ISA {
 
@@ -95,7 +95,7 @@ template <class T>
 FASTDL_INLINE void add_lanes(const Vec<T>& v, double* sums) {
   T lane[kLanes<T>];
   __builtin_memcpy(lane, &v, sizeof v);
-  for (int i = 0; i < kLanes<T>; ++i) sums[i] += static_cast<double>(lane[i]);
+  for (int i = 0; i < kLanes<T>; i += kLanes<double>) store(sums + i, load(sums + i) + load_doubles(lane + i));
 }
 
 // Moments of N vectors of columns over the rows [first, last) of x, which points at the first column.
