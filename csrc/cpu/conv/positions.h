@@ -61,62 +61,93 @@ FASTDL_INLINE PositionTask position_task(const Correlation<T>& c, const Position
   return t;
 }
 
+// The source rows of a task's images, copied side by side.
+template <class T>
+struct PositionSource {
+  const T* p;
+  int64_t top, row, spacing;  // first source row; from row to row, from image to image, in elements
+};
+
+template <class T>
+FASTDL_INLINE int64_t spacing_of(const Correlation<T>& c) {
+  constexpr int64_t kLine = 64 / sizeof(T);
+  return (ceil_div(c.tw.size * c.groups * c.depth, kLine) | 1) * kLine;
+}
+
+template <class T>
+inline PositionSource<T> copy_source(const Correlation<T>& c, const PositionTask& task, T* memory) {
+  const int64_t width = c.tw.size * c.groups * c.depth, spacing = spacing_of(c);
+  for (int64_t n = 0; n < task.images; ++n)
+    for (int64_t h = task.top; h < task.bottom; ++h)
+      __builtin_memcpy(memory + ((h - task.top) * task.images + n) * spacing,
+                       c.src + ((task.image + n) * c.th.size + h) * width, static_cast<std::size_t>(width) * sizeof(T));
+  return {memory, task.top, task.images * spacing, spacing};
+}
+
+// The source rows of task `index + 1` that this one does not read, of each image, in as many pieces as it has tiles.
+template <class T>
+FASTDL_INLINE void rows_after(const Correlation<T>& c, const Positions& p, int64_t index, const PositionTask& task,
+                              Ahead* ahead) {
+  if (index + 1 == p.groups * p.bands) return;
+  const PositionTask next = position_task(c, p, index + 1);
+  const int64_t width = c.tw.size * c.groups * c.depth, panels = ceil_div(c.width, TileSize<T>::cols);
+  const int64_t from = next.image == task.image ? max_of(next.top, task.bottom) : next.top;
+  for (int64_t n = 0; n < next.images; ++n)
+    ahead[n] = Ahead(c.src + ((next.image + n) * c.th.size + from) * width, (next.bottom - from) * width,
+                     (task.row1 - task.row0) * c.tw.outputs * c.groups * panels);
+}
+
+// The taps inside the image at output position (h, w), a kernel row's in one run where `joined`: where each run begins
+// in the source and in the packed weights.
+template <class T>
+FASTDL_INLINE void find_taps(const Correlation<T>& c, const PositionSource<T>& source, int64_t h, int64_t w,
+                             bool joined, int64_t* offset, int64_t* weight, TileArgs<T>& t) {
+  const Range down = taps_inside(c.th, h), right = taps_inside(c.tw, w);
+  const int64_t run = joined ? max_of(right.count(), 1) : 1;
+  t.kc = run * c.depth;
+  t.taps = 0;
+  for (int64_t i = down.first; i < down.last; ++i)
+    for (int64_t k = right.first; k < right.last; k += run, ++t.taps) {
+      offset[t.taps] = (h * c.th.step + c.th.offset[i] - source.top) * source.row +
+                       (w * c.tw.step + c.tw.offset[k]) * c.groups * c.depth;
+      weight[t.taps] = (i * c.tw.count + k) * c.depth * TileSize<T>::cols;
+    }
+}
+
 template <class T>
 inline void correlate_positions(const Correlation<T>& c, const T* packed, const Positions& p, int64_t index) {
-  constexpr int64_t MR = TileSize<T>::rows, NR = TileSize<T>::cols, kLine = 64 / sizeof(T);
-  const auto [image, images, row0, row1, top, bottom] = position_task(c, p, index);
-  const int64_t channels = c.groups * c.depth, width = c.tw.size * channels;
-  const int64_t apart = (ceil_div(width, kLine) | 1) * kLine;
-  Scratch<T> source((bottom - top) * images * apart);
-  for (int64_t n = 0; n < images; ++n)
-    for (int64_t h = top; h < bottom; ++h)
-      __builtin_memcpy(source + ((h - top) * images + n) * apart, c.src + ((image + n) * c.th.size + h) * width,
-                       static_cast<std::size_t>(width) * sizeof(T));
+  constexpr int64_t NR = TileSize<T>::cols;
+  const PositionTask task = position_task(c, p, index);
+  Scratch<T> memory((task.bottom - task.top) * task.images * spacing_of(c));
+  const PositionSource<T> source = copy_source(c, task, memory.operator T*());
+  Ahead ahead[TileSize<T>::rows];
+  rows_after(c, p, index, task, ahead);
   const int64_t taps = c.th.count * c.tw.count, panels = ceil_div(c.width, NR);
-  Ahead ahead[MR];
-  if (index + 1 < p.groups * p.bands) {
-    const PositionTask next = position_task(c, p, index + 1);
-    const int64_t from = next.image == image ? max_of(next.top, bottom) : next.top;
-    for (int64_t n = 0; n < next.images; ++n)
-      ahead[n] = Ahead(c.src + ((next.image + n) * c.th.size + from) * width, (next.bottom - from) * width,
-                       (row1 - row0) * c.tw.outputs * c.groups * panels);
-  }
   const bool joined = c.groups == 1 && c.tw.consecutive();  // a kernel row's taps side by side in memory
   Scratch<int64_t> offset(taps), weight(taps);
   TileArgs<T> t{};
   t.offsets = offset;
   t.b_offsets = weight;
-  t.spacing = apart;
+  t.spacing = source.spacing;
   t.ldb = NR;
   t.ldc = c.dst_image;
   t.relu = c.relu;
   for (int64_t g = 0; g < c.groups; ++g)
     for (int64_t panel = 0; panel < panels; ++panel) {
       const int64_t j = g * c.width + panel * NR;
-      t.a = source + g * c.depth;
+      t.a = source.p + g * c.depth;
       t.b = packed + (g * panels + panel) * taps * c.depth * NR;
       t.cols = min_of(NR, c.width - panel * NR);
       t.bias = c.bias ? c.bias + j : nullptr;
-      for (int64_t h = row0; h < row1; ++h) {
-        const Range down = taps_inside(c.th, h);
+      for (int64_t h = task.row0; h < task.row1; ++h)
         for (int64_t w = 0; w < c.tw.outputs; ++w) {
-          const Range right = taps_inside(c.tw, w);
-          const int64_t run = joined ? max_of(right.count(), 1) : 1;
-          t.kc = run * c.depth;
-          t.taps = 0;
-          for (int64_t i = down.first; i < down.last; ++i)
-            for (int64_t k = right.first; k < right.last; k += run, ++t.taps) {
-              offset[t.taps] =
-                  (h * c.th.step + c.th.offset[i] - top) * images * apart + (w * c.tw.step + c.tw.offset[k]) * channels;
-              weight[t.taps] = (i * c.tw.count + k) * c.depth * NR;
-            }
-          t.c = c.dst + image * c.dst_image + h * c.dst_row + w * c.dst_pixel + j;
+          find_taps<T>(c, source, h, w, joined, offset, weight, t);
+          t.c = c.dst + task.image * c.dst_image + h * c.dst_row + w * c.dst_pixel + j;
           t.addend = c.beside(c.addend, t.c);
           t.gate = c.beside(c.gate, t.c);
           for (Ahead& rows : ahead) rows.step();
-          run_tile<Form::spaced>(t, images);
+          run_tile<Form::spaced>(t, task.images);
         }
-      }
     }
 }
 
