@@ -13,14 +13,33 @@ except ImportError:
     kernels.set_host("numpy")  # chosen, so that no warning about the missing module fails a test
 
 
+class Emulated:
+    """The CUDA kernels as plain loops on NumPy arrays; a family without any skips."""
+
+    name = "emulated"
+
+    def __init__(self):
+        try:
+            self.module = importlib.import_module("fastdl._cuda_emulated")
+        except ImportError:
+            pytest.skip("the CUDA kernels are not built as plain loops (make test-cuda)")
+
+    def __getattr__(self, name):
+        if not hasattr(self.module, name):
+            pytest.skip(f"no CUDA kernel {name} yet")
+        return getattr(self.module, name)
+
+
 def _backend(name):
+    if name == "emulated":
+        return Emulated()
     try:
         return kernels.backend(name)
     except RuntimeError as error:
         pytest.skip(str(error))
 
 
-@pytest.fixture(params=["numpy", "cpu", "cuda"])
+@pytest.fixture(params=["numpy", "cpu", "cuda", "emulated"])
 def backend(request):
     """Each backend module in turn; one that is missing skips with the reason."""
     return _backend(request.param)

@@ -9,15 +9,15 @@ namespace {
 
 // Results keep the memory order of x (or y), so that channels-last stays channels-last.
 template <class Call, class... Values>
-py::array forward(const Call& call, const Input& x, Values... values) {
+Array forward(const Call& call, const Input& x, Values... values) {
   Output y = empty_like(x.view);
   run(x.view.size(), [&] { call(x, values..., y.view); });
   return y.array;
 }
 
 template <class Call, class... Values>
-py::array backward(const Call& call, const char* kernel, const py::handle& dy_, const char* name, const Input& x,
-                   Values... values) {
+Array backward(const Call& call, const char* kernel, const py::handle& dy_, const char* name, const Input& x,
+               Values... values) {
   const Input strided_dy = strided(kernel, "dy", dy_);
   check_activation_backward(kernel, strided_dy, name, x);
   const Input dy = reordered(strided_dy, x);
@@ -64,38 +64,38 @@ void add_with_number(py::module_& m, const char* number, const char* forward_nam
       py::arg("dy"), py::arg("x"), py::arg(number));
 }
 
-py::array softplus_forward(const py::handle& x_, double beta, double threshold) {
+Array softplus_forward(const py::handle& x_, double beta, double threshold) {
   const Input x = dense("softplus_forward", "x", x_);
   check_softplus("softplus_forward", beta, threshold);
-  return forward(cpu::softplus_forward, x, beta, threshold);
+  return forward(device::softplus_forward, x, beta, threshold);
 }
 
-py::array softplus_backward(const py::handle& dy, const py::handle& x_, double beta, double threshold) {
+Array softplus_backward(const py::handle& dy, const py::handle& x_, double beta, double threshold) {
   const Input x = dense("softplus_backward", "x", x_);
   check_softplus("softplus_backward", beta, threshold);
-  return backward(cpu::softplus_backward, "softplus_backward", dy, "x", x, beta, threshold);
+  return backward(device::softplus_backward, "softplus_backward", dy, "x", x, beta, threshold);
 }
 
-py::array gelu_forward(const py::handle& x_, const std::string& approximate) {
+Array gelu_forward(const py::handle& x_, const std::string& approximate) {
   const Input x = dense("gelu_forward", "x", x_);
-  return forward(cpu::gelu_forward, x, check_gelu("gelu_forward", approximate));
+  return forward(device::gelu_forward, x, check_gelu("gelu_forward", approximate));
 }
 
-py::array gelu_backward(const py::handle& dy, const py::handle& x_, const std::string& approximate) {
+Array gelu_backward(const py::handle& dy, const py::handle& x_, const std::string& approximate) {
   const Input x = dense("gelu_backward", "x", x_);
   const bool tanh_form = check_gelu("gelu_backward", approximate);
-  return backward(cpu::gelu_backward, "gelu_backward", dy, "x", x, tanh_form);
+  return backward(device::gelu_backward, "gelu_backward", dy, "x", x, tanh_form);
 }
 
 }  // namespace
 
 void add_activation(py::module_& m) {
-  add_plain(m, "relu_forward", cpu::relu_forward, "relu_backward", cpu::relu_backward);
-  add_plain(m, "sigmoid_forward", cpu::sigmoid_forward, "sigmoid_backward", cpu::sigmoid_backward);
-  add_plain(m, "tanh_forward", cpu::tanh_forward, "tanh_backward", cpu::tanh_backward);
-  add_with_number(m, "negative_slope", "leaky_relu_forward", cpu::leaky_relu_forward, "leaky_relu_backward",
-                  cpu::leaky_relu_backward);
-  add_with_number(m, "alpha", "elu_forward", cpu::elu_forward, "elu_backward", cpu::elu_backward);
+  add_plain(m, "relu_forward", device::relu_forward, "relu_backward", device::relu_backward);
+  add_plain(m, "sigmoid_forward", device::sigmoid_forward, "sigmoid_backward", device::sigmoid_backward);
+  add_plain(m, "tanh_forward", device::tanh_forward, "tanh_backward", device::tanh_backward);
+  add_with_number(m, "negative_slope", "leaky_relu_forward", device::leaky_relu_forward, "leaky_relu_backward",
+                  device::leaky_relu_backward);
+  add_with_number(m, "alpha", "elu_forward", device::elu_forward, "elu_backward", device::elu_backward);
   m.def("softplus_forward", &softplus_forward, py::arg("x"), py::arg("beta"), py::arg("threshold"));
   m.def("softplus_backward", &softplus_backward, py::arg("dy"), py::arg("x"), py::arg("beta"), py::arg("threshold"));
   m.def("gelu_forward", &gelu_forward, py::arg("x"), py::arg("approximate"));

@@ -19,7 +19,7 @@ void adam_step(const py::handle& param_, const py::handle& grad_, const py::hand
   Input max_exp_avg_sq;
   if (!max_exp_avg_sq_.is_none()) max_exp_avg_sq = flat(kernel, "max_exp_avg_sq", max_exp_avg_sq_, param);
   check_adam_step(param, grad, exp_avg, exp_avg_sq, max_exp_avg_sq, hyper);
-  run(param.view.size(), [&] { cpu::adam_step(param, grad, exp_avg, exp_avg_sq, max_exp_avg_sq, hyper); });
+  run(param.view.size(), [&] { device::adam_step(param, grad, exp_avg, exp_avg_sq, max_exp_avg_sq, hyper); });
 }
 
 }  // namespace

@@ -7,6 +7,12 @@
 
 namespace fastdl::bind {
 
+bool is_array(const py::handle& x) { return py::isinstance<py::array>(x); }
+bool is_writeable(const py::handle& array) { return py::reinterpret_borrow<py::array>(array).writeable(); }
+bool is_c_contiguous(const py::handle& array) {
+  return (py::reinterpret_borrow<py::array>(array).flags() & py::array::c_style) != 0;
+}
+
 namespace {
 
 using py::detail::array_proxy;
@@ -39,7 +45,7 @@ bool native_dtype(const py::dtype& type, DType* dtype) {
   return true;
 }
 
-py::array expect_array(const char* kernel, const char* name, const py::handle& x) {
+Array expect_array(const char* kernel, const char* name, const py::handle& x) {
   if (!py::isinstance<py::array>(x))
     check::fail_type(kernel, std::string(name) + " must be a NumPy array, got " + type_name(x));
   py::array a = py::reinterpret_borrow<py::array>(x);
@@ -62,7 +68,7 @@ View make_view(const py::array& a, DType dtype) {
   return view;
 }
 
-py::array copy_contiguous(const py::array& a) {
+Array copy_contiguous(const py::array& a) {
   if (is_recording()) t_recorder->refuse("unaligned arrays or strides that are no multiple of the item size");
   PyObject* copy = npy_api::get().PyArray_FromAny_(a.ptr(), nullptr, 0, 0, kCContiguous | kAligned, nullptr);
   if (copy == nullptr) throw py::error_already_set();
@@ -197,7 +203,7 @@ namespace {
 // A copy of x, its dimensions nested in this order.
 Input copy_ordered(const View& x, const int* order) {
   Output copy = empty_ordered(x.dtype, x.shape, x.ndim, order);
-  run(x.size(), [&] { cpu::copy(x, copy.view); });
+  run(x.size(), [&] { device::copy(x, copy.view); });
   return {copy.array, copy.view};
 }
 
@@ -289,7 +295,7 @@ Input reordered(const Input& x, const View& like) {
   for (int d = 0; d < like.ndim; ++d) same = same && (like.shape[d] < 2 || x.view.strides[d] == like.strides[d]);
   if (same) return x;
   Output copy = empty_like(like, x.view.dtype);
-  run(like.size(), [&] { cpu::copy(x.view, copy.view); });
+  run(like.size(), [&] { device::copy(x.view, copy.view); });
   return {copy.array, copy.view};
 }
 

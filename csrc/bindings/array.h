@@ -16,6 +16,16 @@ namespace fastdl::bind {
 
 namespace py = pybind11;
 
+// An array of the module's device: NumPy's, or CuPy's in fastdl._cuda.
+#if defined(FASTDL_CUPY)
+using Array = py::object;
+#else
+using Array = py::array;
+#endif
+bool is_array(const py::handle& x);
+bool is_writeable(const py::handle& array);
+bool is_c_contiguous(const py::handle& array);
+
 // An array argument: the view and the object that owns its memory until the call is over.
 struct Input {
   py::object owner;
@@ -61,7 +71,7 @@ Input any_dtype(const char* kernel, const char* name, const py::handle& x);
 
 // A new array that the kernel fills.
 struct Output {
-  py::array array = py::reinterpret_steal<py::array>(py::handle());  // none yet: the default makes an empty one
+  Array array = py::reinterpret_steal<Array>(py::handle());  // none yet: the default makes an empty one
   View view;
 };
 

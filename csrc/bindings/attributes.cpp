@@ -18,13 +18,12 @@ std::string type_name(const py::handle& x) { return py::str(py::type::of(x).attr
 
 template <class T>
 Number<T> number(const char* kernel, const char* name, const py::handle& value) {
-  if (py::isinstance<py::array>(value)) {
+  if (is_array(value)) {
     const View place = any_dtype(kernel, name, value).view;
     if (place.ndim != 0 || place.dtype != (std::is_integral_v<T> ? DType::i64 : DType::f64))
       check::fail_type(kernel, std::string(name) + " must be a number or a 0-d array of " +
                                    (std::is_integral_v<T> ? "int64" : "float64") + ", got shape " +
-                                   check::shape_string(place) + " of " +
-                                   std::string(py::str(py::reinterpret_borrow<py::array>(value).dtype())));
+                                   check::shape_string(place) + " of " + std::string(py::str(value.attr("dtype"))));
     return Number<T>(place);
   }
   try {

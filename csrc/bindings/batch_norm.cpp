@@ -80,7 +80,7 @@ class Running {
     if (value.is_none()) return;
     input_ = strided(kernel, name, value);
     check_per_channel(kernel, name, input_, x);
-    writeable_ = py::reinterpret_borrow<py::array>(value).writeable();
+    writeable_ = is_writeable(value);
     copied_ = !input_.owner.is(value);
   }
   void check_writeable(const char* kernel, const char* name) const {
@@ -117,8 +117,8 @@ py::tuple batch_norm_forward(const py::handle& x_, const py::handle& weight_, co
   if (x.size() == channels && channels > 0)
     check::fail_value(kernel, "x must have more than 1 value per channel, got shape " + check::shape_string(x.shape));
   run(x.size(), [&] {
-    cpu::batch_norm_forward(x.matrix(), weight, bias, eps, x.matrix(y.output.view), mean.view, invstd.view,
-                            {running_mean.view(), running_var.view(), momentum}, relu, {}, {});
+    device::batch_norm_forward(x.matrix(), weight, bias, eps, x.matrix(y.output.view), mean.view, invstd.view,
+                               {running_mean.view(), running_var.view(), momentum}, relu, {}, {});
   });
   running_mean.write_back();
   running_var.write_back();
@@ -137,7 +137,7 @@ py::object batch_norm_inference(const py::handle& x_, const py::handle& weight_,
   check::number(kernel, "eps", eps, 0.0);
   const Result y = empty_batch(x.shape);
   run(x.size(), [&] {
-    cpu::batch_norm_inference(x.matrix(), weight, bias, running_mean, running_var, eps, x.matrix(y.output.view));
+    device::batch_norm_inference(x.matrix(), weight, bias, running_mean, running_var, eps, x.matrix(y.output.view));
   });
   return y.array();
 }
@@ -178,8 +178,8 @@ py::tuple batch_norm_backward(const py::handle& dy, const py::handle& x, const p
               invstd = required(kernel, "invstd", invstd_, b.x.shape);
   b.prepare(kernel, need);
   run(b.x.size(), [&] {
-    cpu::batch_norm_backward(b.dy.matrix(), b.x.matrix(), b.weight, bias, mean, invstd, relu, b.dx_matrix(),
-                             view_of(b.dweight), view_of(b.dbias));
+    device::batch_norm_backward(b.dy.matrix(), b.x.matrix(), b.weight, bias, mean, invstd, relu, b.dx_matrix(),
+                                view_of(b.dweight), view_of(b.dbias));
   });
   return b.results();
 }
@@ -194,8 +194,8 @@ py::tuple batch_norm_inference_backward(const py::handle& dy, const py::handle& 
   check::number(kernel, "eps", eps, 0.0);
   b.prepare(kernel, need);
   run(b.x.size(), [&] {
-    cpu::batch_norm_inference_backward(b.dy.matrix(), b.x.matrix(), b.weight, running_mean, running_var, eps,
-                                       b.dx_matrix(), view_of(b.dweight), view_of(b.dbias));
+    device::batch_norm_inference_backward(b.dy.matrix(), b.x.matrix(), b.weight, running_mean, running_var, eps,
+                                          b.dx_matrix(), view_of(b.dweight), view_of(b.dbias));
   });
   return b.results();
 }

@@ -20,16 +20,15 @@ std::int64_t work(const View& y, const View& weight) {
   return y.size() > 32768 ? y.size() : y.size() * (filter < 32768 ? filter : 32768);
 }
 
-py::array conv2d_forward(const py::handle& x_, const py::handle& weight_, const py::handle& bias_,
-                         const py::handle& stride, const py::handle& padding, const py::handle& dilation,
-                         const py::handle& groups, bool relu) {
+Array conv2d_forward(const py::handle& x_, const py::handle& weight_, const py::handle& bias_, const py::handle& stride,
+                     const py::handle& padding, const py::handle& dilation, const py::handle& groups, bool relu) {
   const char* kernel = "conv2d_forward";
   const Input x = activation(kernel, "x", x_), weight = contiguous(kernel, "weight", weight_),
               bias = optional_contiguous(kernel, "bias", bias_);
   const Conv2dDims d = check_conv2d_forward(x, weight, bias, attributes(kernel, stride, padding, dilation),
                                             integer(kernel, "groups", groups, 1, kLargestWindow + 1));
   Output y = empty_activation(x.view.dtype, {d.n, d.o, d.oh, d.ow});
-  run(work(y.view, weight), [&] { cpu::conv2d_forward(x, weight, bias, relu, y.view, d, {}); });
+  run(work(y.view, weight), [&] { device::conv2d_forward(x, weight, bias, relu, y.view, d, {}); });
   return y.array;
 }
 
@@ -47,7 +46,7 @@ py::tuple conv2d_backward(const py::handle& dy_, const py::handle& x_, const py:
   if (needs[1]) dweight = empty(dy.view.dtype, weight.view.shape, 4);
   if (needs[2]) dbias = empty(dy.view.dtype, {d.o});
   run(work(dy, weight),
-      [&] { cpu::conv2d_backward(dy, x, weight, {}, {}, view_of(dx), view_of(dweight), view_of(dbias), d); });
+      [&] { device::conv2d_backward(dy, x, weight, {}, {}, view_of(dx), view_of(dweight), view_of(dbias), d); });
   return py::make_tuple(result(dx), result(dweight), result(dbias));
 }
 

@@ -19,9 +19,9 @@ Input plain(const char* kernel, const char* name, const py::handle& x) {
 
 py::object copy_contiguous(const py::object& x_) {
   const Input x = plain("contiguous", "x", x_);
-  if ((py::reinterpret_borrow<py::array>(x_).flags() & py::array::c_style) != 0) return x_;
+  if (is_c_contiguous(x_)) return x_;
   Output y = empty(x.view.dtype, x.view.shape, x.view.ndim);
-  run(y.view.size(), [&] { cpu::copy(x, y.view); });
+  run(y.view.size(), [&] { device::copy(x, y.view); });
   return y.array;
 }
 
@@ -33,7 +33,7 @@ py::object copy_channels_last(const py::object& x_) {
   return y.view.data == before && y.view.size() > 0 ? x_ : y.owner;
 }
 
-py::array concatenate(const py::object& xs_, std::int64_t axis) {
+Array concatenate(const py::object& xs_, std::int64_t axis) {
   if (!py::isinstance<py::tuple>(xs_) && !py::isinstance<py::list>(xs_))
     check::fail_type("concatenate", "xs must be a tuple or list of arrays, got " +
                                         std::string(py::str(py::type::of(xs_).attr("__name__"))));
@@ -56,22 +56,22 @@ py::array concatenate(const py::object& xs_, std::int64_t axis) {
   Output y = empty_activation(xs[0].dtype, shape, xs[0].ndim);
   run(y.view.size(), [&] {
     for (const View& x : xs) {
-      cpu::copy(x, slice_of(y.view, starts, steps, x.shape));
+      device::copy(x, slice_of(y.view, starts, steps, x.shape));
       starts[along] += x.shape[along];
     }
   });
   return y.array;
 }
 
-py::array slice_backward(const py::handle& dy_, const std::vector<std::int64_t>& shape,
-                         const std::vector<std::int64_t>& starts, const std::vector<std::int64_t>& steps) {
+Array slice_backward(const py::handle& dy_, const std::vector<std::int64_t>& shape,
+                     const std::vector<std::int64_t>& starts, const std::vector<std::int64_t>& steps) {
   const Input dy = plain("slice_backward", "dy", dy_);
   const auto size = [](const std::vector<std::int64_t>& v) { return static_cast<int>(v.size()); };
   check_slice_backward(dy, shape.data(), size(shape), starts.data(), size(starts), steps.data(), size(steps));
   Output dx = empty_activation(dy.view.dtype, shape.data(), size(shape));
   run(dx.view.size(), [&] {
-    cpu::fill_zero(dx.view);
-    cpu::copy(dy, slice_of(dx.view, starts.data(), steps.data(), dy.view.shape));
+    device::fill_zero(dx.view);
+    device::copy(dy, slice_of(dx.view, starts.data(), steps.data(), dy.view.shape));
   });
   return dx.array;
 }
@@ -88,24 +88,24 @@ void assign(const py::object& out_, const py::object& x_) {
     out_.attr("__setitem__")(py::ellipsis(), x_.attr("copy")());
     return;
   }
-  run(out.view.size(), [&] { cpu::copy(from, out.view); });
+  run(out.view.size(), [&] { device::copy(from, out.view); });
 }
 
-py::array clone(const py::object& x_) {
+Array clone(const py::object& x_) {
   const Input x = plain("clone", "x", x_);
   Output y = empty_like(x.view);
-  run(y.view.size(), [&] { cpu::copy(x, y.view); });
+  run(y.view.size(), [&] { device::copy(x, y.view); });
   return y.array;
 }
 
-py::array cast(const py::object& x_, const std::string& dtype) {
+Array cast(const py::object& x_, const std::string& dtype) {
   const char* names[] = {"float32", "float64", "int32", "int64", "uint8", "bool"};
   check::choice("cast", "dtype", dtype, {"float32", "float64", "int32", "int64", "uint8", "bool"});
   const Input x = in_dense_order(plain("cast", "x", x_));
   int to = 0;
   while (dtype != names[to]) ++to;
   Output y = empty_like(x.view, static_cast<DType>(to));
-  run(y.view.size(), [&] { cpu::cast(x, y.view); });
+  run(y.view.size(), [&] { device::cast(x, y.view); });
   return y.array;
 }
 

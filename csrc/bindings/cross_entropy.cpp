@@ -25,13 +25,13 @@ py::tuple cross_entropy_forward(const py::handle& logits_, const py::handle& tar
   const DType dtype = logits.view.dtype;
   Output lse = empty(dtype, {logits.view.shape[0]});
   Output loss = empty(dtype, lse.view.shape, attrs.reduction == Reduction::none ? 1 : 0);
-  run(logits.view.size(), [&] { cpu::cross_entropy_forward(logits, target, weight, attrs, loss.view, lse.view); });
+  run(logits.view.size(), [&] { device::cross_entropy_forward(logits, target, weight, attrs, loss.view, lse.view); });
   return py::make_tuple(loss.array, lse.array);
 }
 
-py::array cross_entropy_backward(const py::handle& dloss_, const py::handle& logits_, const py::handle& target_,
-                                 const py::handle& lse_, const py::handle& weight_, const py::handle& ignore_index,
-                                 double label_smoothing, const std::string& reduction) {
+Array cross_entropy_backward(const py::handle& dloss_, const py::handle& logits_, const py::handle& target_,
+                             const py::handle& lse_, const py::handle& weight_, const py::handle& ignore_index,
+                             double label_smoothing, const std::string& reduction) {
   const char* kernel = "cross_entropy_backward";
   const Input logits = contiguous(kernel, "logits", logits_), target = integers(kernel, "target", target_),
               weight = optional_contiguous(kernel, "weight", weight_);
@@ -41,7 +41,7 @@ py::array cross_entropy_backward(const py::handle& dloss_, const py::handle& log
   check_cross_entropy_backward(kernel, dloss, logits, lse, attrs.reduction);
   Output dlogits = empty(logits.view.dtype, logits.view.shape, 2);
   run(logits.view.size(),
-      [&] { cpu::cross_entropy_backward(dloss, logits, target, lse, weight, attrs, dlogits.view); });
+      [&] { device::cross_entropy_backward(dloss, logits, target, lse, weight, attrs, dlogits.view); });
   return dlogits.array;
 }
 

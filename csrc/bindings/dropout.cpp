@@ -8,13 +8,13 @@ namespace fastdl::bind {
 
 namespace {
 
-py::array dropout(const py::handle& x_, double p, const py::handle& seed, const py::handle& counter) {
+Array dropout(const py::handle& x_, double p, const py::handle& seed, const py::handle& counter) {
   const char* kernel = "dropout";
   const Input x = activation(kernel, "x", x_);
   check::number(kernel, "p", p, 0, 1);
   const PhiloxStream words = stream(kernel, seed, counter);
   Output y = empty_activation(x.view.dtype, x.view.shape, x.view.ndim);
-  run(x.view.size(), [&] { cpu::dropout(x, p, words, y.view); });
+  run(x.view.size(), [&] { device::dropout(x, p, words, y.view); });
   return y.array;
 }
 

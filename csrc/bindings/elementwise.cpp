@@ -36,7 +36,7 @@ void add_binary(py::module_& m, const char* name) {
         const BroadcastShape shape = check_binary(name, a, b);
         Output y = empty_broadcast(op >= BinaryOp::kEqual ? DType::b8 : a.view.dtype, shape, {&a.view, &b.view});
         if (const std::int64_t size = y.view.size(); size > 0)
-          run(size, [&] { cpu::binary(op, plan_nest(y.view, {&a.view, &b.view}), y.view, a, b); });
+          run(size, [&] { device::binary(op, plan_nest(y.view, {&a.view, &b.view}), y.view, a, b); });
         return y.array;
       },
       py::arg("a"), py::arg("b"));
@@ -52,13 +52,13 @@ void add_unary(py::module_& m, const char* name) {
         memory_order(x, order);
         Output y = empty_ordered(x.view.dtype, x.view.shape, x.view.ndim, order);
         if (const std::int64_t size = y.view.size(); size > 0)
-          run(size, [&] { cpu::unary(op, plan_nest(y.view, {&x.view}), y.view, x); });
+          run(size, [&] { device::unary(op, plan_nest(y.view, {&x.view}), y.view, x); });
         return y.array;
       },
       py::arg("x"));
 }
 
-py::array clip(const py::handle& x_, std::optional<double> low, std::optional<double> high) {
+Array clip(const py::handle& x_, std::optional<double> low, std::optional<double> high) {
   const Input x = strided("clip", "x", x_);
   const ClipBounds bounds{low.has_value(), high.has_value(), low.value_or(0), high.value_or(0)};
   check_clip(bounds);
@@ -66,17 +66,17 @@ py::array clip(const py::handle& x_, std::optional<double> low, std::optional<do
   memory_order(x, order);
   Output y = empty_ordered(x.view.dtype, x.view.shape, x.view.ndim, order);
   if (const std::int64_t size = y.view.size(); size > 0)
-    run(size, [&] { cpu::clip(bounds, plan_nest(y.view, {&x.view}), y.view, x); });
+    run(size, [&] { device::clip(bounds, plan_nest(y.view, {&x.view}), y.view, x); });
   return y.array;
 }
 
-py::array where(const py::handle& condition_, const py::handle& a_, const py::handle& b_) {
+Array where(const py::handle& condition_, const py::handle& a_, const py::handle& b_) {
   const Input condition = one_of("where", "condition", condition_, {DType::b8}, "bool"), a = strided("where", "a", a_),
               b = strided("where", "b", b_);
   const BroadcastShape shape = check_where(condition, a, b);
   Output y = empty_broadcast(a.view.dtype, shape, {&condition.view, &a.view, &b.view});
   if (const std::int64_t size = y.view.size(); size > 0)
-    run(size, [&] { cpu::where(plan_nest(y.view, {&condition.view, &a.view, &b.view}), y.view, condition, a, b); });
+    run(size, [&] { device::where(plan_nest(y.view, {&condition.view, &a.view, &b.view}), y.view, condition, a, b); });
   return y.array;
 }
 
@@ -87,8 +87,7 @@ void write_back(const py::handle& array, const Input& input) {
 }
 
 void expect_writeable(const char* kernel, const char* name, const py::handle& x) {
-  if (!py::reinterpret_borrow<py::array>(x).writeable())
-    check::fail_value(kernel, std::string(name) + " must be writeable, got a read-only array");
+  if (!is_writeable(x)) check::fail_value(kernel, std::string(name) + " must be writeable, got a read-only array");
 }
 
 bool same_memory(const View& a, const View& b) {
@@ -108,7 +107,7 @@ void accumulate(const py::handle& out_, const py::handle& x_) {
     const py::object copy = x.owner.attr("copy")();
     x = strided("accumulate", "x", copy);
   }
-  run(out.view.size(), [&] { cpu::binary(BinaryOp::kAdd, plan_nest(out, {&out.view, &x.view}), out, out, x); });
+  run(out.view.size(), [&] { device::binary(BinaryOp::kAdd, plan_nest(out, {&out.view, &x.view}), out, out, x); });
   write_back(out_, out);
 }
 
@@ -117,7 +116,7 @@ void scale(const py::handle& x_, const py::handle& factor_) {
   const Number<double> factor = number<double>("scale", "factor", factor_);
   expect_writeable("scale", "x", x_);
   if (x.view.size() == 0) return;
-  run(x.view.size(), [&] { cpu::scale(plan_nest(x, {&x.view}), x, factor); });
+  run(x.view.size(), [&] { device::scale(plan_nest(x, {&x.view}), x, factor); });
   write_back(x_, x);
 }
 
@@ -126,7 +125,7 @@ void increment(const py::handle& x_) {
   expect_writeable("increment", "x", x_);
   if (!in_c_order(x).owner.is(x.owner) || !x.owner.is(x_))
     check::fail_value("increment", "x must be contiguous, as it is changed in place");
-  run(x.view.size(), [&] { cpu::increment(x.view); });
+  run(x.view.size(), [&] { device::increment(x.view); });
 }
 
 }  // namespace

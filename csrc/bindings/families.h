@@ -7,6 +7,8 @@
   X(gemm) X(linear) X(im2col) X(conv2d) X(pool2d) X(batch_norm) X(activation) X(softmax) X(cross_entropy)        \
   X(loss) X(dropout) X(embedding) X(gather) X(elementwise) X(reduce) X(copy) X(sgd) X(rmsprop) X(adam) X(philox) \
   X(probe)
+// Those with a csrc/cuda/<family>.cu.
+#define FASTDL_CUDA_FAMILIES(X) X(activation) X(elementwise) X(copy) X(sgd) X(rmsprop) X(adam)
 // clang-format on
 
 namespace fastdl::bind {

@@ -12,8 +12,8 @@ namespace {
 
 constexpr const char* kKernel = "gather_batch";
 
-py::array gather_batch(const py::handle& data_, const py::handle& index_, double scale, const py::handle& mean_,
-                       const py::handle& std_, const std::string& dtype) {
+Array gather_batch(const py::handle& data_, const py::handle& index_, double scale, const py::handle& mean_,
+                   const py::handle& std_, const std::string& dtype) {
   const Input data = one_of(kKernel, "data", data_, {DType::u8, DType::f32, DType::f64}, "uint8, float32 or float64");
   check_gather_data(data);
   const Input index = in_c_order(one_of(kKernel, "index", index_, {DType::i64}, "int64"));
@@ -39,7 +39,7 @@ py::array gather_batch(const py::handle& data_, const py::handle& index_, double
   for (int d = 0; d < data.view.ndim; ++d) shape[d] = data.view.shape[d];
   shape[0] = index.view.shape[0];
   Output y = empty_activation(dtype == "float64" ? DType::f64 : DType::f32, shape, data.view.ndim);
-  run(y.view.size(), [&] { cpu::gather_batch(data, index, {factor.data(), shift.data(), count > 1}, y.view); });
+  run(y.view.size(), [&] { device::gather_batch(data, index, {factor.data(), shift.data(), count > 1}, y.view); });
   return y.array;
 }
 

@@ -20,7 +20,7 @@ View broadcast_batch(const View& x, const GemmDims& d) {
   return out;
 }
 
-py::array gemm(const py::handle& a_, const py::handle& b_) {
+Array gemm(const py::handle& a_, const py::handle& b_) {
   const Input a = strided("gemm", "a", a_), b = strided("gemm", "b", b_);
   const GemmDims d = check_gemm(a, b);
   std::int64_t shape[kMaxDims];
@@ -29,7 +29,7 @@ py::array gemm(const py::handle& a_, const py::handle& b_) {
   shape[d.batch_ndim] = d.m;
   shape[d.batch_ndim + 1] = d.n;
   Output c = empty(a.view.dtype, shape, d.batch_ndim + 2);
-  run(work, [&] { cpu::gemm(broadcast_batch(a, d), broadcast_batch(b, d), c.view); });
+  run(work, [&] { device::gemm(broadcast_batch(a, d), broadcast_batch(b, d), c.view); });
   return c.array;
 }
 

@@ -26,13 +26,13 @@ Output empty_rows(const View& like, std::int64_t features) {
   return empty(like.dtype, shape, like.ndim);
 }
 
-py::array linear_forward(const py::handle& x_, const py::handle& weight_, const py::handle& bias_, bool relu) {
+Array linear_forward(const py::handle& x_, const py::handle& weight_, const py::handle& bias_, bool relu) {
   const char* kernel = "linear_forward";
   const Input x = contiguous(kernel, "x", x_), weight = contiguous(kernel, "weight", weight_),
               bias = optional_contiguous(kernel, "bias", bias_);
   check_linear_forward(x, weight, bias);
   Output y = empty_rows(x, weight.view.shape[0]);
-  run(y.view.size() * weight.view.shape[1], [&] { cpu::linear_forward(fold(x), weight, bias, relu, fold(y.view)); });
+  run(y.view.size() * weight.view.shape[1], [&] { device::linear_forward(fold(x), weight, bias, relu, fold(y.view)); });
   return y.array;
 }
 
@@ -48,7 +48,8 @@ py::tuple linear_backward(const py::handle& dy_, const py::handle& x_, const py:
   if (needs[1]) dweight = empty(dy.view.dtype, {weight.view.shape[0], weight.view.shape[1]});
   if (needs[2]) dbias = empty(dy.view.dtype, {weight.view.shape[0]});
   run(dy.view.size() * weight.view.shape[1], [&] {
-    cpu::linear_backward(fold(dy), fold(x), weight, {}, dx ? fold(dx->view) : View{}, view_of(dweight), view_of(dbias));
+    device::linear_backward(fold(dy), fold(x), weight, {}, dx ? fold(dx->view) : View{}, view_of(dweight),
+                            view_of(dbias));
   });
   return py::make_tuple(result(dx), result(dweight), result(dbias));
 }

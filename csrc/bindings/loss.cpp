@@ -83,37 +83,36 @@ void add_backward(py::module_& m, const char* kernel, const Call& call) {
       py::arg("dloss"), py::arg("x"), py::arg("target"), py::arg("reduction"));
 }
 
-py::array bce_with_logits_forward(const py::handle& x, const py::handle& target, const py::handle& weight,
-                                  const py::handle& pos_weight, const std::string& reduction) {
+Array bce_with_logits_forward(const py::handle& x, const py::handle& target, const py::handle& weight,
+                              const py::handle& pos_weight, const std::string& reduction) {
   const char* kernel = "bce_with_logits_forward";
   const Operands o = operands(kernel, x, target, reduction);
   const Weights w = weights(kernel, o.x, weight, pos_weight);
   Output loss = empty_loss(o);
   run(o.x.view.size(),
-      [&] { cpu::bce_with_logits_forward(o.x, o.target, w.weight, w.pos_weight, o.reduction, loss.view); });
+      [&] { device::bce_with_logits_forward(o.x, o.target, w.weight, w.pos_weight, o.reduction, loss.view); });
   return loss.array;
 }
 
-py::array bce_with_logits_backward(const py::handle& dloss_, const py::handle& x, const py::handle& target,
-                                   const py::handle& weight, const py::handle& pos_weight,
-                                   const std::string& reduction) {
+Array bce_with_logits_backward(const py::handle& dloss_, const py::handle& x, const py::handle& target,
+                               const py::handle& weight, const py::handle& pos_weight, const std::string& reduction) {
   const char* kernel = "bce_with_logits_backward";
   const Operands o = operands(kernel, x, target, reduction);
   const Input dloss = gradient_of(kernel, dloss_, o);
   const Weights w = weights(kernel, o.x, weight, pos_weight);
   Output dx = empty_like(o.x.view);
   run(o.x.view.size(),
-      [&] { cpu::bce_with_logits_backward(dloss, o.x, o.target, w.weight, w.pos_weight, o.reduction, dx.view); });
+      [&] { device::bce_with_logits_backward(dloss, o.x, o.target, w.weight, w.pos_weight, o.reduction, dx.view); });
   return dx.array;
 }
 
 }  // namespace
 
 void add_loss(py::module_& m) {
-  add_forward(m, "mse_forward", cpu::mse_forward);
-  add_backward(m, "mse_backward", cpu::mse_backward);
-  add_forward(m, "l1_forward", cpu::l1_forward);
-  add_backward(m, "l1_backward", cpu::l1_backward);
+  add_forward(m, "mse_forward", device::mse_forward);
+  add_backward(m, "mse_backward", device::mse_backward);
+  add_forward(m, "l1_forward", device::l1_forward);
+  add_backward(m, "l1_backward", device::l1_backward);
   m.def("bce_with_logits_forward", &bce_with_logits_forward, py::arg("x"), py::arg("target"), py::arg("weight"),
         py::arg("pos_weight"), py::arg("reduction"));
   m.def("bce_with_logits_backward", &bce_with_logits_backward, py::arg("dloss"), py::arg("x"), py::arg("target"),

@@ -8,13 +8,13 @@ namespace fastdl::bind {
 
 namespace {
 
-py::array random_words(const py::handle& seed, const py::handle& counter, const py::handle& n_) {
+Array random_words(const py::handle& seed, const py::handle& counter, const py::handle& n_) {
   const char* kernel = "random_words";
   const PhiloxStream words_of = stream(kernel, seed, counter);
   const std::int64_t n = integer(kernel, "n", n_, 0, std::int64_t{1} << 62);
   py::array_t<std::uint32_t> words(n);
   std::uint32_t* data = words.mutable_data();
-  run(n, [&] { cpu::random_words(words_of, n, data); });
+  run(n, [&] { device::random_words(words_of, n, data); });
   return words;
 }
 

@@ -52,7 +52,7 @@ py::tuple max_pool2d_forward(const py::handle& x_, const py::handle& kernel_size
   const Pair out = window_output_size(kernel, image_size(x), window, ceil_mode);
   const Pool2dTables tables(image_size(x), out, window);
   Output y = empty_image(x.view.dtype, x, out), offsets = empty_image(offset_dtype(window.kernel_size), x, out);
-  run(x.view.size(), [&] { cpu::max_pool2d_forward(x, y.view, offsets.view, tables.dims()); });
+  run(x.view.size(), [&] { device::max_pool2d_forward(x, y.view, offsets.view, tables.dims()); });
   return py::make_tuple(y.array, offsets.array);
 }
 
@@ -78,9 +78,9 @@ Winners winners_of(const char* kernel, const py::handle& offsets, const py::hand
   return w;
 }
 
-py::array max_pool2d_backward(const py::handle& dy_, const py::handle& offsets, const py::handle& input_size,
-                              const py::handle& kernel_size, const py::handle& stride, const py::handle& padding,
-                              const py::handle& dilation, const py::handle& y_) {
+Array max_pool2d_backward(const py::handle& dy_, const py::handle& offsets, const py::handle& input_size,
+                          const py::handle& kernel_size, const py::handle& stride, const py::handle& padding,
+                          const py::handle& dilation, const py::handle& y_) {
   const char* kernel = "max_pool2d_backward";
   const Input dy = activation(kernel, "dy", dy_);
   check_pool_image(kernel, "dy", dy);
@@ -92,22 +92,22 @@ py::array max_pool2d_backward(const py::handle& dy_, const py::handle& offsets, 
   check::shape(kernel, "y", y, w.offsets.view.shape, 4);
   const Pool2dTables tables(w.input_size, image_size(dy), w.window);
   Output dx = empty_image(dy.view.dtype, dy, w.input_size);
-  run(dx.view.size(), [&] { cpu::max_pool2d_backward(dy, w.offsets, y, dx.view, tables.dims()); });
+  run(dx.view.size(), [&] { device::max_pool2d_backward(dy, w.offsets, y, dx.view, tables.dims()); });
   return dx.array;
 }
 
-py::array max_pool2d_indices(const py::handle& offsets, const py::handle& input_size, const py::handle& kernel_size,
-                             const py::handle& stride, const py::handle& padding, const py::handle& dilation) {
+Array max_pool2d_indices(const py::handle& offsets, const py::handle& input_size, const py::handle& kernel_size,
+                         const py::handle& stride, const py::handle& padding, const py::handle& dilation) {
   const Winners w = winners_of("max_pool2d_indices", offsets, input_size, kernel_size, stride, padding, dilation);
   const Pool2dTables tables(w.input_size, image_size(w.offsets), w.window);
   Output indices = empty_image(DType::i64, w.offsets, image_size(w.offsets));
-  run(indices.view.size(), [&] { cpu::max_pool2d_indices(w.offsets, indices.view, tables.dims()); });
+  run(indices.view.size(), [&] { device::max_pool2d_indices(w.offsets, indices.view, tables.dims()); });
   return indices.array;
 }
 
-py::array avg_pool2d_forward(const py::handle& x_, const py::handle& kernel_size, const py::handle& stride,
-                             const py::handle& padding, bool ceil_mode, bool count_include_pad,
-                             const py::handle& divisor_override) {
+Array avg_pool2d_forward(const py::handle& x_, const py::handle& kernel_size, const py::handle& stride,
+                         const py::handle& padding, bool ceil_mode, bool count_include_pad,
+                         const py::handle& divisor_override) {
   const char* kernel = "avg_pool2d_forward";
   const Input x = activation(kernel, "x", x_);
   check_pool_sides(kernel, "x", x);
@@ -118,13 +118,13 @@ py::array avg_pool2d_forward(const py::handle& x_, const py::handle& kernel_size
   const Pair out = window_output_size(kernel, image_size(x), window, ceil_mode);
   const Pool2dTables tables(image_size(x), out, window, count_include_pad, divisor);
   Output y = empty_image(x.view.dtype, x, out);
-  run(x.view.size(), [&] { cpu::avg_pool2d_forward(x, y.view, tables.dims()); });
+  run(x.view.size(), [&] { device::avg_pool2d_forward(x, y.view, tables.dims()); });
   return y.array;
 }
 
-py::array avg_pool2d_backward(const py::handle& dy_, const py::handle& input_size_, const py::handle& kernel_size,
-                              const py::handle& stride, const py::handle& padding, bool ceil_mode,
-                              bool count_include_pad, const py::handle& divisor_override) {
+Array avg_pool2d_backward(const py::handle& dy_, const py::handle& input_size_, const py::handle& kernel_size,
+                          const py::handle& stride, const py::handle& padding, bool ceil_mode, bool count_include_pad,
+                          const py::handle& divisor_override) {
   const char* kernel = "avg_pool2d_backward";
   const Input dy = activation(kernel, "dy", dy_);
   check_pool_image(kernel, "dy", dy);
@@ -137,22 +137,22 @@ py::array avg_pool2d_backward(const py::handle& dy_, const py::handle& input_siz
   check::shape(kernel, "dy", dy, {dy.view.shape[0], dy.view.shape[1], out.first, out.second});
   const Pool2dTables tables(input_size, out, window, count_include_pad, divisor);
   Output dx = empty_image(dy.view.dtype, dy, input_size);
-  run(dx.view.size(), [&] { cpu::avg_pool2d_backward(dy, dx.view, tables.dims()); });
+  run(dx.view.size(), [&] { device::avg_pool2d_backward(dy, dx.view, tables.dims()); });
   return dx.array;
 }
 
-py::array adaptive_avg_pool2d_forward(const py::handle& x_, const py::handle& output_size) {
+Array adaptive_avg_pool2d_forward(const py::handle& x_, const py::handle& output_size) {
   const char* kernel = "adaptive_avg_pool2d_forward";
   const Input x = activation(kernel, "x", x_);
   check_pool_sides(kernel, "x", x);
   const Pair out = size_pair(kernel, "output_size", output_size);
   Output y = empty_image(x.view.dtype, x, out);
   const Pool2dTables tables(image_size(x), out);
-  run(x.view.size(), [&] { cpu::avg_pool2d_forward(x, y.view, tables.dims()); });
+  run(x.view.size(), [&] { device::avg_pool2d_forward(x, y.view, tables.dims()); });
   return y.array;
 }
 
-py::array adaptive_avg_pool2d_backward(const py::handle& dy_, const py::handle& input_size) {
+Array adaptive_avg_pool2d_backward(const py::handle& dy_, const py::handle& input_size) {
   const char* kernel = "adaptive_avg_pool2d_backward";
   const Input dy = activation(kernel, "dy", dy_);
   check_pool_image(kernel, "dy", dy);
@@ -160,7 +160,7 @@ py::array adaptive_avg_pool2d_backward(const py::handle& dy_, const py::handle& 
   check_pool_sides(kernel, "dy", dy);
   Output dx = empty_image(dy.view.dtype, dy, size);
   const Pool2dTables tables(size, image_size(dy));
-  run(dx.view.size(), [&] { cpu::avg_pool2d_backward(dy, dx.view, tables.dims()); });
+  run(dx.view.size(), [&] { device::avg_pool2d_backward(dy, dx.view, tables.dims()); });
   return dx.array;
 }
 

@@ -257,7 +257,7 @@ class RecordedStep : public PythonState {
     if (bytes <= kSmallResult && check::same_layout(from, copy.view))
       std::memcpy(copy.view.data, from.data, static_cast<std::size_t>(bytes));
     else
-      bind::run(from.size(), [&] { cpu::copy(from, copy.view); });
+      bind::run(from.size(), [&] { device::copy(from, copy.view); });
     return std::move(copy.array);
   }
 

@@ -40,14 +40,14 @@ void run_sum(const View& x, const View& result, const Axes& axes, bool squares, 
     for (std::int64_t i = 0; i < y.size(); ++i)
       with_float(y.dtype, [&](auto type) { y.as<decltype(type)>()[i] = static_cast<decltype(type)>(0 / divisor); });
   } else if (x.size() == y.size() && !squares) {  // nothing to add up
-    run(x.size(), [&] { cpu::copy(x, y); });
+    run(x.size(), [&] { device::copy(x, y); });
   } else {
-    run(x.size(), [&] { cpu::sum(plan_sum(x, y, axes), x, y, squares, divisor); });
+    run(x.size(), [&] { device::sum(plan_sum(x, y, axes), x, y, squares, divisor); });
   }
 }
 
-py::array sum_or_mean(const char* kernel, bool mean, const py::handle& x_, const std::optional<Sizes>& axes_,
-                      bool keepdims) {
+Array sum_or_mean(const char* kernel, bool mean, const py::handle& x_, const std::optional<Sizes>& axes_,
+                  bool keepdims) {
   const Input x = strided(kernel, "x", x_);
   Axes axes;
   if (axes_) {
@@ -67,15 +67,15 @@ py::array sum_or_mean(const char* kernel, bool mean, const py::handle& x_, const
   return y.array;
 }
 
-py::array sum(const py::handle& x, const std::optional<Sizes>& axes, bool keepdims) {
+Array sum(const py::handle& x, const std::optional<Sizes>& axes, bool keepdims) {
   return sum_or_mean("sum", false, x, axes, keepdims);
 }
 
-py::array mean(const py::handle& x, const std::optional<Sizes>& axes, bool keepdims) {
+Array mean(const py::handle& x, const std::optional<Sizes>& axes, bool keepdims) {
   return sum_or_mean("mean", true, x, axes, keepdims);
 }
 
-py::array sum_to(const py::handle& x_, const Sizes& shape) {
+Array sum_to(const py::handle& x_, const Sizes& shape) {
   const Input x = strided("sum_to", "x", x_);
   expect_rank("sum_to", "shape", shape);
   const Axes axes = check_sum_to(x, shape.data(), static_cast<int>(shape.size()));
@@ -84,7 +84,7 @@ py::array sum_to(const py::handle& x_, const Sizes& shape) {
   return y.array;
 }
 
-py::array sum_squares(const py::handle& x_) {
+Array sum_squares(const py::handle& x_) {
   const Input x = strided("sum_squares", "x", x_);
   Axes axes;
   for (int d = 0; d < x.view.ndim; ++d) axes.reduced[d] = true;
@@ -93,9 +93,9 @@ py::array sum_squares(const py::handle& x_) {
   y.ndim = x.view.ndim;
   for (int d = 0; d < y.ndim; ++d) y.shape[d] = y.strides[d] = 1;
   if (x.view.size() == 0)
-    run(1, [&] { cpu::fill_zero(total.view); });
+    run(1, [&] { device::fill_zero(total.view); });
   else
-    run(x.view.size(), [&] { cpu::sum(plan_sum(x, y, axes), x, y, true, 1); });
+    run(x.view.size(), [&] { device::sum(plan_sum(x, y, axes), x, y, true, 1); });
   return total.array;
 }
 
@@ -116,7 +116,7 @@ Extrema extrema(const char* kernel, bool smallest, const py::handle& x_, std::op
     if (const bool kept = axis >= 0 && d != axis; kept || keepdims) shape[ndim++] = kept ? x.view.shape[d] : 1;
   Extrema found{empty(x.view.dtype, shape, ndim), empty(DType::i64, shape, ndim)};
   if (split.outer * split.inner > 0)
-    run(x.view.size(), [&] { cpu::extremum(x, found.values.view, found.index.view, split, smallest); });
+    run(x.view.size(), [&] { device::extremum(x, found.values.view, found.index.view, split, smallest); });
   return found;
 }
 
@@ -137,8 +137,8 @@ void add_extrema(py::module_& m, const char* name, const char* index_name) {
       py::arg("x"), py::arg("axis").none(true));
 }
 
-py::array max_backward(const py::handle& dy_, const py::handle& index_, const Sizes& shape,
-                       std::optional<std::int64_t> axis_) {
+Array max_backward(const py::handle& dy_, const py::handle& index_, const Sizes& shape,
+                   std::optional<std::int64_t> axis_) {
   const char* kernel = "max_backward";
   const Input dy = contiguous(kernel, "dy", dy_), index = integers(kernel, "index", index_);
   expect_rank(kernel, "shape", shape);
@@ -146,7 +146,7 @@ py::array max_backward(const py::handle& dy_, const py::handle& index_, const Si
   const int axis = check_max_backward(dy, index, shape.data(), ndim, axis_.has_value(), axis_.value_or(0));
   Output dx = empty(dy.view.dtype, shape.data(), ndim);
   if (dx.view.size() > 0)
-    run(dx.view.size(), [&] { cpu::max_backward(dy, index, dx.view, split_axis(shape.data(), ndim, axis)); });
+    run(dx.view.size(), [&] { device::max_backward(dy, index, dx.view, split_axis(shape.data(), ndim, axis)); });
   return dx.array;
 }
 

@@ -18,7 +18,7 @@ void rmsprop_step(const py::handle& param_, const py::handle& grad_, const py::h
   if (!grad_avg_.is_none()) grad_avg = flat(kernel, "grad_avg", grad_avg_, param);
   if (!buf_.is_none() || momentum != 0) buf = flat(kernel, "buf", buf_, param);
   check_rmsprop_step(param, grad, square_avg, grad_avg, buf, hyper);
-  run(param.view.size(), [&] { cpu::rmsprop_step(param, grad, square_avg, grad_avg, buf, hyper); });
+  run(param.view.size(), [&] { device::rmsprop_step(param, grad, square_avg, grad_avg, buf, hyper); });
 }
 
 }  // namespace

@@ -16,7 +16,7 @@ void sgd_step(const py::handle& param_, const py::handle& grad_, const py::handl
   Input buf;
   if (!buf_.is_none() || momentum != 0) buf = flat(kernel, "buf", buf_, param);
   check_sgd_step(param, grad, buf, hyper);
-  run(param.view.size(), [&] { cpu::sgd_step(param, grad, buf, hyper); });
+  run(param.view.size(), [&] { device::sgd_step(param, grad, buf, hyper); });
 }
 
 }  // namespace

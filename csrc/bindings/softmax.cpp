@@ -39,10 +39,10 @@ void add_backward(py::module_& m, const char* kernel, const Call& call) {
 }  // namespace
 
 void add_softmax(py::module_& m) {
-  add_forward(m, "softmax_forward", cpu::softmax_forward);
-  add_forward(m, "log_softmax_forward", cpu::log_softmax_forward);
-  add_backward(m, "softmax_backward", cpu::softmax_backward);
-  add_backward(m, "log_softmax_backward", cpu::log_softmax_backward);
+  add_forward(m, "softmax_forward", device::softmax_forward);
+  add_forward(m, "log_softmax_forward", device::log_softmax_forward);
+  add_backward(m, "softmax_backward", device::softmax_backward);
+  add_backward(m, "log_softmax_backward", device::log_softmax_backward);
 }
 
 }  // namespace fastdl::bind

@@ -13,7 +13,7 @@ void check_activation_backward(const char* kernel, const View& dy, const char* n
 void check_softplus(const char* kernel, double beta, double threshold);
 bool check_gelu(const char* kernel, const std::string& approximate);  // is it the tanh form?
 
-namespace cpu {
+namespace FASTDL_DEVICE {
 inline Elementwise<void(View x, Out y)> relu_forward, sigmoid_forward, tanh_forward;
 inline Elementwise<void(View dy, View y, Out dx)> relu_backward, sigmoid_backward, tanh_backward;
 inline Elementwise<void(View x, double negative_slope, Out y)> leaky_relu_forward;
@@ -24,6 +24,6 @@ inline Elementwise<void(View x, double alpha, Out y)> elu_forward;
 inline Elementwise<void(View dy, View x, double alpha, Out dx)> elu_backward;
 inline Elementwise<void(View x, bool tanh_form, Out y)> gelu_forward;
 inline Elementwise<void(View dy, View x, bool tanh_form, Out dx)> gelu_backward;
-}  // namespace cpu
+}  // namespace FASTDL_DEVICE
 
 }  // namespace fastdl

@@ -30,7 +30,7 @@ template <class T>
 struct AdamFactors {
   T weight_decay, keep, share1, beta2, share2, step_size, eps;
 
-  FASTDL_INLINE explicit AdamFactors(const AdamHyper& h)
+  FASTDL_BOTH explicit AdamFactors(const AdamHyper& h)
       : weight_decay(static_cast<T>(h.weight_decay)),
         keep(static_cast<T>(1 - h.lr * h.weight_decay)),
         share1(static_cast<T>(1 - h.beta1)),
@@ -46,8 +46,8 @@ enum class AdamDecay { kNone, kGradient, kDecoupled };
 
 // One element, or one vector of them: V is T or a vector of T; root is the square root of a V.
 template <AdamDecay decay, bool amsgrad, class V, class T, class Root>
-FASTDL_INLINE void adam_element(V& param, V grad, V& exp_avg, V& exp_avg_sq, V& max_exp_avg_sq, const AdamFactors<T>& f,
-                                const Root& root) {
+FASTDL_BOTH void adam_element(V& param, V grad, V& exp_avg, V& exp_avg_sq, V& max_exp_avg_sq, const AdamFactors<T>& f,
+                              const Root& root) {
   if constexpr (decay == AdamDecay::kDecoupled) param = param * f.keep;
   if constexpr (decay == AdamDecay::kGradient) grad = grad + f.weight_decay * param;
   exp_avg = exp_avg + f.share1 * (grad - exp_avg);
@@ -57,10 +57,10 @@ FASTDL_INLINE void adam_element(V& param, V grad, V& exp_avg, V& exp_avg_sq, V& 
   param = param - f.step_size * exp_avg / (root(v) + f.eps);
 }
 
-namespace cpu {
+namespace FASTDL_DEVICE {
 inline Kernel<void(InOut param, View grad, InOut exp_avg, InOut exp_avg_sq, InOut max_exp_avg_sq,
                    const AdamHyper& hyper)>
     adam_step;
-}  // namespace cpu
+}  // namespace FASTDL_DEVICE
 
 }  // namespace fastdl

@@ -30,7 +30,7 @@ constexpr std::int64_t moments_size(std::int64_t rows, std::int64_t channels) { 
   return (blocks < kMomentBlocks ? blocks : kMomentBlocks) * 2 * (channels + kMomentColumns);
 }
 
-namespace cpu {
+namespace FASTDL_DEVICE {
 // mean [c] and invstd [c] are saved for backward. residual [m,c] or absent: is added to y. relu: y =
 // max(that, 0). The same bits as a sum and a ReLU afterwards. moments: what conv2d_forward saved while it made x, or
 // absent.
@@ -46,6 +46,6 @@ inline Kernel<void(View dy, View x, View weight, View bias, View mean, View invs
 inline Kernel<void(View dy, View x, View weight, View running_mean, View running_var, double eps, Out dx, Out dweight,
                    Out dbias)>
     batch_norm_inference_backward;
-}  // namespace cpu
+}  // namespace FASTDL_DEVICE
 
 }  // namespace fastdl

@@ -29,7 +29,7 @@ Conv2dDims check_conv2d_backward(const View& dy, const View& x, const View& weig
 template <>
 inline constexpr bool kAttributes<Conv2dDims> = true;
 
-namespace cpu {
+namespace FASTDL_DEVICE {
 // moments: those of y as rows of channels, which a batch norm of y takes (batch_norm.h), or absent.
 inline Kernel<void(View x, View weight, View bias, bool relu, Out y, const Conv2dDims& d, Out moments)> conv2d_forward;
 // dx [n,c,h,w], dweight [o,c/groups,kh,kw], dbias [o]: each overwritten where present. addend and gate, laid out like
@@ -38,6 +38,6 @@ inline Kernel<void(View x, View weight, View bias, bool relu, Out y, const Conv2
 inline Kernel<void(View dy, View x, View weight, View addend, View gate, Out dx, Out dweight, Out dbias,
                    const Conv2dDims& d)>
     conv2d_backward;
-}  // namespace cpu
+}  // namespace FASTDL_DEVICE
 
 }  // namespace fastdl

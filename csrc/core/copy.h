@@ -18,7 +18,7 @@ bool overlap(const View& a, const View& b);
 // The part of x that starts at `starts`, steps by `steps` and has the given shape; all inside x.
 View slice_of(const View& x, const std::int64_t* starts, const std::int64_t* steps, const std::int64_t* shape);
 
-namespace cpu {
+namespace FASTDL_DEVICE {
 // Overwrites dst with src: one shape, one dtype, any strides; they do not overlap, nor do elements of dst.
 inline Kernel<void(View src, Out dst)> copy;
 // Overwrites dst, dense in some order, with zeros.
@@ -26,6 +26,6 @@ inline Kernel<void(Out dst)> fill_zero;
 // y = x in y's dtype, both dense in one memory order. Floats lose their fraction on the way to integers; to bool: x !=
 // 0.
 inline Kernel<void(View x, Out y)> cast;
-}  // namespace cpu
+}  // namespace FASTDL_DEVICE
 
 }  // namespace fastdl

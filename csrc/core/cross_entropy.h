@@ -22,11 +22,11 @@ void check_cross_entropy(const char* kernel, const View& logits, const View& tar
 void check_cross_entropy_backward(const char* kernel, const View& dloss, const View& logits, const View& lse,
                                   Reduction reduction);
 
-namespace cpu {
+namespace FASTDL_DEVICE {
 inline Kernel<void(View logits, View target, View weight, CrossEntropyAttrs attrs, Out loss, Out lse)>
     cross_entropy_forward;
 inline Kernel<void(View dloss, View logits, View target, View lse, View weight, CrossEntropyAttrs attrs, Out dlogits)>
     cross_entropy_backward;
-}  // namespace cpu
+}  // namespace FASTDL_DEVICE
 
 }  // namespace fastdl

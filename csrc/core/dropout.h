@@ -8,7 +8,7 @@
 
 namespace fastdl {
 
-namespace cpu {
+namespace FASTDL_DEVICE {
 inline Elementwise<void(View x, double p, PhiloxStream stream, Out y)> dropout;
 }
 

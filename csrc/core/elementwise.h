@@ -66,13 +66,13 @@ const char* op_name(UnaryOp op);
 template <>
 inline constexpr bool kAttributes<ClipBounds> = true;
 
-namespace cpu {
+namespace FASTDL_DEVICE {
 inline Elementwise<void(BinaryOp op, const Nest& nest, Out y, View a, View b)> binary;
 inline Elementwise<void(UnaryOp op, const Nest& nest, Out y, View x)> unary;
 inline Elementwise<void(const ClipBounds& bounds, const Nest& nest, Out y, View x)> clip;
 inline Elementwise<void(const Nest& nest, Out y, View condition, View a, View b)> where;
 inline Elementwise<void(const Nest& nest, InOut x, Number<double> factor)> scale;
 inline Kernel<void(InOut x)> increment;  // x += 1; int64, contiguous
-}  // namespace cpu
+}  // namespace FASTDL_DEVICE
 
 }  // namespace fastdl

@@ -126,10 +126,10 @@ class Fusion {
     BinaryOp* sum = nullptr;
   };
   Producer producer(const Step& step) const {
-    if (auto* linear = arguments_of(step, cpu::linear_forward)) return {&std::get<3>(*linear), &std::get<4>(*linear)};
-    if (auto* conv = arguments_of(step, cpu::conv2d_forward)) return {&std::get<3>(*conv), &std::get<4>(*conv)};
-    if (auto* norm = arguments_of(step, cpu::batch_norm_forward)) return {&std::get<8>(*norm), &std::get<4>(*norm)};
-    auto* binary = arguments_of(step, cpu::binary);
+    if (auto* linear = arguments_of(step, device::linear_forward)) return {&std::get<3>(*linear), &std::get<4>(*linear)};
+    if (auto* conv = arguments_of(step, device::conv2d_forward)) return {&std::get<3>(*conv), &std::get<4>(*conv)};
+    if (auto* norm = arguments_of(step, device::batch_norm_forward)) return {&std::get<8>(*norm), &std::get<4>(*norm)};
+    auto* binary = arguments_of(step, device::binary);
     if (binary != nullptr && std::get<0>(*binary) == BinaryOp::kAdd)
       return {nullptr, &std::get<2>(*binary), &std::get<0>(*binary)};
     return {};
@@ -139,7 +139,7 @@ class Fusion {
     const Producer p = producer(program_.steps[i]);
     if (p.y == nullptr || (p.relu != nullptr && *p.relu)) return;
     const std::size_t j = only_reader(i, allocation_of(i, *p.y));
-    auto* forward = j != 0 ? arguments_of(program_.steps[j], cpu::relu_forward) : nullptr;
+    auto* forward = j != 0 ? arguments_of(program_.steps[j], device::relu_forward) : nullptr;
     if (forward == nullptr || shows_an_input(j)) return;
     const View &x = std::get<0>(*forward), &z = std::get<1>(*forward);
     if (!same_memory(x, *p.y) || !same_layout(x, z) || !untouched(i, j, z)) return;
@@ -152,11 +152,11 @@ class Fusion {
 
   // relu_backward joins the batch_norm_backward that reads its result, if the forward pass was joined too.
   void join_relu_backward(std::size_t i) {
-    auto* backward = arguments_of(program_.steps[i], cpu::relu_backward);
+    auto* backward = arguments_of(program_.steps[i], device::relu_backward);
     if (backward == nullptr || shows_an_input(i)) return;
     const View &dy = std::get<0>(*backward), &y = std::get<1>(*backward), &dx = std::get<2>(*backward);
     const std::size_t k = only_reader(i, allocation_of(i, dx));
-    auto* norm = k != 0 ? arguments_of(program_.steps[k], cpu::batch_norm_backward) : nullptr;
+    auto* norm = k != 0 ? arguments_of(program_.steps[k], device::batch_norm_backward) : nullptr;
     if (norm == nullptr || std::get<6>(*norm) || !same_memory(dx, std::get<0>(*norm)) || !same_layout(dx, dy)) return;
     auto* forward = joined_forward(k, std::get<4>(*norm), i, y);
     if (forward == nullptr || written(i + 1, k, allocation_of(i, dy), dy)) return;
@@ -171,7 +171,7 @@ class Fusion {
   std::tuple<View, View, View, double, Out, Out, Out, BatchNormRunning, bool, View, View>* joined_forward(
       std::size_t k, const View& mean, std::size_t i, const View& y) const {
     for (std::size_t f = 0; f < i; ++f) {
-      auto* forward = arguments_of(program_.steps[f], cpu::batch_norm_forward);
+      auto* forward = arguments_of(program_.steps[f], device::batch_norm_forward);
       if (forward == nullptr || !std::get<8>(*forward)) continue;
       const bool same = allocation_of(f, std::get<5>(*forward)) == allocation_of(k, mean) &&
                         allocation_of(f, std::get<4>(*forward)) == allocation_of(i, y) &&
@@ -185,16 +185,16 @@ class Fusion {
 
   // The max_pool2d_backward whose result relu_backward alone reads takes that over, if it pooled what the ReLU made.
   void join_pool_backward(std::size_t i) {
-    auto* backward = arguments_of(program_.steps[i], cpu::relu_backward);
+    auto* backward = arguments_of(program_.steps[i], device::relu_backward);
     if (backward == nullptr || shows_an_input(i)) return;
     const View &dy = std::get<0>(*backward), &z = std::get<1>(*backward), &dx = std::get<2>(*backward);
     for (std::size_t p = 0; p < i; ++p) {
-      auto* pool = arguments_of(program_.steps[p], cpu::max_pool2d_backward);
+      auto* pool = arguments_of(program_.steps[p], device::max_pool2d_backward);
       if (pool == nullptr || std::get<2>(*pool) || only_reader(p, allocation_of(p, std::get<3>(*pool))) != i) continue;
       Out& to = std::get<3>(*pool);
       const std::size_t f = pooling_of(p, std::get<1>(*pool), i, z);
       if (f == p || !same_view(to, dy) || !same_layout(dy, dx) || !untouched(p, i, dx)) return;
-      const Out& y = std::get<1>(*arguments_of(program_.steps[f], cpu::max_pool2d_forward));
+      const Out& y = std::get<1>(*arguments_of(program_.steps[f], device::max_pool2d_forward));
       add_use(p, std::get<2>(*pool), y, allocation_of(f, y));
       return replace(p, to, i, dx);
     }
@@ -204,7 +204,7 @@ class Fusion {
   // arrays have changed since.
   std::size_t pooling_of(std::size_t p, const View& offsets, std::size_t i, const View& z) const {
     for (std::size_t f = 0; f < p; ++f) {
-      auto* forward = arguments_of(program_.steps[f], cpu::max_pool2d_forward);
+      auto* forward = arguments_of(program_.steps[f], device::max_pool2d_forward);
       if (forward == nullptr) continue;
       const View &x = std::get<0>(*forward), &y = std::get<1>(*forward), &made = std::get<2>(*forward);
       const std::int64_t from = allocation_of(f, x), out = allocation_of(f, y), marks = allocation_of(f, made);
@@ -224,7 +224,7 @@ class Fusion {
   };
   Sum sum_after(std::size_t i, const View& y, bool in_place) const {
     const std::size_t j = only_reader(i, allocation_of(i, y));
-    auto* binary = j != 0 ? arguments_of(program_.steps[j], cpu::binary) : nullptr;
+    auto* binary = j != 0 ? arguments_of(program_.steps[j], device::binary) : nullptr;
     if (binary == nullptr || shows_an_input(j)) return {};
     const auto& [op, nest, z, a, b] = *binary;
     const View &mine = same_memory(a, y) ? a : b, &other = &mine == &a ? b : a;
@@ -238,7 +238,7 @@ class Fusion {
   }
 
   void join_residual(std::size_t i) {
-    auto* norm = arguments_of(program_.steps[i], cpu::batch_norm_forward);
+    auto* norm = arguments_of(program_.steps[i], device::batch_norm_forward);
     if (norm == nullptr || std::get<8>(*norm) || std::get<9>(*norm)) return;
     const Sum sum = sum_after(i, std::get<4>(*norm), false);
     if (sum.other == nullptr) return;
@@ -248,7 +248,7 @@ class Fusion {
   }
 
   void join_gradient_sum(std::size_t i) {
-    auto* conv = arguments_of(program_.steps[i], cpu::conv2d_backward);
+    auto* conv = arguments_of(program_.steps[i], device::conv2d_backward);
     if (conv == nullptr || !std::get<5>(*conv) || std::get<3>(*conv) || std::get<4>(*conv)) return;
     const Sum sum = sum_after(i, std::get<5>(*conv), true);
     if (sum.other == nullptr || sum.op != BinaryOp::kAdd) return;
@@ -257,13 +257,13 @@ class Fusion {
   }
 
   void join_gate(std::size_t i) {
-    auto* conv = arguments_of(program_.steps[i], cpu::conv2d_backward);
-    auto* linear = arguments_of(program_.steps[i], cpu::linear_backward);
+    auto* conv = arguments_of(program_.steps[i], device::conv2d_backward);
+    auto* linear = arguments_of(program_.steps[i], device::linear_backward);
     if (conv == nullptr && linear == nullptr) return;
     View& gate = conv != nullptr ? std::get<4>(*conv) : std::get<3>(*linear);
     Out& dx = conv != nullptr ? std::get<5>(*conv) : std::get<4>(*linear);
     const std::size_t j = dx && !gate ? only_reader(i, allocation_of(i, dx), true) : 0;
-    auto* backward = j != 0 ? arguments_of(program_.steps[j], cpu::relu_backward) : nullptr;
+    auto* backward = j != 0 ? arguments_of(program_.steps[j], device::relu_backward) : nullptr;
     if (backward == nullptr || shows_an_input(j)) return;
     const auto& [dy, y, z] = *backward;
     const std::int64_t allocation = allocation_of(j, y), to = allocation_of(j, z);
@@ -275,12 +275,12 @@ class Fusion {
   }
 
   void take_moments(std::size_t i) {
-    auto* conv = arguments_of(program_.steps[i], cpu::conv2d_forward);
+    auto* conv = arguments_of(program_.steps[i], device::conv2d_forward);
     if (conv == nullptr || std::get<6>(*conv)) return;
     const Out& y = std::get<4>(*conv);
     const std::int64_t allocation = allocation_of(i, y);
     for (std::size_t j = i + 1; allocation >= 0 && j < program_.steps.size(); ++j) {
-      auto* norm = arguments_of(program_.steps[j], cpu::batch_norm_forward);
+      auto* norm = arguments_of(program_.steps[j], device::batch_norm_forward);
       if (norm == nullptr || allocation_of(j, std::get<0>(*norm)) != allocation) continue;
       const View& x = std::get<0>(*norm);
       if (std::get<10>(*norm) || !same_memory(x, y) || x.shape[1] != y.shape[1] || written(i + 1, j, allocation, x))
@@ -315,7 +315,7 @@ class Fusion {
     for (std::size_t u = 0; u < program_.steps[i].uses.size(); ++u) {
       const Use use = program_.steps[i].uses[u];
       const std::size_t j = use.access == Access::kWrite ? only_reader(i, use.allocation) : 0;
-      auto* copy = j != 0 ? arguments_of(program_.steps[j], cpu::copy) : nullptr;
+      auto* copy = j != 0 ? arguments_of(program_.steps[j], device::copy) : nullptr;
       if (copy == nullptr || shows_an_input(j)) continue;
       const View &src = std::get<0>(*copy), &dst = std::get<1>(*copy);
       if (same_view(src, *use.view) && same_layout(src, dst) && untouched(i, j, dst)) replace(i, *use.view, j, dst);

@@ -22,8 +22,8 @@ inline void visit_argument(ArgumentVisitor& visitor, GatherMap&) {
   visitor.refuse("gather_batch; pick the batch before the step");
 }
 
-namespace cpu {
+namespace FASTDL_DEVICE {
 inline Kernel<void(View data, View index, const GatherMap& map, Out y)> gather_batch;
-}  // namespace cpu
+}  // namespace FASTDL_DEVICE
 
 }  // namespace fastdl

@@ -14,7 +14,7 @@ struct GemmDims {
 };
 GemmDims check_gemm(const View& a, const View& b);
 
-namespace cpu {
+namespace FASTDL_DEVICE {
 inline Kernel<void(View a, View b, Out c)> gemm;  // a and b already broadcast to c's batch dimensions
 }
 

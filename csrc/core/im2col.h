@@ -19,9 +19,9 @@ Im2colDims check_col2im(const View& cols, check::Pair output_size, const Window&
 template <>
 inline constexpr bool kAttributes<Im2colDims> = true;
 
-namespace cpu {
+namespace FASTDL_DEVICE {
 inline Kernel<void(View x, Out cols, const Im2colDims& d)> im2col;
 inline Kernel<void(View cols, Out x, const Im2colDims& d)> col2im;
-}  // namespace cpu
+}  // namespace FASTDL_DEVICE
 
 }  // namespace fastdl

@@ -10,7 +10,16 @@
 #include "core/call.h"
 #include "core/view.h"
 
+// The device of a module: its kernels stand in a namespace of that name. `_cpu` and `_cuda` are built from the same
+// contracts and bindings.
+#ifndef FASTDL_DEVICE
+#define FASTDL_DEVICE cpu
+#endif
+
 namespace fastdl {
+
+namespace FASTDL_DEVICE {}
+namespace device = FASTDL_DEVICE;
 
 enum Isa : int { kBaseline, kAvx2, kAvx512, kIsaCount };
 
@@ -96,9 +105,9 @@ class KernelCall final : public Call {
 
 }  // namespace fastdl
 
-#define FASTDL_REGISTER(kernel)                                                                                   \
-  namespace {                                                                                                     \
-  [[maybe_unused]] const bool registered_##kernel =                                                               \
-      (::fastdl::cpu::kernel.name = #kernel, ::fastdl::cpu::kernel.table[FASTDL_ISA_LEVEL] = &FASTDL_ISA::kernel, \
-       true);                                                                                                     \
+#define FASTDL_REGISTER(kernel)                                                       \
+  namespace {                                                                         \
+  [[maybe_unused]] const bool registered_##kernel =                                   \
+      (::fastdl::device::kernel.name = #kernel,                                       \
+       ::fastdl::device::kernel.table[FASTDL_ISA_LEVEL] = &FASTDL_ISA::kernel, true); \
   }

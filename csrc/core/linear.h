@@ -11,11 +11,11 @@ namespace fastdl {
 void check_linear_forward(const View& x, const View& weight, const View& bias);
 void check_linear_backward(const View& dy, const View& x, const View& weight);
 
-namespace cpu {
+namespace FASTDL_DEVICE {
 inline Kernel<void(View x, View weight, View bias, bool relu, Out y)> linear_forward;
 // dx [r, i], dweight [o, i], dbias [o]: each overwritten where present. gate [r, i], contiguous, may be absent: dx is 0
 // where gate, which a ReLU made, is not positive (relu_backward).
 inline Kernel<void(View dy, View x, View weight, View gate, Out dx, Out dweight, Out dbias)> linear_backward;
-}  // namespace cpu
+}  // namespace FASTDL_DEVICE
 
 }  // namespace fastdl

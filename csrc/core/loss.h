@@ -12,13 +12,13 @@ void check_loss(const char* kernel, const View& x, const View& target);
 void check_loss_gradient(const char* kernel, const View& dloss, const View& x, Reduction reduction);
 void check_bce_weights(const char* kernel, const View& x, const View& weight, const View& pos_weight);
 
-namespace cpu {
+namespace FASTDL_DEVICE {
 inline Kernel<void(View x, View target, Reduction reduction, Out loss)> mse_forward, l1_forward;
 inline Kernel<void(View dloss, View x, View target, Reduction reduction, Out dx)> mse_backward, l1_backward;
 inline Kernel<void(View x, View target, View weight, View pos_weight, Reduction reduction, Out loss)>
     bce_with_logits_forward;
 inline Kernel<void(View dloss, View x, View target, View weight, View pos_weight, Reduction reduction, Out dx)>
     bce_with_logits_backward;
-}  // namespace cpu
+}  // namespace FASTDL_DEVICE
 
 }  // namespace fastdl

@@ -22,7 +22,7 @@ inline void cut(Cut& cut, PhiloxStream& stream) {
   stream.first += static_cast<std::uint64_t>(cut.begin / kPhiloxBlock);
 }
 
-namespace cpu {
+namespace FASTDL_DEVICE {
 inline Kernel<void(PhiloxStream stream, std::int64_t n, std::uint32_t* words)> random_words;  // overwrites words [n]
 }
 

@@ -64,7 +64,7 @@ inline void visit_argument(ArgumentVisitor& visitor, Pool2dDims& d) {
   if (!d.owned) visitor.keep(own_tables(d));
 }
 
-namespace cpu {
+namespace FASTDL_DEVICE {
 // offsets [n,c,oh,ow], uint8 or int32: the winner's tap, i * kw + j. The first of equal maxima, the last NaN; a window
 // without a tap in the image gives -inf and 0.
 inline Kernel<void(View x, Out y, Out offsets, const Pool2dDims& d)> max_pool2d_forward;
@@ -75,6 +75,6 @@ inline Kernel<void(View dy, View offsets, View y, Out dx, const Pool2dDims& d)> 
 inline Kernel<void(View offsets, Out indices, const Pool2dDims& d)> max_pool2d_indices;
 inline Kernel<void(View x, Out y, const Pool2dDims& d)> avg_pool2d_forward;
 inline Kernel<void(View dy, Out dx, const Pool2dDims& d)> avg_pool2d_backward;
-}  // namespace cpu
+}  // namespace FASTDL_DEVICE
 
 }  // namespace fastdl

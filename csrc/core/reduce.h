@@ -48,7 +48,7 @@ inline constexpr bool kAttributes<SumPlan> = true;
 template <>
 inline constexpr bool kAttributes<AxisSplit> = true;
 
-namespace cpu {
+namespace FASTDL_DEVICE {
 // y = sum over the reduced dimensions of x (or x * x) / divisor. y has x's dtype or float64.
 inline Kernel<void(const SumPlan& plan, View x, Out y, bool squares, double divisor)> sum;
 // The largest (smallest) elements of x [outer, n, inner] along n and their positions, the first of equals; NaN wins.
@@ -56,6 +56,6 @@ inline Kernel<void(const SumPlan& plan, View x, Out y, bool squares, double divi
 inline Kernel<void(View x, Out values, Out index, const AxisSplit& split, bool smallest)> extremum;
 // dx [outer, n, inner] = 0 but dx[o, index[o, i], i] = dy[o, i]   all contiguous, index int32 or int64
 inline Kernel<void(View dy, View index, Out dx, const AxisSplit& split)> max_backward;
-}  // namespace cpu
+}  // namespace FASTDL_DEVICE
 
 }  // namespace fastdl

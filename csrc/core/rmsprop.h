@@ -22,7 +22,7 @@ template <class T>
 struct RmspropFactors {
   T lr, alpha, share, eps, weight_decay, momentum;
 
-  FASTDL_INLINE explicit RmspropFactors(const RmspropHyper& h)
+  FASTDL_BOTH explicit RmspropFactors(const RmspropHyper& h)
       : lr(static_cast<T>(h.lr)),
         alpha(static_cast<T>(h.alpha)),
         share(static_cast<T>(1 - h.alpha)),
@@ -33,8 +33,8 @@ struct RmspropFactors {
 
 // One element, or one vector of them: V is T or a vector of T; root is the square root of a V.
 template <bool centered, bool momentum, bool decay, class V, class T, class Root>
-FASTDL_INLINE void rmsprop_element(V& param, V grad, V& square_avg, V& grad_avg, V& buf, const RmspropFactors<T>& f,
-                                   const Root& root) {
+FASTDL_BOTH void rmsprop_element(V& param, V grad, V& square_avg, V& grad_avg, V& buf, const RmspropFactors<T>& f,
+                                 const Root& root) {
   if constexpr (decay) grad = grad + f.weight_decay * param;
   square_avg = f.alpha * square_avg + f.share * grad * grad;
   V variance = square_avg;
@@ -48,9 +48,9 @@ FASTDL_INLINE void rmsprop_element(V& param, V grad, V& square_avg, V& grad_avg,
   param = param - f.lr * move;
 }
 
-namespace cpu {
+namespace FASTDL_DEVICE {
 inline Kernel<void(InOut param, View grad, InOut square_avg, InOut grad_avg, InOut buf, const RmspropHyper& hyper)>
     rmsprop_step;
-}  // namespace cpu
+}  // namespace FASTDL_DEVICE
 
 }  // namespace fastdl

@@ -25,7 +25,7 @@ template <class T>
 struct SgdFactors {
   T lr, momentum, share, weight_decay;
 
-  FASTDL_INLINE explicit SgdFactors(const SgdHyper& h)
+  FASTDL_BOTH explicit SgdFactors(const SgdHyper& h)
       : lr(static_cast<T>(h.lr)),
         momentum(static_cast<T>(h.momentum)),
         share(static_cast<T>(1 - h.dampening)),
@@ -37,7 +37,7 @@ enum class SgdKind { kPlain, kFirst, kMomentum };
 
 // One element, or one vector of them: V is T or a vector of T.
 template <SgdKind kind, bool nesterov, bool decay, class V, class T>
-FASTDL_INLINE void sgd_element(V& param, V grad, V& buf, const SgdFactors<T>& f) {
+FASTDL_BOTH void sgd_element(V& param, V grad, V& buf, const SgdFactors<T>& f) {
   if constexpr (decay) grad = grad + f.weight_decay * param;
   if constexpr (kind != SgdKind::kPlain) {
     if constexpr (kind == SgdKind::kFirst)
@@ -52,8 +52,8 @@ FASTDL_INLINE void sgd_element(V& param, V grad, V& buf, const SgdFactors<T>& f)
   param = param - f.lr * grad;
 }
 
-namespace cpu {
+namespace FASTDL_DEVICE {
 inline Kernel<void(InOut param, View grad, InOut buf, const SgdHyper& hyper)> sgd_step;
-}  // namespace cpu
+}  // namespace FASTDL_DEVICE
 
 }  // namespace fastdl

@@ -16,9 +16,9 @@ SoftmaxDims check_softmax(const char* kernel, const char* name, const View& x, s
 template <>
 inline constexpr bool kAttributes<SoftmaxDims> = true;
 
-namespace cpu {
+namespace FASTDL_DEVICE {
 inline Kernel<void(View x, SoftmaxDims d, Out y)> softmax_forward, log_softmax_forward;
 inline Kernel<void(View dy, View y, SoftmaxDims d, Out dx)> softmax_backward, log_softmax_backward;
-}  // namespace cpu
+}  // namespace FASTDL_DEVICE
 
 }  // namespace fastdl

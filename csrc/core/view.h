@@ -9,6 +9,12 @@
 #include <cstdint>
 
 #define FASTDL_INLINE __attribute__((always_inline)) inline
+// What device code calls as well: views, and the formulas of single elements.
+#if defined(__CUDACC__)
+#define FASTDL_BOTH __host__ __device__ __forceinline__
+#else
+#define FASTDL_BOTH FASTDL_INLINE
+#endif
 
 namespace fastdl {
 
@@ -16,7 +22,7 @@ enum class DType : std::int8_t { f32, f64, i32, i64, u8, b8 };
 
 constexpr int kMaxDims = 8;
 
-FASTDL_INLINE std::int64_t item_size(DType dtype) {
+FASTDL_BOTH std::int64_t item_size(DType dtype) {
   switch (dtype) {
     case DType::f32:
     case DType::i32:
@@ -36,12 +42,12 @@ struct View {
   std::int64_t shape[kMaxDims] = {};
   std::int64_t strides[kMaxDims] = {};  // in elements
 
-  FASTDL_INLINE explicit operator bool() const { return ndim >= 0; }
+  FASTDL_BOTH explicit operator bool() const { return ndim >= 0; }
   template <class T>
-  FASTDL_INLINE T* as() const {
+  FASTDL_BOTH T* as() const {
     return static_cast<T*>(data);
   }
-  FASTDL_INLINE std::int64_t size() const {
+  FASTDL_BOTH std::int64_t size() const {
     std::int64_t count = 1;
     for (int d = 0; d < ndim; ++d) count *= shape[d];
     return count;
@@ -51,11 +57,11 @@ struct View {
 // How a kernel's contract names an array that it overwrites (Out) or changes (InOut); a plain View is only read.
 struct Out : View {
   Out() = default;
-  FASTDL_INLINE Out(const View& view) : View(view) {}
+  FASTDL_BOTH Out(const View& view) : View(view) {}
 };
 struct InOut : View {
   InOut() = default;
-  FASTDL_INLINE InOut(const View& view) : View(view) {}
+  FASTDL_BOTH InOut(const View& view) : View(view) {}
 };
 
 // A number given as a value, or as a 0-d array that is read when the kernel runs: what changes between the replays of a
@@ -65,9 +71,9 @@ struct Number {
   T value{};
   View place;
   Number() = default;
-  FASTDL_INLINE Number(T v) : value(v) {}
-  FASTDL_INLINE explicit Number(const View& at) : place(at) {}
-  FASTDL_INLINE operator T() const { return place ? *place.template as<T>() : value; }
+  FASTDL_BOTH Number(T v) : value(v) {}
+  FASTDL_BOTH explicit Number(const View& at) : place(at) {}
+  FASTDL_BOTH operator T() const { return place ? *place.template as<T>() : value; }
 };
 
 // Calls f(float{}) or f(double{}) by dtype; checks have made sure that it is one of the two.

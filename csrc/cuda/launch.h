@@ -1,0 +1,178 @@
+// Launching device code. nvcc makes kernels of it; any other compiler makes plain loops, with blocks of one thread,
+// which is how the tests run the formulas and the index arithmetic of every kernel without a GPU
+// (fastdl._cuda_emulated).
+//
+// Kernels here take pointers and numbers by value. Work is cut by shape alone and sums are added in a fixed order: no
+// atomics on floats, the same bits in every run.
+#pragma once
+#include <cstdint>
+#include <new>
+#include <type_traits>
+
+#include "core/view.h"
+#include "cuda/runtime.h"
+
+#if defined(__CUDACC__)
+#define FASTDL_LAMBDA [=] __device__
+#define FASTDL_DEVICE_ONLY __device__ __forceinline__
+#else
+#define FASTDL_LAMBDA [=]
+#define FASTDL_DEVICE_ONLY FASTDL_INLINE
+#endif
+
+namespace fastdl::cuda::gpu {
+
+using std::int64_t;
+
+constexpr int kThreads = 256, kWarp = 32;
+constexpr int64_t kBlocksPerProcessor = 8;  // of kThreads threads: all that fit on most architectures
+
+template <class T>
+FASTDL_BOTH T min_of(T a, T b) {
+  return b < a ? b : a;
+}
+template <class T>
+FASTDL_BOTH T max_of(T a, T b) {
+  return a < b ? b : a;
+}
+FASTDL_BOTH int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
+// The threads that work on one task together.
+struct Block {
+  int64_t task;
+  int thread, threads;
+
+  FASTDL_DEVICE_ONLY void sync() const {
+#if defined(__CUDACC__)
+    __syncthreads();
+#endif
+  }
+
+  // f over the threads' x in a fixed order, on every thread; `none` is what f leaves any x as it is with.
+  template <class T, class F>
+  FASTDL_DEVICE_ONLY T reduce(T x, T none, const F& f) const {
+#if defined(__CUDACC__)
+    __shared__ T sums[kThreads / kWarp];
+    for (int step = kWarp / 2; step > 0; step /= 2) x = f(x, __shfl_xor_sync(0xffffffffu, x, step));
+    if (thread % kWarp == 0) sums[thread / kWarp] = x;
+    __syncthreads();
+    x = sums[0];
+    for (int warp = 1; warp < threads / kWarp; ++warp) x = f(x, sums[warp]);
+    __syncthreads();  // the next call may write
+#endif
+    (void)none;
+    return x;
+  }
+  template <class T>
+  FASTDL_DEVICE_ONLY T sum(T x) const {
+    return reduce(x, T(0), [](T a, T b) { return a + b; });
+  }
+};
+
+// N elements that are loaded and stored in one access.
+template <class T, int N>
+struct alignas(N * sizeof(T) <= 16 ? N * sizeof(T) : 16) Pack {
+  T v[N];
+};
+template <class T>
+inline constexpr int kPack = sizeof(T) >= 8 ? 2 : 4;
+
+template <int N, class T>
+FASTDL_BOTH Pack<T, N> load_pack(const T* p) {
+  if constexpr (N == 1)
+    return {{*p}};
+  else
+    return *reinterpret_cast<const Pack<T, N>*>(p);
+}
+template <int N, class T>
+FASTDL_BOTH void store_pack(T* p, const Pack<T, N>& pack) {
+  if constexpr (N == 1)
+    *p = pack.v[0];
+  else
+    *reinterpret_cast<Pack<T, N>*>(p) = pack;
+}
+
+#if defined(__CUDACC__)
+
+template <class F>
+__global__ void __launch_bounds__(kThreads) each_kernel(int64_t n, F f) {
+  for (int64_t i = int64_t{blockIdx.x} * kThreads + threadIdx.x; i < n; i += int64_t{gridDim.x} * kThreads) f(i);
+}
+
+template <class F>
+__global__ void __launch_bounds__(kThreads) tasks_kernel(int64_t tasks, F f) {
+  for (int64_t task = blockIdx.x; task < tasks; task += gridDim.x)
+    f(Block{task, static_cast<int>(threadIdx.x), static_cast<int>(blockDim.x)});
+}
+
+// prepare() once per block, its result to every f.
+template <int N, class Prepare, class F>
+__global__ void __launch_bounds__(kThreads) packs_kernel(int64_t n, Prepare prepare, F f) {
+  using Ready = decltype(prepare());
+  __shared__ alignas(16) unsigned char shared[sizeof(Ready)];
+  if (threadIdx.x == 0) new (shared) Ready(prepare());
+  __syncthreads();
+  const Ready ready = *reinterpret_cast<const Ready*>(shared);
+  const int64_t first = int64_t{blockIdx.x} * kThreads + threadIdx.x, step = int64_t{gridDim.x} * kThreads;
+  for (int64_t i = first; i < n / N; i += step) f.template run<N>(i * N, ready);
+  if (first < n % N) f.template run<1>(n / N * N + first, ready);
+}
+
+inline unsigned grid_of(int64_t blocks) {
+  return static_cast<unsigned>(max_of(int64_t{1}, min_of(blocks, kBlocksPerProcessor * processors())));
+}
+
+// f(i) for every i < n.
+template <class F>
+void for_each(int64_t n, const F& f) {
+  if (n <= 0) return;
+  each_kernel<<<grid_of(ceil_div(n, kThreads)), kThreads, 0, stream()>>>(n, f);
+  check_launch();
+}
+
+// f(block) for every task, `threads` (a multiple of 32, at most kThreads) to each.
+template <class F>
+void for_tasks(int64_t tasks, int threads, const F& f) {
+  if (tasks <= 0) return;
+  tasks_kernel<<<grid_of(tasks), static_cast<unsigned>(threads), 0, stream()>>>(tasks, f);
+  check_launch();
+}
+
+// f.run<N>(i, prepare()) for packs of N elements from i on, and run<1> for what is left. packed: every array begins on
+// a border of packs.
+template <int N, class Prepare, class F>
+void for_packs(int64_t n, bool packed, const Prepare& prepare, const F& f) {
+  if (n <= 0) return;
+  const unsigned blocks = grid_of(ceil_div(n, kThreads * (packed ? N : 1)));
+  if (packed)
+    packs_kernel<N><<<blocks, kThreads, 0, stream()>>>(n, prepare, f);
+  else
+    packs_kernel<1><<<blocks, kThreads, 0, stream()>>>(n, prepare, f);
+  check_launch();
+}
+
+#else
+
+template <class F>
+void for_each(int64_t n, const F& f) {
+  for (int64_t i = 0; i < n; ++i) f(i);
+}
+
+template <class F>
+void for_tasks(int64_t tasks, int, const F& f) {
+  for (int64_t task = 0; task < tasks; ++task) f(Block{task, 0, 1});
+}
+
+template <int N, class Prepare, class F>
+void for_packs(int64_t n, bool packed, const Prepare& prepare, const F& f) {
+  const auto ready = prepare();
+  int64_t i = 0;
+  for (; packed && i + N <= n; i += N) f.template run<N>(i, ready);
+  for (; i < n; ++i) f.template run<1>(i, ready);
+}
+
+#endif
+
+inline bool on_border(const void* p) { return reinterpret_cast<std::uintptr_t>(p) % 16 == 0; }
+
+}  // namespace fastdl::cuda::gpu

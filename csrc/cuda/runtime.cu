@@ -1,0 +1,102 @@
+#include "cuda/runtime.h"
+
+#include <cstring>
+#include <map>
+#include <mutex>
+#include <string>
+#include <utility>
+#include <vector>
+
+namespace fastdl::cuda::gpu {
+
+#if defined(__CUDACC__)
+
+namespace {
+
+thread_local cudaStream_t t_stream = nullptr;
+
+void check(cudaError_t error, const char* what) {
+  if (error != cudaSuccess) throw std::runtime_error(std::string(what) + ": " + cudaGetErrorString(error));
+}
+
+int current_device() {
+  int device = 0;
+  check(cudaGetDevice(&device), "cudaGetDevice");
+  return device;
+}
+
+bool is_capturing() {
+  cudaStreamCaptureStatus status = cudaStreamCaptureStatusNone;
+  check(cudaStreamIsCapturing(stream(), &status), "cudaStreamIsCapturing");
+  return status != cudaStreamCaptureStatusNone;
+}
+
+[[noreturn]] void refuse_capture(const char* what) {
+  throw std::runtime_error(std::string("a CUDA graph is being captured and needs ") + what +
+                           ", which can't be made now: run the step once without capture first");
+}
+
+// Memory of the device for as long as the process lives.
+void* device_memory(std::size_t bytes) {
+  void* memory = nullptr;
+  check(cudaMalloc(&memory, bytes), "cudaMalloc");
+  return memory;
+}
+
+std::mutex g_mutex;
+
+}  // namespace
+
+cudaStream_t stream() { return t_stream; }
+void set_stream(void* stream) { t_stream = static_cast<cudaStream_t>(stream); }
+
+std::int64_t processors() {
+  thread_local int device = -1, count = 1;
+  if (const int now = current_device(); now != device) {
+    check(cudaDeviceGetAttribute(&count, cudaDevAttrMultiProcessorCount, now), "cudaDeviceGetAttribute");
+    device = now;
+  }
+  return count;
+}
+
+void check_launch() { check(cudaGetLastError(), "a kernel could not be launched"); }
+
+const void* resident(const void* host, std::size_t bytes) {
+  static std::map<std::pair<int, std::string>, void*> tables;
+  const std::lock_guard<std::mutex> lock(g_mutex);
+  void*& memory = tables[{current_device(), std::string(static_cast<const char*>(host), bytes)}];
+  if (memory == nullptr) {
+    if (is_capturing()) refuse_capture("a new table on the device");
+    memory = device_memory(bytes > 0 ? bytes : 1);
+    check(cudaMemcpy(memory, host, bytes, cudaMemcpyHostToDevice), "cudaMemcpy");
+  }
+  return memory;
+}
+
+// One block per device and stream, replaced by a larger one when needed; the old ones stay, as graphs may use them.
+void* workspace(std::size_t bytes) {
+  static std::map<std::pair<int, cudaStream_t>, std::pair<void*, std::size_t>> blocks;
+  const std::lock_guard<std::mutex> lock(g_mutex);
+  auto& [memory, size] = blocks[{current_device(), stream()}];
+  if (size < bytes) {
+    if (is_capturing()) refuse_capture("a larger workspace");
+    memory = device_memory(bytes);
+    size = bytes;
+  }
+  return memory;
+}
+
+#else
+
+const void* resident(const void* host, std::size_t) { return host; }
+
+void* workspace(std::size_t bytes) {
+  thread_local std::vector<char> memory;
+  if (memory.size() < bytes + 64) memory.resize(bytes + 64);
+  std::memset(memory.data(), 0xff, bytes + 64);  // NaN: nothing may count on what is there
+  return memory.data() + (64 - reinterpret_cast<std::uintptr_t>(memory.data()) % 64) % 64;
+}
+
+#endif
+
+}  // namespace fastdl::cuda::gpu

@@ -1,0 +1,35 @@
+// The stream that kernels are launched on, the device's size, and launch errors as exceptions. Without nvcc (the
+// emulated module) there is no stream, and tables stay where they are.
+#pragma once
+#include <cstddef>
+#include <cstdint>
+
+#if defined(__CUDACC__) || defined(FASTDL_CUDA)
+#include <cuda_runtime_api.h>
+#endif
+
+namespace fastdl::cuda::gpu {
+
+#if defined(__CUDACC__) || defined(FASTDL_CUDA)
+cudaStream_t stream();  // of this thread's call, set by the bindings from CuPy's current stream
+void set_stream(void* stream);
+std::int64_t processors();  // multiprocessors of the current device
+void check_launch();        // throws RuntimeError with CUDA's words if the last launch failed
+#endif
+
+// A small table of the host as the device sees it: uploaded once for each content and device, and kept. Raises while a
+// graph is captured, if the table is new: a step is warmed up first.
+const void* resident(const void* host, std::size_t bytes);
+template <class T>
+const T* resident(const T* host, std::int64_t count) {
+  return static_cast<const T*>(resident(static_cast<const void*>(host), static_cast<std::size_t>(count) * sizeof(T)));
+}
+
+// Memory for a kernel's own use until the next one that is launched on this stream; never smaller afterwards.
+void* workspace(std::size_t bytes);
+template <class T>
+T* workspace(std::int64_t count) {
+  return static_cast<T*>(workspace(static_cast<std::size_t>(count) * sizeof(T)));
+}
+
+}  // namespace fastdl::cuda::gpu
