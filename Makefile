@@ -17,7 +17,7 @@ STAMP := $(VENV)/.installed-$(subst $(,),-,$(EXTRAS))
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 , := ,
 
-.PHONY: help build train test test-fast test-pure sanitize lint format bench wheel clean
+.PHONY: help build train test test-fast test-pure test-cuda cuda sanitize lint format bench wheel clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -56,6 +56,28 @@ test-pure: build  ## run the tests on an install without compiled kernels
 	@rm -rf $(PURE)
 	@FASTDL_PURE=1 $(PIP) install --no-build-isolation --no-deps --target $(PURE) .
 	PYTHONPATH=$(PURE) FASTDL_PURE=1 $(BIN)/python -m pytest $(ARGS)
+
+# Without a GPU: the CUDA kernels as plain loops under the tests of every kernel, and through nvcc where there is one.
+EMULATED := build/emulated
+CUDA := build/cuda
+CUDA_CMAKE = $(abspath $(BIN))/cmake -S . -G Ninja -DSKBUILD_PROJECT_NAME=fastdl -DSKBUILD_PROJECT_VERSION=0 \
+  -DPython_EXECUTABLE=$(abspath $(BIN))/python -Dpybind11_DIR=$$($(BIN)/python -m pybind11 --cmakedir) -DFASTDL_WERROR=ON
+test-cuda: build  ## test the CUDA kernels without a GPU: as plain loops, and whether nvcc compiles them
+	@PATH="$(abspath $(BIN)):$$PATH" $(CUDA_CMAKE) -B $(EMULATED)/cmake -DFASTDL_CUDA_EMULATED=ON >/dev/null
+	$(BIN)/ninja -C $(EMULATED)/cmake _cuda_emulated
+	@rm -rf $(EMULATED)/site && mkdir -p $(EMULATED)/site
+	@cp -r "$$($(BIN)/python -c 'import fastdl, os; print(os.path.dirname(fastdl.__file__))')" $(EMULATED)/site/fastdl
+	@cp $(EMULATED)/cmake/_cuda_emulated*.so $(EMULATED)/site/fastdl/
+	PYTHONPATH=$(EMULATED)/site $(BIN)/python -m pytest -q -k emulated tests/kernels $(ARGS)
+	@if ! command -v nvcc >/dev/null; then echo "no nvcc: the CUDA kernels were not compiled for a GPU"; else \
+	  rm -rf $(CUDA) && PATH="$(abspath $(BIN)):$$PATH" $(CUDA_CMAKE) -B $(CUDA) -DFASTDL_CUDA=ON \
+	    -DCMAKE_CUDA_ARCHITECTURES=90-real >/dev/null && \
+	  { $(BIN)/ninja -C $(CUDA) _cuda >$(CUDA)/log 2>&1 || { cat $(CUDA)/log; exit 1; }; } && \
+	  $(BIN)/python .ci/spills $(CUDA)/log; fi
+
+cuda: EXTRAS = train,cuda13
+cuda:  ## build and install with the CUDA kernels (nvcc of CUDA 13)
+	@$(MAKE) build EXTRAS=$(EXTRAS) BUILD_FLAGS="-C cmake.define.FASTDL_CUDA=ON"
 
 SANITIZE := build/sanitize
 sanitize: build  ## run the tests of kernels and capture under AddressSanitizer and UndefinedBehaviorSanitizer

@@ -3,6 +3,7 @@
 #include "bindings/array.h"
 #include "bindings/errors.h"
 #include "bindings/families.h"
+#include "cuda/runtime.h"
 
 PYBIND11_MODULE(FASTDL_MODULE, m) {
   using namespace fastdl;
@@ -11,4 +12,8 @@ PYBIND11_MODULE(FASTDL_MODULE, m) {
 #define FASTDL_ADD(family) bind::add_##family(m);
   FASTDL_CUDA_FAMILIES(FASTDL_ADD)
 #undef FASTDL_ADD
+#if defined(FASTDL_CUPY)
+  m.def("probe", &cuda::gpu::probe, "Runs an empty kernel and waits; RuntimeError if the current GPU can't.");
+  m.attr("architectures") = FASTDL_CUDA_ARCHITECTURES;
+#endif
 }

@@ -7,6 +7,8 @@
 #include <utility>
 #include <vector>
 
+#include "cuda/launch.h"
+
 namespace fastdl::cuda::gpu {
 
 #if defined(__CUDACC__)
@@ -57,6 +59,11 @@ std::int64_t processors() {
     device = now;
   }
   return count;
+}
+
+void probe() {
+  for_each(1, FASTDL_LAMBDA(std::int64_t) {});
+  check(cudaStreamSynchronize(stream()), "cudaStreamSynchronize");
 }
 
 void check_launch() { check(cudaGetLastError(), "a kernel could not be launched"); }

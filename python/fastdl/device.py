@@ -23,6 +23,11 @@ def check(name) -> None:
     if not isinstance(name, str):
         raise TypeError(f"device must be 'numpy', 'cpu' or 'cuda', got {type(name).__name__}")
     kernels.backend(name)
+    if name == "cuda":
+        raise RuntimeError(
+            "device 'cuda' is not available: tensors compute on the CPU in this version; fastdl.kernels.cuda has the "
+            "kernels, on CuPy arrays"
+        )
 
 
 def set_device(name: str) -> None:

@@ -22,16 +22,16 @@ _host: ModuleType | None = None
 
 
 def backend(name: str) -> ModuleType:
-    """The backend module called `name` ("numpy", "cpu"); raises RuntimeError saying why it can't be had."""
-    if name == "cuda":
-        raise RuntimeError("device 'cuda' is not available: this build of fastdl has no CUDA backend")
-    if name not in ("numpy", "cpu"):
+    """The backend module called `name` ("numpy", "cpu", "cuda"); raises RuntimeError saying why it can't be had."""
+    if name not in ("numpy", "cpu", "cuda"):
         raise ValueError(f"device must be 'numpy', 'cpu' or 'cuda', got {name!r}")
     try:
         return importlib.import_module(f"fastdl.kernels.{name}")
     except ImportError as error:
         if isinstance(error, ModuleNotFoundError) and error.name == "fastdl._cpu":
             why = "fastdl was installed without compiled kernels"
+        elif name == "cuda":
+            why = str(error)
         else:
             why = f"the compiled module could not be loaded: {error}"
         raise RuntimeError(f"device {name!r} is not available: {why}") from error

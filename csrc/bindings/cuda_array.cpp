@@ -1,0 +1,251 @@
+// array.h for CuPy: what an argument is, where it lies, and new arrays from CuPy's memory pool. A kernel runs on CuPy's
+// current stream, so that it takes its turn with what CuPy does.
+#include <cuda_runtime_api.h>
+
+#include "bindings/array.h"
+#include "core/copy.h"
+#include "cuda/runtime.h"
+
+namespace fastdl::bind {
+
+namespace {
+
+// CuPy's names, looked up once; importing this module loads no CuPy.
+struct Cupy {
+  py::object ndarray, alloc, current_stream, numpy_dtype;
+};
+
+const Cupy& cupy() {
+  static const Cupy* const names = [] {  // never destroyed: the interpreter may be gone by then
+    const py::module_ cuda = py::module_::import("cupy.cuda");
+    return new Cupy{py::module_::import("cupy").attr("ndarray"), cuda.attr("alloc"), cuda.attr("get_current_stream"),
+                    py::module_::import("numpy").attr("dtype")};
+  }();
+  return *names;
+}
+
+const char* const kNames[] = {"float32", "float64", "int32", "int64", "uint8", "bool"};  // in the order of DType
+
+bool native_dtype(const py::handle& array, DType* dtype) {
+  const std::string name = py::str(array.attr("dtype"));
+  for (int i = 0; i < 6; ++i)
+    if (name == kNames[i]) {
+      *dtype = static_cast<DType>(i);
+      return true;
+    }
+  return false;
+}
+
+std::string dtype_of(const py::handle& array) { return py::str(array.attr("dtype")); }
+
+View make_view(const py::handle& a, DType dtype) {
+  View view;
+  view.data = reinterpret_cast<void*>(a.attr("data").attr("ptr").cast<std::uintptr_t>());
+  view.dtype = dtype;
+  const py::tuple shape = a.attr("shape"), strides = a.attr("strides");
+  view.ndim = static_cast<int>(shape.size());
+  for (int d = 0; d < view.ndim; ++d) {
+    view.shape[d] = shape[static_cast<std::size_t>(d)].cast<std::int64_t>();
+    view.strides[d] = strides[static_cast<std::size_t>(d)].cast<std::int64_t>() / item_size(dtype);
+  }
+  return view;
+}
+
+// Every call of a kernel begins with its arguments, so that the stream is known before the first launch.
+void expect_array(const char* kernel, const char* name, const py::handle& x) {
+  if (!is_array(x))
+    check::fail_type(kernel, std::string(name) + " must be a CuPy array, got " + type_name(x) +
+                                 "; move it with .to('cuda')");
+  const auto ndim = x.attr("ndim").cast<int>();
+  if (ndim > kMaxDims)
+    check::fail_value(kernel, std::string(name) + " must have at most 8 dimensions, got " + std::to_string(ndim));
+  int device = 0;
+  const auto of_array = x.attr("device").attr("id").cast<int>();
+  if (cudaGetDevice(&device) != cudaSuccess || device != of_array)
+    check::fail_value(kernel, std::string(name) + " must lie on the current GPU, " + std::to_string(device) +
+                                  ", got one on GPU " + std::to_string(of_array));
+  cuda::gpu::set_stream(reinterpret_cast<void*>(cupy().current_stream().attr("ptr").cast<std::uintptr_t>()));
+}
+
+DType expect_one_of(const char* kernel, const char* name, const py::handle& x, std::initializer_list<DType> dtypes,
+                    const char* words) {
+  expect_array(kernel, name, x);
+  DType dtype{};
+  bool found = false;
+  if (native_dtype(x, &dtype))
+    for (const DType candidate : dtypes) found = found || candidate == dtype;
+  if (!found) check::fail_type(kernel, std::string(name) + " must be " + words + ", got " + dtype_of(x));
+  return dtype;
+}
+
+DType expect_float(const char* kernel, const char* name, const py::handle& x) {
+  return expect_one_of(kernel, name, x, {DType::f32, DType::f64}, "float32 or float64");
+}
+
+constexpr int kCOrder[kMaxDims] = {0, 1, 2, 3, 4, 5, 6, 7};
+constexpr int kChannelsLast[kMaxDims] = {0, 2, 3, 1};
+
+// Do the strides match a dense array whose dimensions nest in this order, outermost first?
+bool nests(const View& view, const int* order) {
+  std::int64_t expected = 1;
+  for (int i = view.ndim - 1; i >= 0; --i) {
+    const int d = order[i];
+    if (view.shape[d] != 1 && view.strides[d] != expected) return false;
+    expected *= view.shape[d];
+  }
+  return true;
+}
+
+void order_of(const View& view, int* order) {  // by stride, largest first
+  for (int d = 0; d < view.ndim; ++d) {
+    int i = d;
+    for (; i > 0 && view.strides[order[i - 1]] < view.strides[d]; --i) order[i] = order[i - 1];
+    order[i] = d;
+  }
+}
+
+Input copy_ordered(const View& x, const int* order) {
+  Output copy = empty_ordered(x.dtype, x.shape, x.ndim, order);
+  run(x.size(), [&] { device::copy(x, copy.view); });
+  return {copy.array, copy.view};
+}
+
+Input take(const py::handle& x, DType dtype) { return {py::reinterpret_borrow<py::object>(x), make_view(x, dtype)}; }
+
+Input take_contiguous(const py::handle& x, DType dtype) { return in_c_order(take(x, dtype)); }
+
+}  // namespace
+
+bool is_array(const py::handle& x) { return py::isinstance(x, cupy().ndarray); }
+bool is_writeable(const py::handle&) { return true; }  // CuPy knows no other arrays
+bool is_c_contiguous(const py::handle& array) { return array.attr("flags").attr("c_contiguous").cast<bool>(); }
+
+Output empty_ordered(DType dtype, const std::int64_t* shape, int ndim, const int* order) {
+  Output output;
+  View& view = output.view;
+  view.dtype = dtype;
+  view.ndim = ndim;
+  std::int64_t count = 1;
+  for (int i = ndim - 1; i >= 0; --i) {
+    const int d = order[i];
+    view.shape[d] = shape[d];
+    view.strides[d] = count;
+    if (__builtin_mul_overflow(count, shape[d] > 0 ? shape[d] : 1, &count) || count > (std::int64_t{1} << 46))
+      throw ValueError("result of shape " + check::shape_string(shape, ndim) + " is too large");
+  }
+  py::tuple extents(ndim), strides(ndim);
+  for (int d = 0; d < ndim; ++d) {
+    if (shape[d] == 0) count = 0;
+    extents[static_cast<std::size_t>(d)] = shape[d];
+    strides[static_cast<std::size_t>(d)] = view.strides[d] * item_size(dtype);
+  }
+  const py::object memory = cupy().alloc(count * item_size(dtype));
+  view.data = reinterpret_cast<void*>(memory.attr("ptr").cast<std::uintptr_t>());
+  output.array = cupy().ndarray(extents, cupy().numpy_dtype(kNames[static_cast<int>(dtype)]), memory, strides);
+  return output;
+}
+
+Input any_dtype(const char* kernel, const char* name, const py::handle& x) {
+  expect_array(kernel, name, x);
+  DType dtype{};
+  if (!native_dtype(x, &dtype))
+    check::fail_type(kernel, std::string(name) + " has the unsupported dtype " + dtype_of(x));
+  return take(x, dtype);
+}
+
+Input one_of(const char* kernel, const char* name, const py::handle& x, std::initializer_list<DType> dtypes,
+             const char* words) {
+  return take(x, expect_one_of(kernel, name, x, dtypes, words));
+}
+
+Input strided(const char* kernel, const char* name, const py::handle& x) {
+  return take(x, expect_float(kernel, name, x));
+}
+
+Input contiguous(const char* kernel, const char* name, const py::handle& x) {
+  return take_contiguous(x, expect_float(kernel, name, x));
+}
+
+Input optional_contiguous(const char* kernel, const char* name, const py::handle& x) {
+  return x.is_none() ? Input{} : contiguous(kernel, name, x);
+}
+
+Input activation(const char* kernel, const char* name, const py::handle& x) {
+  Input input = take(x, expect_float(kernel, name, x));
+  return input.view.ndim == 4 ? channels_last(std::move(input)) : in_c_order(std::move(input));
+}
+
+Input in_dense_order(Input x) {
+  int order[kMaxDims];
+  order_of(x.view, order);
+  return nests(x.view, order) ? std::move(x) : copy_ordered(x.view, kCOrder);
+}
+
+Input in_c_order(Input x) { return nests(x.view, kCOrder) ? std::move(x) : copy_ordered(x.view, kCOrder); }
+
+Input channels_last(Input x) {
+  return nests(x.view, kChannelsLast) ? std::move(x) : copy_ordered(x.view, kChannelsLast);
+}
+
+Input dense(const char* kernel, const char* name, const py::handle& x) {
+  return in_dense_order(take(x, expect_float(kernel, name, x)));
+}
+
+Input reordered(const Input& x, const View& like) {
+  bool same = true;
+  for (int d = 0; d < like.ndim; ++d) same = same && (like.shape[d] < 2 || x.view.strides[d] == like.strides[d]);
+  if (same) return x;
+  Output copy = empty_like(like, x.view.dtype);
+  run(like.size(), [&] { device::copy(x.view, copy.view); });
+  return {copy.array, copy.view};
+}
+
+Input integers(const char* kernel, const char* name, const py::handle& x) {
+  return take_contiguous(x, expect_one_of(kernel, name, x, {DType::i32, DType::i64}, "int32 or int64"));
+}
+
+Input in_place(const char* kernel, const char* name, const py::handle& x) {
+  Input input = take(x, expect_float(kernel, name, x));
+  if (!nests(input.view, kCOrder))
+    check::fail_value(kernel, std::string(name) + " must be contiguous and writeable, as it is changed in place");
+  return input;
+}
+
+Input optional_in_place(const char* kernel, const char* name, const py::handle& x) {
+  return x.is_none() ? Input{} : in_place(kernel, name, x);
+}
+
+Input flat(const char* kernel, const char* name, const py::handle& x, const View& param) {
+  Input input = take(x, expect_float(kernel, name, x));
+  if (param) check::like(kernel, name, input.view, "param", param);
+  check::rank(kernel, name, input.view, 1, "(n)");
+  if (param) check::shape(kernel, name, input.view, param.shape, 1);
+  if (!nests(input.view, kCOrder))
+    check::fail_value(kernel, std::string(name) + " must be contiguous, got strides (" +
+                                  std::to_string(input.view.strides[0] * item_size(input.view.dtype)) + ",)");
+  return input;
+}
+
+Output empty(DType dtype, const std::int64_t* shape, int ndim) { return empty_ordered(dtype, shape, ndim, kCOrder); }
+
+Output empty(DType dtype, std::initializer_list<std::int64_t> shape) {
+  return empty(dtype, shape.begin(), static_cast<int>(shape.size()));
+}
+
+Output empty_activation(DType dtype, const std::int64_t* shape, int ndim) {
+  return empty_ordered(dtype, shape, ndim, ndim == 4 ? kChannelsLast : kCOrder);
+}
+
+Output empty_activation(DType dtype, std::initializer_list<std::int64_t> shape) {
+  return empty_activation(dtype, shape.begin(), static_cast<int>(shape.size()));
+}
+
+Output empty_like(const View& x, DType dtype) {
+  int order[kMaxDims];
+  order_of(x, order);
+  return empty_ordered(dtype, x.shape, x.ndim, order);
+}
+
+Output empty_like(const View& x) { return empty_like(x, x.dtype); }
+
+}  // namespace fastdl::bind
