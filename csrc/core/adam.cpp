@@ -15,7 +15,7 @@ void check_adam_step(const View& param, const View& grad, const View& exp_avg, c
   check::number(kernel, "beta2", hyper.beta2, 0, 1, true);
   check::number(kernel, "eps", hyper.eps, 0);
   check::number(kernel, "weight_decay", hyper.weight_decay, 0);
-  check::number(kernel, "step", static_cast<double>(hyper.step), 1);
+  check::number(kernel, "step", hyper.step, 1);
 }
 
 }  // namespace fastdl

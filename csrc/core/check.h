@@ -40,6 +40,13 @@ void indices(const char* kernel, const char* name, const View& x, std::int64_t s
 // A finite number in [low, high], or [low, high) with open_high.
 void number(const char* kernel, const char* name, double value, double low = -std::numeric_limits<double>::infinity(),
             double high = std::numeric_limits<double>::infinity(), bool open_high = false);
+// Of a number whose place is the device's memory, nothing can be said before the kernel runs.
+template <class T>
+void number(const char* kernel, const char* name, const Number<T>& value,
+            double low = -std::numeric_limits<double>::infinity(),
+            double high = std::numeric_limits<double>::infinity(), bool open_high = false) {
+  if (kOnHost || !value.place) number(kernel, name, static_cast<double>(static_cast<T>(value)), low, high, open_high);
+}
 void choice(const char* kernel, const char* name, const std::string& value, std::initializer_list<const char*> allowed);
 // The bytes from an array's first to past its last, whatever lies between.
 struct Extent {

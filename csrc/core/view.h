@@ -18,6 +18,13 @@
 
 namespace fastdl {
 
+// Can the host read what views show? Not in fastdl._cuda, on CuPy's arrays.
+#if defined(FASTDL_CUPY)
+constexpr bool kOnHost = false;
+#else
+constexpr bool kOnHost = true;
+#endif
+
 enum class DType : std::int8_t { f32, f64, i32, i64, u8, b8 };
 
 constexpr int kMaxDims = 8;

@@ -62,7 +62,7 @@ std::int64_t processors() {
 }
 
 void probe() {
-  for_each(1, FASTDL_LAMBDA(std::int64_t) {});
+  for_each(1, FASTDL_LAMBDA(std::int64_t){});
   check(cudaStreamSynchronize(stream()), "cudaStreamSynchronize");
 }
 

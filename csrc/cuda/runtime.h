@@ -14,8 +14,8 @@ namespace fastdl::cuda::gpu {
 cudaStream_t stream();  // of this thread's call, set by the bindings from CuPy's current stream
 void set_stream(void* stream);
 std::int64_t processors();  // multiprocessors of the current device
-void check_launch();           // throws RuntimeError with CUDA's words if the last launch failed
-void probe();                  // runs a kernel and waits for it; throws likewise
+void check_launch();        // throws RuntimeError with CUDA's words if the last launch failed
+void probe();               // runs a kernel and waits for it; throws likewise
 #endif
 
 // A small table of the host as the device sees it: uploaded once for each content and device, and kept. Raises while a
