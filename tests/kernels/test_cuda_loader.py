@@ -1,0 +1,84 @@
+"""Loading the CUDA kernels: every link that can be missing is named. The modules behind it are stand-ins."""
+
+import sys
+from types import ModuleType, SimpleNamespace
+
+import pytest
+
+from fastdl import kernels
+from fastdl.kernels import numpy as reference
+
+
+class CUDARuntimeError(RuntimeError):
+    pass
+
+
+def fail(error):
+    def call():
+        raise error
+
+    return call
+
+
+@pytest.fixture
+def modules(monkeypatch):
+    """A working `fastdl._cuda` and CuPy, for tests to break."""
+    extension = ModuleType("fastdl._cuda")
+    for name in reference.__all__:
+        setattr(extension, name, name)
+    extension.probe, extension.architectures = lambda: None, "90-real"
+    cupy = ModuleType("cupy")
+    runtime = SimpleNamespace(getDeviceCount=lambda: 1, CUDARuntimeError=CUDARuntimeError)
+    device = SimpleNamespace(id=0, compute_capability="61")
+    cupy.cuda = SimpleNamespace(runtime=runtime, Device=lambda: device)
+    monkeypatch.setitem(sys.modules, "fastdl._cuda", extension)
+    monkeypatch.setattr("fastdl._cuda", extension, raising=False)
+    monkeypatch.setitem(sys.modules, "cupy", cupy)
+    monkeypatch.delitem(sys.modules, "fastdl.kernels.cuda", raising=False)
+    yield SimpleNamespace(extension=extension, cupy=cupy, monkeypatch=monkeypatch)
+    sys.modules.pop("fastdl.kernels.cuda", None)
+    if hasattr(kernels, "cuda"):
+        del kernels.cuda
+
+
+def test_all_links_there(modules):
+    backend = kernels.backend("cuda")
+    assert backend.name == "cuda" and backend.relu_forward == "relu_forward"
+    assert set(backend.__all__) == set(reference.__all__)
+
+
+def test_no_module_in_this_build(modules):
+    modules.monkeypatch.setitem(sys.modules, "fastdl._cuda", None)
+    with pytest.raises(RuntimeError, match="this build of fastdl has no CUDA kernels; .*FASTDL_CUDA=ON"):
+        kernels.backend("cuda")
+
+
+def test_no_cupy(modules):
+    modules.monkeypatch.setitem(sys.modules, "cupy", None)
+    with pytest.raises(RuntimeError, match=r"CuPy is not installed: pip install 'cupy-cuda13x\[ctk\]'"):
+        kernels.backend("cuda")
+
+
+def test_no_driver(modules):
+    modules.cupy.cuda.runtime.getDeviceCount = fail(CUDARuntimeError("driver version is insufficient"))
+    with pytest.raises(RuntimeError, match="CUDA finds no NVIDIA driver or GPU: driver version is insufficient"):
+        kernels.backend("cuda")
+
+
+def test_no_gpu(modules):
+    modules.cupy.cuda.runtime.getDeviceCount = lambda: 0
+    with pytest.raises(RuntimeError, match="CUDA finds no GPU"):
+        kernels.backend("cuda")
+
+
+def test_gpu_without_code_for_it(modules):
+    modules.extension.probe = fail(RuntimeError("no kernel image is available"))
+    with pytest.raises(RuntimeError, match=r"GPU 0 \(compute capability 61\) can't run .* for 90-real: no kernel image"):
+        kernels.backend("cuda")
+
+
+def test_importing_fastdl_loads_neither_cupy_nor_cuda():
+    import subprocess
+
+    code = "import sys, fastdl; raise SystemExit(any(m in sys.modules for m in ('cupy', 'fastdl._cuda')))"
+    assert subprocess.run([sys.executable, "-c", code], timeout=60).returncode == 0
