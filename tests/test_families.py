@@ -1,6 +1,7 @@
 """Every kernel family stands on every floor, under one name: a half-added kernel fails here."""
 
 import os
+import re
 from importlib import import_module
 from pathlib import Path
 
@@ -27,9 +28,17 @@ def test_floor_has_the_family(family, floor):
 @pytest.mark.parametrize("folder", ["csrc/cpu", "csrc/bindings", "python/fastdl/kernels/numpy"])
 def test_no_family_is_missing_from_the_list(folder):
     helpers = {"array", "attributes", "module", "program", "python_state", "isa", "memory", "threads", "probe"}
+    helpers |= {"cuda_array", "cuda_module"}
     found = {p.stem for p in (ROOT / folder).glob("*") if p.suffix in (".cpp", ".py")}
     named = {stem for stem in found if not stem.startswith("_")} - helpers
     assert named == set(kernels.FAMILIES)
+
+
+def test_every_list_has_the_cuda_kernels():
+    found = {p.stem for p in (ROOT / "csrc/cuda").glob("*.cu")} - {"runtime"}
+    build = re.search(r"set\(cuda_families ([^)]*)\)", (ROOT / "CMakeLists.txt").read_text())[1]
+    module = re.search(r"FASTDL_CUDA_FAMILIES\(X\)(.*?)\n//", (ROOT / "csrc/bindings/families.h").read_text(), re.DOTALL)[1]
+    assert found == set(build.split()) == set(re.findall(r"X\((\w+)\)", module)) <= set(kernels.FAMILIES)
 
 
 @pytest.mark.parametrize("family", kernels.FAMILIES)
