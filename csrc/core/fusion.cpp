@@ -126,7 +126,8 @@ class Fusion {
     BinaryOp* sum = nullptr;
   };
   Producer producer(const Step& step) const {
-    if (auto* linear = arguments_of(step, device::linear_forward)) return {&std::get<3>(*linear), &std::get<4>(*linear)};
+    if (auto* linear = arguments_of(step, device::linear_forward))
+      return {&std::get<3>(*linear), &std::get<4>(*linear)};
     if (auto* conv = arguments_of(step, device::conv2d_forward)) return {&std::get<3>(*conv), &std::get<4>(*conv)};
     if (auto* norm = arguments_of(step, device::batch_norm_forward)) return {&std::get<8>(*norm), &std::get<4>(*norm)};
     auto* binary = arguments_of(step, device::binary);
