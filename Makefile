@@ -17,7 +17,7 @@ STAMP := $(VENV)/.installed-$(subst $(,),-,$(EXTRAS))
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 , := ,
 
-.PHONY: help build train test test-fast test-pure test-cuda cuda sanitize lint format bench wheel clean
+.PHONY: help build train test test-fast test-pure test-cuda cuda sanitize lint format bench wheel wheel-cuda clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -92,11 +92,11 @@ LINTERS := 'ruff==0.17.5' 'clang-format==23.1.5'  # pinned: their taste changes 
 lint: build  ## check formatting and style
 	@$(PIP) install $(LINTERS)
 	$(BIN)/ruff check python tests bench
-	$(BIN)/clang-format --dry-run --Werror $$(find csrc -name '*.h' -o -name '*.cpp')
+	$(BIN)/clang-format --dry-run --Werror $$(find csrc -name '*.h' -o -name '*.cpp' -o -name '*.cu')
 
 format: build  ## format the C++ sources
 	@$(PIP) install $(LINTERS)
-	$(BIN)/clang-format -i $$(find csrc -name '*.h' -o -name '*.cpp')
+	$(BIN)/clang-format -i $$(find csrc -name '*.h' -o -name '*.cpp' -o -name '*.cu')
 
 bench: build  ## time fastdl beside what is installed of its rivals (ARGS='kernels --filter conv2d')
 	@FASTDL_COMMIT="$$(git rev-parse HEAD 2>/dev/null)$$(git diff --quiet HEAD 2>/dev/null || echo +)" \
@@ -104,6 +104,9 @@ bench: build  ## time fastdl beside what is installed of its rivals (ARGS='kerne
 
 wheel: $(VENV)/.build-tools  ## build the CPU wheel into dist/
 	@$(PIP) wheel --no-deps --wheel-dir dist .
+
+wheel-cuda: $(VENV)/.build-tools  ## build the wheel with the CUDA kernels, for all architectures, into dist/
+	@PATH="$(abspath $(BIN)):$$PATH" $(PIP) wheel --no-deps --wheel-dir dist . -C cmake.define.FASTDL_CUDA=ON
 
 clean:  ## remove everything that was built
 	rm -rf build dist $(VENV)
