@@ -8,7 +8,9 @@
   X(loss) X(dropout) X(embedding) X(gather) X(elementwise) X(reduce) X(copy) X(sgd) X(rmsprop) X(adam) X(philox) \
   X(probe)
 // Those with a csrc/cuda/<family>.cu.
-#define FASTDL_CUDA_FAMILIES(X) X(activation) X(elementwise) X(copy) X(sgd) X(rmsprop) X(adam)
+#define FASTDL_CUDA_FAMILIES(X)                                                                   \
+  X(pool2d) X(batch_norm) X(activation) X(dropout) X(embedding) X(gather) X(elementwise) X(copy) \
+  X(sgd) X(rmsprop) X(adam) X(philox)
 // clang-format on
 
 namespace fastdl::bind {

@@ -60,12 +60,32 @@ struct Block {
     for (int warp = 1; warp < threads / kWarp; ++warp) x = f(x, sums[warp]);
     __syncthreads();  // the next call may write
 #endif
-    (void)none;
+    (void)none, (void)f;
     return x;
   }
   template <class T>
   FASTDL_DEVICE_ONLY T sum(T x) const {
     return reduce(x, T(0), [](T a, T b) { return a + b; });
+  }
+};
+
+// The threads of one warp, where a whole block would be too many for a task.
+#if defined(__CUDACC__)
+constexpr int kLanes = kWarp;
+#else
+constexpr int kLanes = 1;
+#endif
+struct Warp {
+  int64_t task;
+  int lane;
+
+  // Bit i says whether the condition holds on lane i.
+  FASTDL_DEVICE_ONLY std::uint32_t ballot(bool condition) const {
+#if defined(__CUDACC__)
+    return __ballot_sync(0xffffffffu, condition);
+#else
+    return condition;
+#endif
   }
 };
 
@@ -105,6 +125,14 @@ __global__ void __launch_bounds__(kThreads) tasks_kernel(int64_t tasks, F f) {
     f(Block{task, static_cast<int>(threadIdx.x), static_cast<int>(blockDim.x)});
 }
 
+template <class F>
+__global__ void __launch_bounds__(kThreads) warps_kernel(int64_t tasks, F f) {
+  constexpr int kWarps = kThreads / kWarp;
+  const int lane = static_cast<int>(threadIdx.x) % kWarp, first = static_cast<int>(threadIdx.x) / kWarp;
+  for (int64_t task = int64_t{blockIdx.x} * kWarps + first; task < tasks; task += int64_t{gridDim.x} * kWarps)
+    f(Warp{task, lane});
+}
+
 // prepare() once per block, its result to every f.
 template <int N, class Prepare, class F>
 __global__ void __launch_bounds__(kThreads) packs_kernel(int64_t n, Prepare prepare, F f) {
@@ -138,6 +166,14 @@ void for_tasks(int64_t tasks, int threads, const F& f) {
   check_launch();
 }
 
+// f(warp) for every task.
+template <class F>
+void for_warps(int64_t tasks, const F& f) {
+  if (tasks <= 0) return;
+  warps_kernel<<<grid_of(ceil_div(tasks, kThreads / kWarp)), kThreads, 0, stream()>>>(tasks, f);
+  check_launch();
+}
+
 // f.run<N>(i, prepare()) for packs of N elements from i on, and run<1> for what is left. packed: every array begins on
 // a border of packs.
 template <int N, class Prepare, class F>
@@ -161,6 +197,11 @@ void for_each(int64_t n, const F& f) {
 template <class F>
 void for_tasks(int64_t tasks, int, const F& f) {
   for (int64_t task = 0; task < tasks; ++task) f(Block{task, 0, 1});
+}
+
+template <class F>
+void for_warps(int64_t tasks, const F& f) {
+  for (int64_t task = 0; task < tasks; ++task) f(Warp{task, 0});
 }
 
 template <int N, class Prepare, class F>

@@ -1,0 +1,54 @@
+// Dropout: a thread makes the words of four elements and compares them as integers; no mask is stored.
+#include "core/dropout.h"
+
+#include "cuda/map.h"
+#include "cuda/philox_words.h"
+
+namespace fastdl::cuda::gpu {
+
+namespace {
+
+template <class T>
+struct Drop {
+  PhiloxStream stream;
+  std::uint32_t bound;
+  T scale;
+  const T* x;
+  T* y;
+  template <int N>
+  FASTDL_DEVICE_ONLY void run(int64_t i, Nothing) const {
+    const Words words = philox_words(stream, i);
+    Pack<T, N> v = load_pack<N>(x + i);
+    for (int k = 0; k < N; ++k) v.v[k] *= word_of<N>(words, i, k) < bound ? scale : T(0);
+    store_pack(y + i, v);
+  }
+};
+
+template <class T>
+struct Zero {
+  FASTDL_BOTH T operator()(T) const { return 0; }
+};
+template <class T>
+struct Same {
+  FASTDL_BOTH T operator()(T x) const { return x; }
+};
+
+}  // namespace
+
+void dropout(View x_, double p, PhiloxStream stream, Out y_) {
+  const int64_t n = x_.size();
+  const double bound = __builtin_floor((1 - p) * 4294967296.0);
+  with_float(x_.dtype, [&](auto type) {
+    using T = decltype(type);
+    const T* x = x_.as<T>();
+    T* y = y_.as<T>();
+    if (p == 1) return map(n, y, Zero<T>{}, x);
+    if (bound >= 4294967296.0) return x == y ? void() : map(n, y, Same<T>{}, x);  // 1 - p is 1: every word is below
+    for_packs<kPhiloxBlock>(n, on_border(x) && on_border(y), PrepareNothing{},
+                            Drop<T>{stream, static_cast<std::uint32_t>(bound), static_cast<T>(1 / (1 - p)), x, y});
+  });
+}
+
+FASTDL_REGISTER(dropout)
+
+}  // namespace fastdl::cuda::gpu
