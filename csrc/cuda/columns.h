@@ -7,12 +7,15 @@
 namespace fastdl::cuda::gpu {
 
 // Threads that keep factors or sums in registers leave room for so many blocks on a processor. All blocks of a launch
-// fit on a device of 132 processors at once; their number may not depend on the device, as it decides the order of sums.
+// fit on a device of 132 processors at once; their number may not depend on the device, as it decides the order of
+// sums.
 constexpr int kMapBlocksPerProcessor = 6, kSumBlocksPerProcessor = 4;
 constexpr int64_t kMostMapBlocks = 768, kMostSumBlocks = 512;
 
-// How a matrix is shared out, by its shape alone: blocks of `width` packs side by side and `lanes` rows, `tiles` of them
-// along the columns and `blocks` down the rows.
+constexpr int kEmulatedLanes = 8;  // of a block in plain loops: so that sums are merged there as well
+
+// How a matrix is shared out, by its shape alone: blocks of `width` packs side by side and `lanes` rows, `tiles` of
+// them along the columns and `blocks` down the rows.
 struct Columns {
   int64_t rows, packs;
   int width, lanes;
@@ -31,7 +34,7 @@ inline Columns columns_of(int64_t rows, int64_t packs, int64_t most_blocks) {
 #if defined(__CUDACC__)
   constexpr int kBlockThreads = kThreads, kWidest = kWarp;
 #else
-  constexpr int kBlockThreads = 1, kWidest = 1;
+  constexpr int kBlockThreads = kEmulatedLanes, kWidest = 1;
 #endif
   constexpr int kRowsPerThread = 4;
   Columns c{rows, packs, 1, 1, 0, 0};
@@ -68,7 +71,8 @@ __global__ void __launch_bounds__(kThreads, kSumBlocksPerProcessor) sums_kernel(
   const int thread = static_cast<int>(threadIdx.x), lane = thread / c.width;
   const unsigned tiles = static_cast<unsigned>(c.tiles), block = blockIdx.x / tiles, tile = blockIdx.x % tiles;
   const int64_t pack = int64_t{tile} * c.width + thread % c.width;
-  new (sums + thread) Sum(pack < c.packs ? f.take(Strip{pack, int64_t{block} * c.lanes + lane, c.step(), c.rows}) : Sum());
+  new (sums + thread)
+      Sum(pack < c.packs ? f.take(Strip{pack, int64_t{block} * c.lanes + lane, c.step(), c.rows}) : Sum());
   for (int half = c.lanes / 2; half > 0; half /= 2) {
     __syncthreads();
     if (lane < half) sums[thread].merge(sums[thread + half * c.width]);
@@ -84,8 +88,8 @@ void for_strips(const Columns& c, const F& f) {
   check_launch();
 }
 
-// f.store(block, pack, sum) for every pack of columns in each block of rows, where sum is what f.take(strip) gave on the
-// block's lanes, merged in a fixed order.
+// f.store(block, pack, sum) for every pack of columns in each block of rows, where sum is what f.take(strip) gave on
+// the block's lanes, merged in a fixed order.
 template <class F>
 void for_sums(const Columns& c, const F& f) {
   if (c.tiles == 0) return;
@@ -98,13 +102,21 @@ void for_sums(const Columns& c, const F& f) {
 template <class F>
 void for_strips(const Columns& c, const F& f) {
   for (int64_t block = 0; block < c.blocks; ++block)
-    for (int64_t pack = 0; pack < c.packs; ++pack) f(Strip{pack, block, c.step(), c.rows});
+    for (int64_t pack = 0; pack < c.packs; ++pack)
+      for (int lane = 0; lane < c.lanes; ++lane) f(Strip{pack, block * c.lanes + lane, c.step(), c.rows});
 }
 
 template <class F>
 void for_sums(const Columns& c, const F& f) {
   for (int64_t block = 0; block < c.blocks; ++block)
-    for (int64_t pack = 0; pack < c.packs; ++pack) f.store(block, pack, f.take(Strip{pack, block, c.step(), c.rows}));
+    for (int64_t pack = 0; pack < c.packs; ++pack) {
+      typename F::Sum sums[kEmulatedLanes];
+      for (int lane = 0; lane < c.lanes; ++lane)
+        sums[lane] = f.take(Strip{pack, block * c.lanes + lane, c.step(), c.rows});
+      for (int half = c.lanes / 2; half > 0; half /= 2)
+        for (int lane = 0; lane < half; ++lane) sums[lane].merge(sums[lane + half]);
+      f.store(block, pack, sums[0]);
+    }
 }
 
 #endif

@@ -1,7 +1,6 @@
-// Embedding: forward copies rows, a pack per thread. Backward gives each row of dweight, or piece of one, to a warp,
-// which looks for its number through all of index and adds what it finds in order, in registers: no atomics, and each
-// element of dweight is written once. The search costs rows * index / 32 steps of a warp, little for some ten thousand
-// of both.
+// Embedding: forward copies rows, a pack per thread. Backward gives each block of threads a range of rows of dweight:
+// it reads all of index, lists what falls into its range, in order, and its warps add up each row from that list, in
+// registers. No atomics, and each element of dweight is written once while a list has room.
 #include "core/embedding.h"
 
 #include "cuda/map.h"
@@ -9,6 +8,8 @@
 namespace fastdl::cuda::gpu {
 
 namespace {
+
+constexpr int64_t kBlocks = 1024;  // for the rows of dweight, at most: each reads all of index
 
 template <class T, class Index>
 struct CopyRows {
@@ -25,37 +26,76 @@ struct CopyRows {
 
 template <class T, class Index>
 struct AddRows {
-  static constexpr int kColumns = 8;  // a lane's, kLanes apart
+  static constexpr int kColumns = 4;  // of a lane, kLanes apart
   static constexpr int kPiece = kColumns * kLanes;
+  static constexpr int kList = 1024, kAhead = 4;
   const T* dy;
   const Index* index;
-  int64_t count, width, pieces, padding_idx;
+  int64_t count, width, padding_idx, rows, rows_per_block;
   T* dweight;
 
-  FASTDL_DEVICE_ONLY void operator()(const Warp& warp) const {
-    const int64_t row = warp.task / pieces, column = (warp.task - row * pieces) * kPiece + warp.lane;
-    T sum[kColumns] = {};
-    for (int64_t first = 0; first < count && row != padding_idx; first += kLanes) {
-      const int64_t k = first + warp.lane;
-      // Bit by bit from the lowest: in the order of index.
-      for (std::uint32_t found = warp.ballot(k < count && index[k] == row); found != 0; found &= found - 1)
-        add(dy + (first + lowest(found)) * width, column, sum);
+  FASTDL_DEVICE_ONLY void operator()(const Block& block) const {
+    FASTDL_SHARED int64_t places[kList];  // in index
+    FASTDL_SHARED int numbers[kList];     // of the row there, from the block's first on
+    const int64_t first = block.task * rows_per_block, last = min_of(rows, first + rows_per_block);
+    int64_t next = 0;
+    do {
+      const bool begun = next > 0;
+      int listed = 0;
+      for (; next < count && listed + block.threads <= kList; next += block.threads) {
+        const int64_t k = next + block.thread, row = k < count ? int64_t{index[k]} : -1;
+        const bool here = row >= first && row < last && row != padding_idx;
+        int found;
+        const int at = listed + block.rank(here, found);
+        if (here) {
+          places[at] = k;
+          numbers[at] = static_cast<int>(row - first);
+        }
+        listed += found;
+      }
+      block.sync();
+      add_listed(block, places, numbers, listed, last - first, begun);
+      block.sync();
+    } while (next < count);
+  }
+
+  // Pieces of rows are shared out among the warps.
+  FASTDL_DEVICE_ONLY void add_listed(const Block& block, const int64_t* places, const int* numbers, int listed,
+                                     int64_t height, bool begun) const {
+    const int lane = block.thread % kLanes;
+    const int64_t pieces = ceil_div(width, kPiece);
+    for (int64_t piece = block.thread / kLanes; piece < height * pieces; piece += block.threads / kLanes) {
+      const int64_t number = piece / pieces, column = (piece - number * pieces) * kPiece + lane;
+      T* const to = dweight + (block.task * rows_per_block + number) * width;
+      T sum[kColumns] = {};
+      if (begun) load(to, column, sum);
+      for (int i = 0; i < listed; i += kLanes) {
+        std::uint32_t found = ballot(i + lane < listed && numbers[i + lane] == number);
+        while (found != 0) add_next(places + i, column, found, sum);
+      }
+      for (int j = 0; j < kColumns; ++j)
+        if (column + j * kLanes < width) to[column + j * kLanes] = sum[j];
     }
-    for (int j = 0; j < kColumns; ++j)
-      if (column + j * kLanes < width) dweight[row * width + column + j * kLanes] = sum[j];
   }
 
-  FASTDL_DEVICE_ONLY void add(const T* from, int64_t column, T (&sum)[kColumns]) const {
-    for (int j = 0; j < kColumns; ++j)
-      if (column + j * kLanes < width) sum[j] += from[column + j * kLanes];
+  // Up to kAhead of the rows found, from the lowest bit on, which is the order of index; all are asked for before the
+  // first is added.
+  FASTDL_DEVICE_ONLY void add_next(const int64_t* places, int64_t column, std::uint32_t& found,
+                                   T (&sum)[kColumns]) const {
+    T ahead[kAhead][kColumns] = {};
+    bool is_there[kAhead];
+    for (int n = 0; n < kAhead; ++n) {
+      is_there[n] = found != 0;
+      if (!is_there[n]) continue;
+      load(dy + places[lowest_bit(found)] * width, column, ahead[n]);
+      found &= found - 1;
+    }
+    for (int n = 0; n < kAhead; ++n)
+      for (int j = 0; j < kColumns && is_there[n]; ++j) sum[j] += ahead[n][j];
   }
 
-  static FASTDL_DEVICE_ONLY int lowest(std::uint32_t bits) {
-#if defined(__CUDACC__)
-    return __ffs(static_cast<int>(bits)) - 1;
-#else
-    return __builtin_ctz(bits);
-#endif
+  FASTDL_DEVICE_ONLY void load(const T* from, int64_t column, T (&to)[kColumns]) const {
+    for (int j = 0; j < kColumns; ++j) to[j] = column + j * kLanes < width ? from[column + j * kLanes] : T(0);
   }
 };
 
@@ -80,9 +120,10 @@ void embedding_backward(View dy, View index, int64_t padding_idx, Out dweight) {
     with_index(index.dtype, [&](auto index_type) {
       using T = decltype(type);
       using Index = decltype(index_type);
-      const int64_t pieces = ceil_div(width, AddRows<T, Index>::kPiece);
-      for_warps(rows * pieces, AddRows<T, Index>{dy.as<T>(), index.as<Index>(), index.size(), width, pieces,
-                                                 padding_idx, dweight.as<T>()});
+      const int64_t rows_per_block = max_of(int64_t{1}, ceil_div(rows, kBlocks));
+      for_tasks(width > 0 ? ceil_div(rows, rows_per_block) : 0, kThreads,
+                AddRows<T, Index>{dy.as<T>(), index.as<Index>(), index.size(), width, padding_idx, rows, rows_per_block,
+                                  dweight.as<T>()});
     });
   });
 }

@@ -15,9 +15,11 @@
 #if defined(__CUDACC__)
 #define FASTDL_LAMBDA [=] __device__
 #define FASTDL_DEVICE_ONLY __device__ __forceinline__
+#define FASTDL_SHARED __shared__  // an array of a block's threads, in a function that all of them call
 #else
 #define FASTDL_LAMBDA [=]
 #define FASTDL_DEVICE_ONLY FASTDL_INLINE
+#define FASTDL_SHARED
 #endif
 
 namespace fastdl::cuda::gpu {
@@ -36,6 +38,17 @@ FASTDL_BOTH T max_of(T a, T b) {
   return a < b ? b : a;
 }
 FASTDL_BOTH int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
+// The threads of a warp, which see each other's conditions: bit i says whether it holds on lane i.
+#if defined(__CUDACC__)
+constexpr int kLanes = kWarp;
+FASTDL_DEVICE_ONLY std::uint32_t ballot(bool condition) { return __ballot_sync(0xffffffffu, condition); }
+FASTDL_DEVICE_ONLY int lowest_bit(std::uint32_t bits) { return __ffs(static_cast<int>(bits)) - 1; }
+#else
+constexpr int kLanes = 1;
+FASTDL_DEVICE_ONLY std::uint32_t ballot(bool condition) { return condition; }
+FASTDL_DEVICE_ONLY int lowest_bit(std::uint32_t bits) { return __builtin_ctz(bits); }
+#endif
 
 // The threads that work on one task together.
 struct Block {
@@ -67,25 +80,25 @@ struct Block {
   FASTDL_DEVICE_ONLY T sum(T x) const {
     return reduce(x, T(0), [](T a, T b) { return a + b; });
   }
-};
 
-// The threads of one warp, where a whole block would be too many for a task.
+  // On how many threads before this one the condition holds; total: on how many of all.
+  FASTDL_DEVICE_ONLY int rank(bool condition, int& total) const {
+    int before = 0;
+    total = condition;
 #if defined(__CUDACC__)
-constexpr int kLanes = kWarp;
-#else
-constexpr int kLanes = 1;
+    __shared__ int counts[kThreads / kWarp];
+    const std::uint32_t holds = ballot(condition);
+    if (thread % kWarp == 0) counts[thread / kWarp] = __popc(holds);
+    __syncthreads();
+    total = 0;
+    for (int warp = 0; warp < threads / kWarp; ++warp) {
+      if (warp < thread / kWarp) before += counts[warp];
+      total += counts[warp];
+    }
+    __syncthreads();  // the next call may write
+    before += __popc(holds & ((1u << thread % kWarp) - 1));
 #endif
-struct Warp {
-  int64_t task;
-  int lane;
-
-  // Bit i says whether the condition holds on lane i.
-  FASTDL_DEVICE_ONLY std::uint32_t ballot(bool condition) const {
-#if defined(__CUDACC__)
-    return __ballot_sync(0xffffffffu, condition);
-#else
-    return condition;
-#endif
+    return before;
   }
 };
 
@@ -125,14 +138,6 @@ __global__ void __launch_bounds__(kThreads) tasks_kernel(int64_t tasks, F f) {
     f(Block{task, static_cast<int>(threadIdx.x), static_cast<int>(blockDim.x)});
 }
 
-template <class F>
-__global__ void __launch_bounds__(kThreads) warps_kernel(int64_t tasks, F f) {
-  constexpr int kWarps = kThreads / kWarp;
-  const int lane = static_cast<int>(threadIdx.x) % kWarp, first = static_cast<int>(threadIdx.x) / kWarp;
-  for (int64_t task = int64_t{blockIdx.x} * kWarps + first; task < tasks; task += int64_t{gridDim.x} * kWarps)
-    f(Warp{task, lane});
-}
-
 // prepare() once per block, its result to every f.
 template <int N, class Prepare, class F>
 __global__ void __launch_bounds__(kThreads) packs_kernel(int64_t n, Prepare prepare, F f) {
@@ -166,14 +171,6 @@ void for_tasks(int64_t tasks, int threads, const F& f) {
   check_launch();
 }
 
-// f(warp) for every task.
-template <class F>
-void for_warps(int64_t tasks, const F& f) {
-  if (tasks <= 0) return;
-  warps_kernel<<<grid_of(ceil_div(tasks, kThreads / kWarp)), kThreads, 0, stream()>>>(tasks, f);
-  check_launch();
-}
-
 // f.run<N>(i, prepare()) for packs of N elements from i on, and run<1> for what is left. packed: every array begins on
 // a border of packs.
 template <int N, class Prepare, class F>
@@ -197,11 +194,6 @@ void for_each(int64_t n, const F& f) {
 template <class F>
 void for_tasks(int64_t tasks, int, const F& f) {
   for (int64_t task = 0; task < tasks; ++task) f(Block{task, 0, 1});
-}
-
-template <class F>
-void for_warps(int64_t tasks, const F& f) {
-  for (int64_t task = 0; task < tasks; ++task) f(Warp{task, 0});
 }
 
 template <int N, class Prepare, class F>
