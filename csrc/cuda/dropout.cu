@@ -43,7 +43,10 @@ void dropout(View x_, double p, PhiloxStream stream, Out y_) {
     const T* x = x_.as<T>();
     T* y = y_.as<T>();
     if (p == 1) return map(n, y, Zero<T>{}, x);
-    if (bound >= 4294967296.0) return x == y ? void() : map(n, y, Same<T>{}, x);  // 1 - p is 1: every word is below
+    if (bound >= 4294967296.0) {  // p so small that 1 - p is 1: every word is below
+      if (x != y) map(n, y, Same<T>{}, x);
+      return;
+    }
     for_packs<kPhiloxBlock>(n, on_border(x) && on_border(y), PrepareNothing{},
                             Drop<T>{stream, static_cast<std::uint32_t>(bound), static_cast<T>(1 / (1 - p)), x, y});
   });
