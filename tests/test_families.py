@@ -36,7 +36,7 @@ def test_no_family_is_missing_from_the_list(folder):
 
 def test_every_list_has_the_cuda_kernels():
     found = {p.stem for p in (ROOT / "csrc/cuda").glob("*.cu")} - {"runtime"}
-    build = re.search(r"set\(cuda_families ([^)]*)\)", (ROOT / "CMakeLists.txt").read_text())[1]
+    build = re.search(r"set\(cuda_families\s([^)]*)\)", (ROOT / "CMakeLists.txt").read_text())[1]
     lists = (ROOT / "csrc/bindings/families.h").read_text()
     module = re.search(r"FASTDL_CUDA_FAMILIES\(X\)(.*?)\n//", lists, re.DOTALL)[1]
     assert found == set(build.split()) == set(re.findall(r"X\((\w+)\)", module)) <= set(kernels.FAMILIES)
