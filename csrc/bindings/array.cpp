@@ -1,5 +1,6 @@
 #include "bindings/array.h"
 
+#include "bindings/layout.h"
 #include "bindings/program.h"
 #include "core/copy.h"
 #include "core/program.h"
@@ -89,27 +90,6 @@ bool is_contiguous(const py::array& a) {
   return (flags_of(a) & (kCContiguous | kAligned)) == (kCContiguous | kAligned);
 }
 
-// Do the strides match a dense array whose dimensions nest in this order, outermost first?
-bool nests(const View& view, const int* order) {
-  std::int64_t expected = 1;
-  for (int i = view.ndim - 1; i >= 0; --i) {
-    const int d = order[i];
-    if (view.shape[d] != 1 && view.strides[d] != expected) return false;
-    expected *= view.shape[d];
-  }
-  return true;
-}
-
-bool dense_in_some_order(const View& view) {
-  int order[kMaxDims];
-  for (int d = 0; d < view.ndim; ++d) {  // insertion sort by stride, largest first
-    int i = d;
-    for (; i > 0 && view.strides[order[i - 1]] < view.strides[d]; --i) order[i] = order[i - 1];
-    order[i] = d;
-  }
-  return nests(view, order);
-}
-
 bool strides_are_whole(const py::array& a) {
   for (int d = 0; d < a.ndim(); ++d)
     if (a.strides(d) % a.itemsize() != 0) return false;
@@ -132,9 +112,6 @@ py::dtype numpy_dtype(DType dtype) {
       return py::dtype::of<float>();
   }
 }
-
-constexpr int kCOrder[kMaxDims] = {0, 1, 2, 3, 4, 5, 6, 7};
-constexpr int kChannelsLast[kMaxDims] = {0, 2, 3, 1};
 
 PyObject* own_by_cache(void* memory) {
   PyObject* owner =
@@ -199,13 +176,6 @@ Output empty_ordered(DType dtype, const std::int64_t* shape, int ndim, const int
 }
 
 namespace {
-
-// A copy of x, its dimensions nested in this order.
-Input copy_ordered(const View& x, const int* order) {
-  Output copy = empty_ordered(x.dtype, x.shape, x.ndim, order);
-  run(x.size(), [&] { device::copy(x, copy.view); });
-  return {copy.array, copy.view};
-}
 
 Input take_contiguous(const py::array& a, DType dtype) {
   if (is_contiguous(a)) return {a, make_view(a, dtype)};
@@ -272,14 +242,6 @@ Input activation(const char* kernel, const char* name, const py::handle& x) {
   return copy_ordered(make_view(a, dtype), kChannelsLast);
 }
 
-Input in_dense_order(Input x) { return dense_in_some_order(x.view) ? std::move(x) : copy_ordered(x.view, kCOrder); }
-
-Input in_c_order(Input x) { return nests(x.view, kCOrder) ? std::move(x) : copy_ordered(x.view, kCOrder); }
-
-Input channels_last(Input x) {
-  return nests(x.view, kChannelsLast) ? std::move(x) : copy_ordered(x.view, kChannelsLast);
-}
-
 Input dense(const char* kernel, const char* name, const py::handle& x) {
   py::array a = expect_array(kernel, name, x);
   const DType dtype = expect_float(kernel, name, a);
@@ -288,15 +250,6 @@ Input dense(const char* kernel, const char* name, const py::handle& x) {
     if (dense_in_some_order(view)) return {std::move(a), view};
   }
   return strides_are_whole(a) ? copy_ordered(make_view(a, dtype), kCOrder) : take_contiguous(copy_contiguous(a), dtype);
-}
-
-Input reordered(const Input& x, const View& like) {
-  bool same = true;
-  for (int d = 0; d < like.ndim; ++d) same = same && (like.shape[d] < 2 || x.view.strides[d] == like.strides[d]);
-  if (same) return x;
-  Output copy = empty_like(like, x.view.dtype);
-  run(like.size(), [&] { device::copy(x.view, copy.view); });
-  return {copy.array, copy.view};
 }
 
 Input integers(const char* kernel, const char* name, const py::handle& x) {
@@ -335,31 +288,5 @@ Input flat(const char* kernel, const char* name, const py::handle& x, const View
     check::fail_value(kernel, std::string(name) + " must be writeable, got a read-only array");
   return {a, view};
 }
-
-Output empty(DType dtype, const std::int64_t* shape, int ndim) { return empty_ordered(dtype, shape, ndim, kCOrder); }
-
-Output empty(DType dtype, std::initializer_list<std::int64_t> shape) {
-  return empty(dtype, shape.begin(), static_cast<int>(shape.size()));
-}
-
-Output empty_activation(DType dtype, const std::int64_t* shape, int ndim) {
-  return empty_ordered(dtype, shape, ndim, ndim == 4 ? kChannelsLast : kCOrder);
-}
-
-Output empty_activation(DType dtype, std::initializer_list<std::int64_t> shape) {
-  return empty_activation(dtype, shape.begin(), static_cast<int>(shape.size()));
-}
-
-Output empty_like(const View& x, DType dtype) {
-  int order[kMaxDims];
-  for (int d = 0; d < x.ndim; ++d) {
-    int i = d;
-    for (; i > 0 && x.strides[order[i - 1]] < x.strides[d]; --i) order[i] = order[i - 1];
-    order[i] = d;
-  }
-  return empty_ordered(dtype, x.shape, x.ndim, order);
-}
-
-Output empty_like(const View& x) { return empty_like(x, x.dtype); }
 
 }  // namespace fastdl::bind

@@ -3,6 +3,7 @@
 #include <cuda_runtime_api.h>
 
 #include "bindings/array.h"
+#include "bindings/layout.h"
 #include "core/copy.h"
 #include "cuda/runtime.h"
 
@@ -82,34 +83,6 @@ DType expect_float(const char* kernel, const char* name, const py::handle& x) {
   return expect_one_of(kernel, name, x, {DType::f32, DType::f64}, "float32 or float64");
 }
 
-constexpr int kCOrder[kMaxDims] = {0, 1, 2, 3, 4, 5, 6, 7};
-constexpr int kChannelsLast[kMaxDims] = {0, 2, 3, 1};
-
-// Do the strides match a dense array whose dimensions nest in this order, outermost first?
-bool nests(const View& view, const int* order) {
-  std::int64_t expected = 1;
-  for (int i = view.ndim - 1; i >= 0; --i) {
-    const int d = order[i];
-    if (view.shape[d] != 1 && view.strides[d] != expected) return false;
-    expected *= view.shape[d];
-  }
-  return true;
-}
-
-void order_of(const View& view, int* order) {  // by stride, largest first
-  for (int d = 0; d < view.ndim; ++d) {
-    int i = d;
-    for (; i > 0 && view.strides[order[i - 1]] < view.strides[d]; --i) order[i] = order[i - 1];
-    order[i] = d;
-  }
-}
-
-Input copy_ordered(const View& x, const int* order) {
-  Output copy = empty_ordered(x.dtype, x.shape, x.ndim, order);
-  run(x.size(), [&] { device::copy(x, copy.view); });
-  return {copy.array, copy.view};
-}
-
 Input take(const py::handle& x, DType dtype) { return {py::reinterpret_borrow<py::object>(x), make_view(x, dtype)}; }
 
 Input take_contiguous(const py::handle& x, DType dtype) { return in_c_order(take(x, dtype)); }
@@ -175,29 +148,8 @@ Input activation(const char* kernel, const char* name, const py::handle& x) {
   return input.view.ndim == 4 ? channels_last(std::move(input)) : in_c_order(std::move(input));
 }
 
-Input in_dense_order(Input x) {
-  int order[kMaxDims];
-  order_of(x.view, order);
-  return nests(x.view, order) ? std::move(x) : copy_ordered(x.view, kCOrder);
-}
-
-Input in_c_order(Input x) { return nests(x.view, kCOrder) ? std::move(x) : copy_ordered(x.view, kCOrder); }
-
-Input channels_last(Input x) {
-  return nests(x.view, kChannelsLast) ? std::move(x) : copy_ordered(x.view, kChannelsLast);
-}
-
 Input dense(const char* kernel, const char* name, const py::handle& x) {
   return in_dense_order(take(x, expect_float(kernel, name, x)));
-}
-
-Input reordered(const Input& x, const View& like) {
-  bool same = true;
-  for (int d = 0; d < like.ndim; ++d) same = same && (like.shape[d] < 2 || x.view.strides[d] == like.strides[d]);
-  if (same) return x;
-  Output copy = empty_like(like, x.view.dtype);
-  run(like.size(), [&] { device::copy(x.view, copy.view); });
-  return {copy.array, copy.view};
 }
 
 Input integers(const char* kernel, const char* name, const py::handle& x) {
@@ -225,27 +177,5 @@ Input flat(const char* kernel, const char* name, const py::handle& x, const View
                                   std::to_string(input.view.strides[0] * item_size(input.view.dtype)) + ",)");
   return input;
 }
-
-Output empty(DType dtype, const std::int64_t* shape, int ndim) { return empty_ordered(dtype, shape, ndim, kCOrder); }
-
-Output empty(DType dtype, std::initializer_list<std::int64_t> shape) {
-  return empty(dtype, shape.begin(), static_cast<int>(shape.size()));
-}
-
-Output empty_activation(DType dtype, const std::int64_t* shape, int ndim) {
-  return empty_ordered(dtype, shape, ndim, ndim == 4 ? kChannelsLast : kCOrder);
-}
-
-Output empty_activation(DType dtype, std::initializer_list<std::int64_t> shape) {
-  return empty_activation(dtype, shape.begin(), static_cast<int>(shape.size()));
-}
-
-Output empty_like(const View& x, DType dtype) {
-  int order[kMaxDims];
-  order_of(x, order);
-  return empty_ordered(dtype, x.shape, x.ndim, order);
-}
-
-Output empty_like(const View& x) { return empty_like(x, x.dtype); }
 
 }  // namespace fastdl::bind
