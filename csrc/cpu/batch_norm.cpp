@@ -69,9 +69,9 @@ void gradient_sums(const T* dy, const T* x, const Affine<T>& a, const Matrix& m,
   Scratch<double> partial(max_of(m.row_blocks, 1) * 2 * m.columns);
   over_blocks<T>(m, 2, [&](int64_t block, int64_t first, int64_t last, int64_t c0, int64_t c1) {
     double* sums = partial + block * 2 * m.columns;
-    over_columns<T>(c0, c1, [&]<int N>(int64_t c) {
+    over_columns<T, kSums>(c0, c1, [&]<int N>(int64_t c) {
       const Factors<N, T> f(a, c);
-      double plain[N * W] = {}, product[N * W] = {};
+      double plain[N * W], product[N * W];
       for (int64_t run = first; run < last; run += kRun) {
         Vec<T> sum[N] = {}, sum_product[N] = {};
         for (int64_t r = run; r < min_of(last, run + kRun); ++r)
@@ -82,8 +82,8 @@ void gradient_sums(const T* dy, const T* x, const Affine<T>& a, const Matrix& m,
             sum_product[v] += d * (u - f.mean[v]);
           }
         for (int v = 0; v < N; ++v) {
-          add_lanes<T>(sum[v], plain + v * W);
-          add_lanes<T>(sum_product[v], product + v * W);
+          add_lanes<T>(sum[v], run == first, plain + v * W);
+          add_lanes<T>(sum_product[v], run == first, product + v * W);
         }
       }
       __builtin_memcpy(sums + c, plain, sizeof plain);
@@ -96,17 +96,16 @@ void gradient_sums(const T* dy, const T* x, const Affine<T>& a, const Matrix& m,
     const double* sums = partial + block * 2 * m.columns;
     for (int64_t i = 0; i < 2 * m.columns; ++i) totals[i] += sums[i];
   }
-  const int64_t rest = m.rows * m.columns;
-  for (int64_t channel = 0; channel < m.channels; ++channel) {
-    dy_sum[channel] = product_sum[channel] = 0;
-    for (int64_t c = channel; c < m.columns; c += m.channels) {
-      dy_sum[channel] += totals[c];
-      product_sum[channel] += totals[m.columns + c];
-      if (c >= m.tail) continue;
-      const T u = x[rest + c], d = passed<kRelu>(dy[rest + c], u, a.mean[c], a.factor[c], a.shift[c]);
-      dy_sum[channel] += static_cast<double>(d);
-      product_sum[channel] += static_cast<double>(d) * (static_cast<double>(u) - static_cast<double>(a.mean[c]));
+  for (int64_t c = 0; c < m.channels; ++c) dy_sum[c] = product_sum[c] = 0;
+  for (int64_t from = 0; from < m.columns; from += m.channels)
+    for (int64_t c = 0; c < m.channels; ++c) {
+      dy_sum[c] += totals[from + c];
+      product_sum[c] += totals[m.columns + from + c];
     }
+  for (int64_t c = 0, at = m.rows * m.columns; c < m.tail; ++c, ++at) {
+    const T u = x[at], d = passed<kRelu>(dy[at], u, a.mean[c], a.factor[c], a.shift[c]);
+    dy_sum[c % m.channels] += static_cast<double>(d);
+    product_sum[c % m.channels] += static_cast<double>(d) * (static_cast<double>(u) - static_cast<double>(a.mean[c]));
   }
 }
 
@@ -116,12 +115,13 @@ void normalise(const Matrix& m, const T* x, const Affine<T>& a, const T* residua
   const auto finish = [](auto v) __attribute__((always_inline)) { return kRelu ? activation::relu(v) : v; };
   over_matrix<T>(m, kResidual ? 3 : 2, [&]<int N>(int64_t first, int64_t last, int64_t c) {
     const Factors<N, T> of(a, c);
-    for (int64_t r = first; r < last; ++r)
+    const T *const from = x, *const other = residual;  // what is captured would be read again after each store
+    T* const to = y;
+    for (int64_t at = first * m.columns + c, rows = last - first, step = m.columns; rows > 0; --rows, at += step)
       for (int v = 0; v < N; ++v) {
-        const int64_t at = r * m.columns + c + v * kLanes<T>;
-        Vec<T> z = affine(load(x + at), of.mean[v], of.factor[v], of.shift[v]);
-        if constexpr (kResidual) z += load(residual + at);
-        store(y + at, finish(z));
+        Vec<T> z = affine(load(from + at + v * kLanes<T>), of.mean[v], of.factor[v], of.shift[v]);
+        if constexpr (kResidual) z += load(other + at + v * kLanes<T>);
+        store(to + at + v * kLanes<T>, finish(z));
       }
   });
   const int64_t rest = m.rows * m.columns;
@@ -148,10 +148,13 @@ void input_gradient(const Matrix& m, const T* dy, const T* x, const Affine<T>& a
       slopes[v] = load(slope + c + v * kLanes<T>);
       offsets[v] = load(offset + c + v * kLanes<T>);
     }
-    for (int64_t r = first; r < last; ++r)
+    const T *const from = dy, *const input = x;  // as in normalise
+    T* const to = dx;
+    for (int64_t row = first * m.columns + c, rows = last - first, step = m.columns; rows > 0; --rows, row += step)
       for (int v = 0; v < N; ++v) {
-        const int64_t at = r * m.columns + c + v * kLanes<T>;
-        store(dx + at, f(load(dy + at), load(x + at), of.mean[v], of.factor[v], of.shift[v], slopes[v], offsets[v]));
+        const int64_t at = row + v * kLanes<T>;
+        store(to + at,
+              f(load(from + at), load(input + at), of.mean[v], of.factor[v], of.shift[v], slopes[v], offsets[v]));
       }
   });
   const int64_t rest = m.rows * m.columns;
@@ -206,13 +209,16 @@ void batch_norm_forward(View x, View weight, View bias, double eps, Out y, Out m
     if (!moments) all_moments(x.as<T>(), m, partial.operator double*());
     merge_moments(x.as<T>(), m, moments ? moments.as<double>() : partial, means, vars);
     const auto count = static_cast<double>(x.shape[0]);
+    for (int64_t c = 0; c < m.channels; ++c) invstds[c] = 1 / __builtin_sqrt(vars[c] + eps);
     for (int64_t c = 0; c < m.channels; ++c) {
       mean.as<T>()[c] = static_cast<T>(means[c]);
-      invstd.as<T>()[c] = static_cast<T>(1 / __builtin_sqrt(vars[c] + eps));
+      invstd.as<T>()[c] = static_cast<T>(invstds[c]);
       invstds[c] = static_cast<double>(invstd.as<T>()[c]);  // rounded as backward will find it
-      if (running.mean) update<T>(running.mean, c, means[c], running.momentum);
-      if (running.var) update<T>(running.var, c, vars[c] * count / (count - 1), running.momentum);
     }
+    const double unbiased = count / (count - 1);
+    for (int64_t c = 0; running.mean && c < m.channels; ++c) update<T>(running.mean, c, means[c], running.momentum);
+    for (int64_t c = 0; running.var && c < m.channels; ++c)
+      update<T>(running.var, c, vars[c] * unbiased, running.momentum);
     const Affine<T> a(m, mean, invstds, weight, bias);
     if (residual)
       normalise<fused.value, true>(m, x.as<T>(), a, residual.as<T>(), y.as<T>());

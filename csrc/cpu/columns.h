@@ -1,9 +1,10 @@
 // The rows of batch norm: x [m,c] in pieces for tasks, and the moments of its columns.
 //
 // Rows are summed in blocks as distances from the mean of the block's first rows, which loses no digits however large
-// the mean is against the deviation: rows far from that mean add at least as much to the variance as to the error.
-// Blocks are merged in double, in order (Chan, Golub and LeVeque 1983), and their borders follow from the shape alone.
-// Where a row has fewer channels than kGroup vectors have lanes, several rows are taken as one of k * c columns.
+// the mean is against the deviation: rows far from that mean add at least as much to the variance as to the error. A
+// few rows are enough for that, while more would be another pass. Blocks are merged in double, in order (Chan, Golub
+// and LeVeque 1983), and their borders follow from the shape alone. Where a row has fewer channels than kGroup vectors
+// have lanes, several rows are taken as one of k * c columns.
 #pragma once
 #include "core/batch_norm.h"
 #include "cpu/convert.h"
@@ -16,8 +17,10 @@ constexpr double kNsPerByte = 0.05;
 constexpr int64_t kTaskBytes = 32768;
 constexpr int64_t kRun = kMomentRows;  // rows summed in T before the sum goes on in double
 constexpr int64_t kBlockRows = 512;    // rows whose distances are taken from one mean
+constexpr int64_t kCenterRows = 8;     // rows of that mean
 constexpr int64_t kColumnBlock = 1024;
-constexpr int kGroup = 4;  // vectors summed side by side
+constexpr int kGroup = 4;  // vectors taken side by side, and for sums, where registers hold them, twice as many
+constexpr int kSums = FASTDL_ISA_LEVEL == 2 ? 2 * kGroup : kGroup;
 
 // x [m,c] as `rows` rows of `columns` = folds * c columns, and `tail` more elements.
 struct Matrix {
@@ -75,41 +78,49 @@ void over_matrix(const Matrix& m, int streams, const F& f) {
   });
 }
 
-// Mean and sum of squared distances of `count` values, per column.
+// Adds the means and sums of squared distances of `more` values per column to those of `count`; the first are stored.
 template <int N>
-struct Moments {
-  double count = 0, mean[N] = {}, squares[N] = {};
-
-  FASTDL_INLINE void merge(double n, const double* other_mean, const double* other_squares) {
-    const double total = count + n, share = n / total, cross = count * share;
-    for (int i = 0; i < N; ++i) {
-      const double distance = other_mean[i] - mean[i];
-      mean[i] += distance * share;
-      squares[i] += other_squares[i] + (cross > 0 ? distance * distance * cross : 0);
-    }
-    count = total;
+FASTDL_INLINE void merge(double count, double* mean, double* squares, double more, const double (&other_mean)[N],
+                         const double (&other_squares)[N]) {
+  if (count == 0) {
+    __builtin_memcpy(mean, other_mean, sizeof other_mean);
+    __builtin_memcpy(squares, other_squares, sizeof other_squares);
+    return;
   }
-};
-
-template <class T>
-FASTDL_INLINE void add_lanes(const Vec<T>& v, double* sums) {
-  T lane[kLanes<T>];
-  __builtin_memcpy(lane, &v, sizeof v);
-  for (int i = 0; i < kLanes<T>; i += kLanes<double>) store(sums + i, load(sums + i) + load_doubles(lane + i));
+  const double share = more / (count + more), cross = count * share;
+  for (int i = 0; i < N; ++i) {
+    const double distance = other_mean[i] - mean[i];
+    mean[i] += distance * share;
+    squares[i] += other_squares[i] + distance * distance * cross;
+  }
 }
 
-// Moments of N vectors of columns over the rows [first, last) of x, which points at the first column.
+// sums = v or, unless it is the first, sums + v. Cleared arrays would begin with a string instruction of GCC, a tenth of
+// all the time.
+template <class T>
+FASTDL_INLINE void add_lanes(const Vec<T>& v, bool first, double* sums) {
+  T lane[kLanes<T>];
+  __builtin_memcpy(lane, &v, sizeof v);
+  for (int i = 0; i < kLanes<T>; i += kLanes<double>) {
+    const Vec<double> more = load_doubles(lane + i);
+    store(sums + i, first ? more : load(sums + i) + more);
+  }
+}
+
+// Means and sums of squared distances of N vectors of columns over the rows [first, last) of x; all pointers are at the
+// first column.
 template <int N, class T>
-FASTDL_INLINE void block_moments(const T* x, int64_t stride, int64_t first, int64_t last, Moments<N * kLanes<T>>& out) {
+FASTDL_INLINE void block_moments(const T* x, int64_t stride, int64_t first, int64_t last, double* out_mean,
+                                 double* out_squares) {
   constexpr int W = kLanes<T>;
   for (int64_t block = first; block < last; block += kBlockRows) {
-    const int64_t end = min_of(last, block + kBlockRows), start = min_of(end, block + kRun);
+    const int64_t end = min_of(last, block + kBlockRows), start = min_of(end, block + kCenterRows);
     const double count = static_cast<double>(end - block);
     Vec<T> center[N] = {};
     for (int64_t r = block; r < start; ++r)
       for (int v = 0; v < N; ++v) center[v] += load(x + r * stride + v * W);
     for (int v = 0; v < N; ++v) center[v] = center[v] / splat(static_cast<T>(start - block));
-    double mean[N * W] = {}, squares[N * W] = {};
+    double mean[N * W], squares[N * W];
     for (int64_t run = block; run < end; run += kRun) {
       Vec<T> plain[N] = {}, square[N] = {};
       for (int64_t r = run; r < min_of(end, run + kRun); ++r)
@@ -119,18 +130,18 @@ FASTDL_INLINE void block_moments(const T* x, int64_t stride, int64_t first, int6
           square[v] += distance * distance;
         }
       for (int v = 0; v < N; ++v) {
-        add_lanes<T>(plain[v], mean + v * W);
-        add_lanes<T>(square[v], squares + v * W);
+        add_lanes<T>(plain[v], run == block, mean + v * W);
+        add_lanes<T>(square[v], run == block, squares + v * W);
       }
     }
     T centers[N * W];
     __builtin_memcpy(centers, center, sizeof center);
+    const double share = 1 / count;
     for (int i = 0; i < N * W; ++i) {
-      mean[i] /= count;
-      squares[i] -= mean[i] * mean[i] * count;
-      mean[i] += static_cast<double>(centers[i]);
+      squares[i] -= mean[i] * mean[i] * share;
+      mean[i] = mean[i] * share + static_cast<double>(centers[i]);
     }
-    out.merge(count, mean, squares);
+    merge(static_cast<double>(block - first), out_mean, out_squares, count, mean, squares);
   }
 }
 
@@ -140,11 +151,8 @@ FASTDL_INLINE void row_block_moments(const T* x, const Matrix& m, int64_t block,
                                      double* partial) {
   double* const means = partial + block * 2 * m.columns;
   const int64_t first = block * m.block_rows, last = min_of(m.rows, first + m.block_rows);
-  over_columns<T>(c0, c1, [&]<int N>(int64_t c) {
-    Moments<N * kLanes<T>> sums;
-    block_moments<N>(x + c, m.columns, first, last, sums);
-    __builtin_memcpy(means + c, sums.mean, sizeof sums.mean);
-    __builtin_memcpy(means + m.columns + c, sums.squares, sizeof sums.squares);
+  over_columns<T, kSums>(c0, c1, [&]<int N>(int64_t c) {
+    block_moments<N>(x + c, m.columns, first, last, means + c, means + m.columns + c);
   });
 }
 
@@ -215,22 +223,25 @@ void merge_moments(const T* x, const Matrix& m, const double* partial, double* m
       squares[c] += block_means[m.columns + c] + distance * distance * rows;
     }
   }
+  // Fold after fold, all channels side by side.
   const T* tail = x + m.rows * m.columns;
   const double count = all_rows * static_cast<double>(m.folds) + static_cast<double>(m.tail / max_of(m.channels, 1));
-  for (int64_t channel = 0; channel < m.channels; ++channel) {
-    double sum = 0, total = 0;
-    for (int64_t c = channel; c < m.columns; c += m.channels) {
-      sum += means[c] * all_rows;
-      if (c < m.tail) sum += static_cast<double>(tail[c]);
+  const double share = 1 / count;
+  for (int64_t c = 0; c < m.channels; ++c) mean[c] = var[c] = 0;
+  for (int64_t from = 0; from < m.columns; from += m.channels)
+    for (int64_t c = 0; c < m.channels; ++c) mean[c] += means[from + c] * all_rows;
+  for (int64_t i = 0; i < m.tail; ++i) mean[i % m.channels] += static_cast<double>(tail[i]);
+  for (int64_t c = 0; c < m.channels; ++c) mean[c] *= share;
+  for (int64_t from = 0; from < m.columns && m.rows > 0; from += m.channels)
+    for (int64_t c = 0; c < m.channels; ++c) {
+      const double distance = means[from + c] - mean[c];
+      var[c] += squares[from + c] + distance * distance * all_rows;
     }
-    const double center = sum / count;
-    for (int64_t c = channel; c < m.columns; c += m.channels) {
-      const double distance = means[c] - center, last = c < m.tail ? static_cast<double>(tail[c]) - center : 0;
-      total += squares[c] + (m.rows > 0 ? distance * distance * all_rows : 0) + last * last;
-    }
-    mean[channel] = center;
-    var[channel] = total < 0 ? 0 : total / count;  // rounding can leave a constant channel just below 0
+  for (int64_t i = 0; i < m.tail; ++i) {
+    const double distance = static_cast<double>(tail[i]) - mean[i % m.channels];
+    var[i % m.channels] += distance * distance;
   }
+  for (int64_t c = 0; c < m.channels; ++c) var[c] = var[c] < 0 ? 0 : var[c] * share;  // rounding: constant channels
 }
 
 }  // namespace
