@@ -263,11 +263,13 @@ def wrap(data) -> Tensor:
     return out
 
 
-def changed(t: Tensor) -> None:
-    """Count a change of the tensor's memory in place, for autograd to notice; replays of the step count it too."""
-    t._counter[0] += 1
+def changed(*tensors: Tensor) -> None:
+    """Count a change of each tensor's memory in place, for autograd to notice; replays of the step count it too."""
+    for t in tensors:
+        t._counter[0] += 1
     if recording.session is not None:
-        recording.session.changed(t)
+        for t in tensors:
+            recording.session.changed(t)
 
 
 def check_dtype(name: str, dtype: np.dtype) -> np.dtype:
