@@ -51,8 +51,9 @@ print(json.dumps({"peak": peak(), "imported": imported}))
 """
 
 
-def measure(rivals) -> dict:
+def measure(rivals, progress) -> dict:
     """Bytes per framework: the process' peak, and what of it was there after the import."""
+    progress(NAME)
     wanted = [name for name in FRAMEWORKS if name == "fastdl" or name in rivals]
     return {name: _measure(name, rivals.threads) for name in wanted}
 

@@ -42,6 +42,12 @@ class Table:
             self.out.write(f"\r\x1b[K  measuring {name}"[: WIDTH + 4])
             self.out.flush()
 
+    def clear(self) -> None:
+        """Take that line away."""
+        if self._live:
+            self.out.write("\r\x1b[K")
+            self.out.flush()
+
     def add(self, row: dict) -> None:
         """Print one row."""
         ours = row["seconds"]["fastdl"]

@@ -13,13 +13,14 @@ from datetime import datetime, timezone
 from functools import partial
 from pathlib import Path
 
-from . import memory, plot, sweep, timer
+from . import first_calls, memory, plot, sweep, timer
 from .case import Case
 from .ceilings import Ceilings
 from .report import Table, summary
 from .rivals import DEFAULT, Rivals, versions
 
 SUITES = ("kernels", "training")
+SECTIONS = {"first_calls": first_calls, "memory": memory}  # of training, after its rows
 
 
 def modules(suite: str) -> list:
@@ -74,8 +75,9 @@ def run(
 
 def _run(suite, pattern, rivals: Rivals, rounds: int, with_sweeps: bool, out) -> dict:
     parts = {part: list(collect(rivals, part, pattern)) for part in (SUITES if suite == "all" else (suite,))}
-    with_memory = "training" in parts and (pattern or "") in memory.NAME
-    if not any(parts.values()) and not with_memory and not (with_sweeps and (pattern or "") in sweep.NAME):
+    wanted = pattern or ""
+    sections = {key: part for key, part in SECTIONS.items() if "training" in parts and wanted in part.NAME}
+    if not any(parts.values()) and not sections and not (with_sweeps and wanted in sweep.NAME):
         raise ValueError(f"no benchmark case contains {pattern!r}; there are cases of {_names(parts)}")
     machine, ceilings = environment(rivals), Ceilings()
     print(*_heading(machine), *rivals.notes, sep="\n", file=out, flush=True)
@@ -94,9 +96,11 @@ def _run(suite, pattern, rivals: Rivals, rounds: int, with_sweeps: bool, out) ->
             table.add(rows[-1])
             ceilings.measure_if_due()
     report = {"environment": machine, "results": rows}
-    if with_memory:
-        report["memory"] = memory.measure(rivals)
-        print(*memory.lines(report["memory"]), sep="\n", file=out, flush=True)
+    for key, part in sections.items():
+        table = Table((), out)
+        report[key] = part.measure(rivals, table.measuring)
+        table.clear()
+        print(*part.lines(report[key]), sep="\n", file=out, flush=True)
     if with_sweeps:
         table = Table((*rivals.names, "eager") if _captures() else rivals.names, out)
         table.heading()

@@ -206,6 +206,18 @@ def test_memory_of_a_fresh_process():
     assert "memory LeNet-5, 20 steps" in text
 
 
+def test_first_calls(cpu, monkeypatch):
+    from fastdl.bench import first_calls
+
+    monkeypatch.setattr(first_calls.cnn, "tasks", lambda: ())
+    report, text = _run("training", "first calls", ())
+    assert report["results"] == [] and [row["case"] for row in report["first_calls"]][0] == "XOR 2-3-1, batch 8, SGD"
+    assert all(row[name] > 0 for row in report["first_calls"] for name in ("first", "plain", "second", "replay"))
+    assert "XOR 2-3-1" in text.split("first calls of captured steps")[1]
+    report, text = _run("training", "first calls", (), device="numpy")
+    assert report["first_calls"] == [] and "first calls" not in text
+
+
 def test_a_plot_is_written(tmp_path, monkeypatch):
     from fastdl.bench import plot, sweep
 
