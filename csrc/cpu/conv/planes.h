@@ -28,28 +28,51 @@ FASTDL_INLINE bool reads_planes(const Taps& th, const Taps& tw, int64_t groups, 
          tw.step <= tw.span() && th.span() <= kSpan && tw.span() <= kSpan && th.step <= kSpan;
 }
 
+// out[c * plane + x] = in[x * stride + c]. Three colours at once are whole loads and shuffles to the compiler, one at a
+// time they are single elements.
+template <class T>
+FASTDL_INLINE void part_channels(const T* __restrict in, int64_t stride, int64_t channels, int64_t count,
+                                 T* __restrict out, int64_t plane) {
+  if (channels == 1 && stride == 1) {
+    for (int64_t x = 0; x < count; ++x) out[x] = in[x];
+  } else if (channels == 3 && stride == 3) {
+    T* __restrict second = out + plane, * __restrict third = second + plane;
+    for (int64_t x = 0; x < count; ++x) {
+      out[x] = in[3 * x];
+      second[x] = in[3 * x + 1];
+      third[x] = in[3 * x + 2];
+    }
+  } else {
+    for (int64_t c = 0; c < channels; ++c)
+      for (int64_t x = 0; x < count; ++x) out[c * plane + x] = in[x * stride + c];
+  }
+}
+
 template <class T>
 inline Planes<T> make_planes(const T* src, int64_t channels, const Taps& th, const Taps& tw, const Block& block,
                              T* memory, int64_t* offset) {
   const int64_t top = block.row * th.step + th.first(), left = tw.first();
   const int64_t height = th.reach(block.rows), width = plane_width(tw), plane = height * width;
-  T* out = memory;
-  for (int64_t image = block.image; image < block.image + block.images; ++image)
-    for (int64_t c = 0; c < channels; ++c)
-      for (int64_t phase = 0; phase < tw.step; ++phase)
-        for (int64_t r = top; r < top + height; ++r, out += width) {
-          const bool outside = r < 0 || r >= th.size;
-          const int64_t start = left + phase;  // of x = 0; inside the image for from <= x < until
-          const int64_t from = outside ? width : min_of(width, start < 0 ? ceil_div(-start, tw.step) : 0);
-          const int64_t until = max_of(from, min_of(width, tw.size > start ? ceil_div(tw.size - start, tw.step) : 0));
-          const T* in = src + ((image * th.size + (outside ? 0 : r)) * tw.size + start) * channels + c;
-          for (int64_t x = 0; x < from; ++x) out[x] = T(0);
-          if (tw.step * channels == 1)
-            for (int64_t x = from; x < until; ++x) out[x] = in[x];
-          else
-            for (int64_t x = from; x < until; ++x) out[x] = in[x * tw.step * channels];
-          for (int64_t x = until; x < width; ++x) out[x] = T(0);
+  const int64_t stride = tw.step * channels, apart = tw.step * plane;  // of channels in memory
+  T* images = memory;
+  for (int64_t image = block.image; image < block.image + block.images; ++image, images += channels * apart)
+    for (int64_t phase = 0; phase < tw.step; ++phase) {
+      const int64_t start = left + phase;  // of x = 0; inside the image for from <= x < until
+      const int64_t from = min_of(width, start < 0 ? ceil_div(-start, tw.step) : 0);
+      const int64_t until = max_of(from, min_of(width, tw.size > start ? ceil_div(tw.size - start, tw.step) : 0));
+      T* out = images + phase * plane;
+      for (int64_t r = top; r < top + height; ++r, out += width) {
+        const bool outside = r < 0 || r >= th.size;
+        const int64_t first = outside ? width : from, last = outside ? width : until;
+        for (int64_t c = 0; c < channels; ++c) {
+          for (int64_t x = 0; x < first; ++x) out[c * apart + x] = T(0);
+          for (int64_t x = last; x < width; ++x) out[c * apart + x] = T(0);
         }
+        if (first == last) continue;
+        const T* const in = src + ((image * th.size + r) * tw.size + start) * channels + first * stride;
+        part_channels(in, stride, channels, last - first, out + first, apart);
+      }
+    }
   for (int64_t i = 0; i < th.count; ++i)
     for (int64_t j = 0; j < tw.count; ++j)
       for (int64_t c = 0; c < channels; ++c) {
