@@ -68,10 +68,9 @@ void gradient_sums(const T* dy, const T* x, const Affine<T>& a, const Matrix& m,
   constexpr int64_t W = kLanes<T>;
   Scratch<double> partial(max_of(m.row_blocks, 1) * 2 * m.columns);
   over_blocks<T>(m, 2, [&](int64_t block, int64_t first, int64_t last, int64_t c0, int64_t c1) {
-    double* sums = partial + block * 2 * m.columns;
+    double *const sums = partial + block * 2 * m.columns, *const products = sums + m.columns;
     over_columns<T, kSums>(c0, c1, [&]<int N>(int64_t c) {
       const Factors<N, T> f(a, c);
-      double plain[N * W], product[N * W];
       for (int64_t run = first; run < last; run += kRun) {
         Vec<T> sum[N] = {}, sum_product[N] = {};
         for (int64_t r = run; r < min_of(last, run + kRun); ++r)
@@ -82,12 +81,10 @@ void gradient_sums(const T* dy, const T* x, const Affine<T>& a, const Matrix& m,
             sum_product[v] += d * (u - f.mean[v]);
           }
         for (int v = 0; v < N; ++v) {
-          add_lanes<T>(sum[v], run == first, plain + v * W);
-          add_lanes<T>(sum_product[v], run == first, product + v * W);
+          add_lanes<T>(sum[v], run == first, sums + c + v * W);
+          add_lanes<T>(sum_product[v], run == first, products + c + v * W);
         }
       }
-      __builtin_memcpy(sums + c, plain, sizeof plain);
-      __builtin_memcpy(sums + m.columns + c, product, sizeof product);
     });
   });
   Scratch<double> totals(2 * m.columns);
