@@ -396,3 +396,10 @@ def test_a_bias_that_is_an_input_of_the_step_is_followed():
     for i in range(5):
         bias = fd.full((3,), float(i) - 2)
         assert np.array_equal(captured(bias).data, gradient(bias).data)
+
+
+def test_sums_of_nothing():
+    step = fd.capture(lambda x: (x.sum(), x.mean(), x.sum(0)))
+    for _ in range(4):
+        total, mean, columns = step(fd.tensor(np.zeros((0, 3), np.float32)))
+        assert total.item() == 0 and np.isnan(mean.item()) and columns.tolist() == [0.0, 0.0, 0.0]

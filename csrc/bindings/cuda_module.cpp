@@ -10,7 +10,7 @@ PYBIND11_MODULE(FASTDL_MODULE, m) {
   m.doc() = "Compiled CUDA kernels of fastdl; fastdl.kernels.cuda gives them their documented names.";
   pybind11::register_exception_translator(&bind::translate);
 #define FASTDL_ADD(family) bind::add_##family(m);
-  FASTDL_CUDA_FAMILIES(FASTDL_ADD)
+  FASTDL_FAMILIES(FASTDL_ADD)
 #undef FASTDL_ADD
 #if defined(FASTDL_CUPY)
   m.def("probe", &cuda::gpu::probe, "Runs an empty kernel and waits; RuntimeError if the current GPU can't.");

@@ -5,12 +5,7 @@
 // clang-format off
 #define FASTDL_FAMILIES(X)                                                                                       \
   X(gemm) X(linear) X(im2col) X(conv2d) X(pool2d) X(batch_norm) X(activation) X(softmax) X(cross_entropy)        \
-  X(loss) X(dropout) X(embedding) X(gather) X(elementwise) X(reduce) X(copy) X(sgd) X(rmsprop) X(adam) X(philox) \
-  X(probe)
-// Those with a csrc/cuda/<family>.cu.
-#define FASTDL_CUDA_FAMILIES(X)                                                                   \
-  X(pool2d) X(batch_norm) X(activation) X(dropout) X(embedding) X(gather) X(elementwise) X(copy) \
-  X(sgd) X(rmsprop) X(adam) X(philox)
+  X(loss) X(dropout) X(embedding) X(gather) X(elementwise) X(reduce) X(copy) X(sgd) X(rmsprop) X(adam) X(philox)
 // clang-format on
 
 namespace fastdl::bind {
@@ -18,6 +13,8 @@ namespace fastdl::bind {
 #define FASTDL_DECLARE(family) void add_##family(pybind11::module_& m);
 FASTDL_FAMILIES(FASTDL_DECLARE)
 #undef FASTDL_DECLARE
+// Of the CPU's module alone.
+void add_probe(pybind11::module_& m);
 void add_program(pybind11::module_& m);
 
 }  // namespace fastdl::bind

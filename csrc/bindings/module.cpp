@@ -22,5 +22,6 @@ PYBIND11_MODULE(_cpu, m) {
 #define FASTDL_ADD(family) bind::add_##family(m);
   FASTDL_FAMILIES(FASTDL_ADD)
 #undef FASTDL_ADD
+  bind::add_probe(m);
   bind::add_program(m);
 }

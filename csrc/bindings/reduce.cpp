@@ -2,12 +2,13 @@
 
 #include <pybind11/stl.h>
 
+#include <limits>
 #include <vector>
 
 #include "bindings/array.h"
 #include "bindings/families.h"
 #include "core/copy.h"
-#include "core/program.h"
+#include "core/elementwise.h"
 
 namespace fastdl::bind {
 
@@ -35,10 +36,11 @@ View with_kept_dims(View y, const View& x, const Axes& axes) {
 void run_sum(const View& x, const View& result, const Axes& axes, bool squares, double divisor) {
   const View y = with_kept_dims(result, x, axes);
   if (y.size() == 0) return;
-  if (x.size() == 0) {  // sums of nothing
-    if (is_recording()) t_recorder->refuse("sums over no element");
-    for (std::int64_t i = 0; i < y.size(); ++i)
-      with_float(y.dtype, [&](auto type) { y.as<decltype(type)>()[i] = static_cast<decltype(type)>(0 / divisor); });
+  if (x.size() == 0) {  // sums of nothing are 0, means NaN
+    run(y.size(), [&] {
+      device::fill_zero(result);
+      if (divisor == 0) device::scale(plan_nest(result, {&result}), result, std::numeric_limits<double>::quiet_NaN());
+    });
   } else if (x.size() == y.size() && !squares) {  // nothing to add up
     run(x.size(), [&] { device::copy(x, y); });
   } else {

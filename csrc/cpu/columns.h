@@ -95,8 +95,8 @@ FASTDL_INLINE void merge(double count, double* mean, double* squares, double mor
   }
 }
 
-// sums = v or, unless it is the first, sums + v. Cleared arrays would begin with a string instruction of GCC, a tenth of
-// all the time.
+// sums = v or, unless it is the first, sums + v. Cleared arrays would begin with a string instruction of GCC, a tenth
+// of all the time.
 template <class T>
 FASTDL_INLINE void add_lanes(const Vec<T>& v, bool first, double* sums) {
   T lane[kLanes<T>];

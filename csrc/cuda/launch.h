@@ -15,10 +15,12 @@
 #if defined(__CUDACC__)
 #define FASTDL_LAMBDA [=] __device__
 #define FASTDL_DEVICE_ONLY __device__ __forceinline__
+#define FASTDL_UNROLL _Pragma("unroll")
 #define FASTDL_SHARED __shared__  // an array of a block's threads, in a function that all of them call
 #else
 #define FASTDL_LAMBDA [=]
 #define FASTDL_DEVICE_ONLY FASTDL_INLINE
+#define FASTDL_UNROLL
 #define FASTDL_SHARED
 #endif
 

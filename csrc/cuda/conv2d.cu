@@ -1,0 +1,160 @@
+// Convolution as an implicit GEMM on channels-last memory: rows are pixels, k runs over taps and channels (channels
+// innermost, side by side in memory), and operands find their places by themselves. No column matrix, no atomics: the
+// weight gradient's long k is cut into pieces whose sums are added in order.
+#include "core/conv2d.h"
+
+#include "cuda/column_sums.h"
+#include "cuda/product.h"
+
+namespace fastdl::cuda::gpu {
+
+namespace {
+
+// The sizes of a convolution that device code asks for; channels and filters of one group.
+struct Shape {
+  int64_t h, w, oh, ow, channels, filters, all_channels, all_filters;
+  int64_t kernel_height, kernel_width, stride[2], padding[2], dilation[2];
+
+  explicit Shape(const Conv2dDims& d)
+      : h(d.h),
+        w(d.w),
+        oh(d.oh),
+        ow(d.ow),
+        channels(d.c / d.groups),
+        filters(d.o / d.groups),
+        all_channels(d.c),
+        all_filters(d.o),
+        kernel_height(d.window.kernel_size.first),
+        kernel_width(d.window.kernel_size.second),
+        stride{d.window.stride.first, d.window.stride.second},
+        padding{d.window.padding.first, d.window.padding.second},
+        dilation{d.window.dilation.first, d.window.dilation.second} {}
+
+  FASTDL_BOTH int64_t taps() const { return kernel_height * kernel_width; }
+  // The weight of a filter, of all of them, at a tap and a channel of its group.
+  FASTDL_BOTH int64_t weight_at(int64_t filter, int64_t tap, int64_t channel) const {
+    return (filter * channels + channel) * taps() + tap;
+  }
+};
+
+// x as a matrix of output pixels by taps and channels, zero outside the image.
+template <class T>
+struct Patches {
+  const T* x;
+  Shape s;
+  bool k_near;
+
+  FASTDL_DEVICE_ONLY Patches of(int64_t group) const { return {x + group * s.channels, s, k_near}; }
+  FASTDL_DEVICE_ONLY T at(int64_t pixel, int64_t k) const {
+    const int64_t tap = k / s.channels, line = pixel / s.ow, image = line / s.oh;
+    const int64_t i = tap / s.kernel_width, j = tap - i * s.kernel_width;
+    const int64_t y = (line - image * s.oh) * s.stride[0] + i * s.dilation[0] - s.padding[0];
+    const int64_t z = (pixel - line * s.ow) * s.stride[1] + j * s.dilation[1] - s.padding[1];
+    if (y < 0 || y >= s.h || z < 0 || z >= s.w) return T(0);
+    return x[((image * s.h + y) * s.w + z) * s.all_channels + (k - tap * s.channels)];
+  }
+};
+
+// dy as a matrix of input pixels by taps and filters: zero where no output saw the pixel through the tap.
+template <class T>
+struct Seen {
+  const T* dy;
+  Shape s;
+  static constexpr bool k_near = true;
+
+  FASTDL_DEVICE_ONLY Seen of(int64_t group) const { return {dy + group * s.filters, s}; }
+  FASTDL_DEVICE_ONLY T at(int64_t pixel, int64_t k) const {
+    const int64_t tap = k / s.filters, line = pixel / s.w, image = line / s.h;
+    const int64_t i = tap / s.kernel_width, j = tap - i * s.kernel_width;
+    const int64_t down = (line - image * s.h) + s.padding[0] - i * s.dilation[0], p = down / s.stride[0];
+    const int64_t right = (pixel - line * s.w) + s.padding[1] - j * s.dilation[1], q = right / s.stride[1];
+    if (down < 0 || right < 0 || p >= s.oh || q >= s.ow || p * s.stride[0] != down || q * s.stride[1] != right)
+      return T(0);
+    return dy[((image * s.oh + p) * s.ow + q) * s.all_filters + (k - tap * s.filters)];
+  }
+};
+
+// The weight as a matrix of taps and channels by filters, or of taps and filters by channels.
+template <class T, bool to_filters>
+struct Kernel2d {
+  const T* weight;
+  Shape s;
+  static constexpr bool k_near = false;
+
+  FASTDL_DEVICE_ONLY Kernel2d of(int64_t group) const {
+    return {weight + group * s.filters * s.channels * s.taps(), s};
+  }
+  FASTDL_DEVICE_ONLY T at(int64_t k, int64_t column) const {
+    const int64_t depth = to_filters ? s.channels : s.filters, tap = k / depth, of_depth = k - tap * depth;
+    return weight[to_filters ? s.weight_at(column, tap, of_depth) : s.weight_at(of_depth, tap, column)];
+  }
+};
+
+// Results of a pixel side by side, a group's beside those of the one before it. addend and gate lie as y does.
+template <class T>
+struct PutPixels {
+  T* y;
+  int64_t width, all;  // of a group, and of all
+  const T *bias, *addend, *gate;
+  bool relu;
+
+  FASTDL_DEVICE_ONLY void operator()(int64_t group, int64_t pixel, int64_t column, T sum) const {
+    const int64_t place = group * width + column, at = pixel * all + place;
+    if (bias != nullptr) sum += bias[place];
+    if (relu) sum = activation::relu(sum);
+    if (addend != nullptr) sum += addend[at];
+    if (gate != nullptr) sum = activation::relu_backward(sum, gate[at]);
+    y[at] = sum;
+  }
+};
+
+template <class T>
+struct PutWeights {
+  T* dweight;
+  Shape s;
+
+  FASTDL_DEVICE_ONLY void operator()(int64_t group, int64_t filter, int64_t column, T sum) const {
+    const int64_t tap = column / s.channels;
+    dweight[s.weight_at(group * s.filters + filter, tap, column - tap * s.channels)] = sum;
+  }
+};
+
+template <class T>
+const T* or_null(const View& x) {
+  return x ? x.as<T>() : nullptr;
+}
+
+}  // namespace
+
+// The moments that a batch norm of y may ask for are not taken: csrc/cuda/batch_norm.cu doesn't use them.
+void conv2d_forward(View x, View weight, View bias, bool relu, Out y, const Conv2dDims& d, Out) {
+  const Shape s(d);
+  with_float(x.dtype, [&](auto type) {
+    using T = decltype(type);
+    multiply<T>(d.groups, d.n * d.oh * d.ow, s.filters, s.taps() * s.channels, Patches<T>{x.as<T>(), s, true},
+                Kernel2d<T, true>{weight.as<T>(), s},
+                PutPixels<T>{y.as<T>(), s.filters, d.o, or_null<T>(bias), nullptr, nullptr, relu});
+  });
+}
+
+void conv2d_backward(View dy, View x, View weight, View addend, View gate, Out dx, Out dweight, Out dbias,
+                     const Conv2dDims& d) {
+  const Shape s(d);
+  const int64_t pixels = d.n * d.oh * d.ow;
+  with_float(dy.dtype, [&](auto type) {
+    using T = decltype(type);
+    if (dx)
+      multiply<T>(d.groups, d.n * d.h * d.w, s.channels, s.taps() * s.filters, Seen<T>{dy.as<T>(), s},
+                  Kernel2d<T, false>{weight.as<T>(), s},
+                  PutPixels<T>{dx.as<T>(), s.channels, d.c, nullptr, or_null<T>(addend), or_null<T>(gate), false});
+    if (dweight)
+      multiply<T>(d.groups, s.filters, s.taps() * s.channels, pixels, Matrix<T>{dy.as<T>(), 1, d.o, false, s.filters},
+                  Patches<T>{x.as<T>(), s, false}, PutWeights<T>{dweight.as<T>(), s});
+    if (dbias) column_sums(dy.as<T>(), pixels, d.o, dbias.as<T>());
+  });
+}
+
+FASTDL_REGISTER(conv2d_forward)
+FASTDL_REGISTER(conv2d_backward)
+
+}  // namespace fastdl::cuda::gpu

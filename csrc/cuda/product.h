@@ -1,0 +1,142 @@
+// A tiled product for operands of any kind: c(i, j) = sum over k of a(i, k) * b(k, j), for several such at once. What
+// the library's GEMM can't take, and convolutions without a column matrix (implicit GEMM), where operands compute their
+// places.
+//
+// An operand has of(batch), which gives something with at(i, k) or at(k, j), and `k_near`: neighbours in k lie side by
+// side, so that threads read along k. put(batch, i, j, sum) takes the results. A long k with few tiles is cut by the
+// shape alone; the pieces' sums are added in order. Scratch: at most kMostTiles tiles.
+#pragma once
+#include "core/activation_math.h"
+#include "cuda/launch.h"
+
+namespace fastdl::cuda::gpu {
+
+constexpr int kTile = 64, kDeep = 16, kPatch = 4;  // rows and columns of a tile, k's at once, and of a thread's part
+constexpr int64_t kMostTiles = 264;                // two for each processor of a large device
+constexpr int64_t kPieceOfK = 256;                 // k's that are worth a piece
+constexpr int kPatches = kTile / kPatch * (kTile / kPatch);
+#if defined(__CUDACC__)
+constexpr int kPatchesOfThread = kPatches / kThreads;
+#else
+constexpr int kPatchesOfThread = kPatches;
+#endif
+
+template <class A, class B, class Put, class T>
+struct Product {
+  int64_t m, n, k, tiles_down, tiles, pieces, piece;
+  A a;
+  B b;
+  Put put;
+
+  FASTDL_DEVICE_ONLY void operator()(const Block& block) const {
+    FASTDL_SHARED T left[kDeep][kTile + kPatch];  // a column more of patches: rows begin in other banks
+    FASTDL_SHARED T right[kDeep][kTile + kPatch];
+    const int64_t tile = block.task % tiles, rest = block.task / tiles, part = rest % pieces, batch = rest / pieces;
+    const int64_t row = tile % tiles_down * kTile, column = tile / tiles_down * kTile;
+    const int64_t begin = part * piece, end = min_of(k, begin + piece);
+    const auto a_of = a.of(batch);
+    const auto b_of = b.of(batch);
+    T sum[kPatchesOfThread][kPatch][kPatch] = {};
+    for (int64_t from = begin; from < end; from += kDeep) {
+      for (int e = block.thread; e < kDeep * kTile; e += block.threads) {
+        const int i = a.k_near ? e / kDeep : e % kTile, ka = a.k_near ? e % kDeep : e / kTile;
+        left[ka][i] = row + i < m && from + ka < end ? a_of.at(row + i, from + ka) : T(0);
+        const int j = b.k_near ? e / kDeep : e % kTile, kb = b.k_near ? e % kDeep : e / kTile;
+        right[kb][j] = column + j < n && from + kb < end ? b_of.at(from + kb, column + j) : T(0);
+      }
+      block.sync();
+      for (int p = 0; p < kPatchesOfThread; ++p) {
+        const int patch = block.thread + p * block.threads;
+        add(left, right, patch / (kTile / kPatch) * kPatch, patch % (kTile / kPatch) * kPatch, sum[p]);
+      }
+      block.sync();
+    }
+    for (int p = 0; p < kPatchesOfThread; ++p) {
+      const int patch = block.thread + p * block.threads;
+      const int64_t i0 = row + patch / (kTile / kPatch) * kPatch, j0 = column + patch % (kTile / kPatch) * kPatch;
+      FASTDL_UNROLL  // an index that isn't a constant would put the sums into memory
+          for (int i = 0; i < kPatch; ++i) FASTDL_UNROLL for (int j = 0; j < kPatch; ++j) if (i0 + i < m && j0 + j < n)
+              put(batch * pieces + part, i0 + i, j0 + j, sum[p][i][j]);
+    }
+  }
+
+  FASTDL_DEVICE_ONLY static void add(const T (&left)[kDeep][kTile + kPatch], const T (&right)[kDeep][kTile + kPatch],
+                                     int row, int column, T (&sum)[kPatch][kPatch]) {
+    for (int k = 0; k < kDeep; ++k) {
+      T u[kPatch], v[kPatch];
+      for (int i = 0; i < kPatch; ++i) u[i] = left[k][row + i];
+      for (int j = 0; j < kPatch; ++j) v[j] = right[k][column + j];
+      for (int i = 0; i < kPatch; ++i)
+        for (int j = 0; j < kPatch; ++j) sum[i][j] += u[i] * v[j];
+    }
+  }
+};
+
+template <class T>
+struct PutPiece {
+  T* pieces;  // [batch and piece][m][n]
+  int64_t m, n;
+  FASTDL_DEVICE_ONLY void operator()(int64_t which, int64_t i, int64_t j, T sum) const {
+    pieces[(which * m + i) * n + j] = sum;
+  }
+};
+
+template <class T, class Put>
+struct AddPieces {
+  const T* sums;
+  int64_t m, n, pieces;
+  Put put;
+  FASTDL_DEVICE_ONLY void operator()(int64_t at) const {
+    const int64_t batch = at / (m * n), element = at % (m * n);
+    T sum = 0;
+    for (int64_t p = 0; p < pieces; ++p) sum += sums[(batch * pieces + p) * m * n + element];
+    put(batch, element / n, element % n, sum);
+  }
+};
+
+template <class T, class A, class B, class Put>
+void multiply(int64_t batch, int64_t m, int64_t n, int64_t k, const A& a, const B& b, const Put& put) {
+  const int64_t down = ceil_div(m, kTile), tiles = down * ceil_div(n, kTile);
+  if (batch * tiles == 0) return;
+  const int64_t wanted = max_of(int64_t{1}, min_of(k / kPieceOfK, kMostTiles / (batch * tiles)));
+  const int64_t piece = max_of(int64_t{1}, ceil_div(k, wanted)), pieces = max_of(int64_t{1}, ceil_div(k, piece));
+  if (pieces == 1)
+    return for_tasks(batch * tiles, kThreads, Product<A, B, Put, T>{m, n, k, down, tiles, 1, piece, a, b, put});
+  T* const sums = workspace<T>(batch * pieces * m * n);
+  for_tasks(batch * pieces * tiles, kThreads,
+            Product<A, B, PutPiece<T>, T>{m, n, k, down, tiles, pieces, piece, a, b, {sums, m, n}});
+  for_each(batch * m * n, AddPieces<T, Put>{sums, m, n, pieces, put});
+}
+
+// The same matrix for every batch, or one that moves on by `apart`.
+template <class T>
+struct Matrix {
+  const T* p;
+  int64_t row, column;  // strides
+  bool k_near;
+  int64_t apart = 0;
+
+  FASTDL_DEVICE_ONLY Matrix of(int64_t batch) const { return {p + batch * apart, row, column, k_near, apart}; }
+  FASTDL_DEVICE_ONLY T at(int64_t i, int64_t j) const { return p[i * row + j * column]; }
+};
+
+// Rows of results side by side, batch after batch, with the epilogue of a dense layer: bias per column, ReLU, or a
+// ReLU's backward by what it made.
+template <class T>
+struct PutRows {
+  T* c;
+  int64_t m, n;
+  const T* bias = nullptr;
+  const T* gate = nullptr;
+  bool relu = false;
+
+  FASTDL_DEVICE_ONLY void operator()(int64_t batch, int64_t i, int64_t j, T sum) const {
+    const int64_t at = (batch * m + i) * n + j;
+    if (bias != nullptr) sum += bias[j];
+    if (relu) sum = activation::relu(sum);
+    if (gate != nullptr) sum = activation::relu_backward(sum, gate[at]);
+    c[at] = sum;
+  }
+};
+
+}  // namespace fastdl::cuda::gpu
