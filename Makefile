@@ -17,7 +17,7 @@ STAMP := $(VENV)/.installed-$(subst $(,),-,$(EXTRAS))
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 , := ,
 
-.PHONY: help build train test test-fast test-pure test-cuda cuda sanitize lint format bench wheel wheel-cuda clean
+.PHONY: help build train test test-fast test-pure test-cuda cuda gpu-check sanitize lint format bench wheel wheel-cuda clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -78,6 +78,9 @@ test-cuda: build  ## test the CUDA kernels without a GPU: as plain loops, and wh
 cuda: EXTRAS = train,cuda13
 cuda:  ## build and install with the CUDA kernels (nvcc of CUDA 13)
 	@$(MAKE) build EXTRAS=$(EXTRAS) BUILD_FLAGS="-C cmake.define.FASTDL_CUDA=ON"
+
+gpu-check:  ## on a machine with an NVIDIA GPU: build for it, test the kernels there; logs in build/gpu-check
+	@$(PYTHON) .ci/gpu-check
 
 SANITIZE := build/sanitize
 sanitize: build  ## run the tests of kernels and capture under AddressSanitizer and UndefinedBehaviorSanitizer

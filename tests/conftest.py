@@ -7,6 +7,8 @@ import pytest
 import fastdl as fd
 from fastdl import kernels
 
+from .on_gpu import OnGpu
+
 try:
     importlib.import_module("fastdl._cpu")
 except ImportError:
@@ -34,9 +36,10 @@ def _backend(name):
     if name == "emulated":
         return Emulated()
     try:
-        return kernels.backend(name)
+        module = kernels.backend(name)
     except RuntimeError as error:
         pytest.skip(str(error))
+    return OnGpu(module, importlib.import_module("cupy")) if name == "cuda" else module
 
 
 @pytest.fixture(params=["numpy", "cpu", "cuda", "emulated"])

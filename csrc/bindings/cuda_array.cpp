@@ -90,7 +90,13 @@ Input take_contiguous(const py::handle& x, DType dtype) { return in_c_order(take
 }  // namespace
 
 bool is_array(const py::handle& x) { return py::isinstance(x, cupy().ndarray); }
-bool is_writeable(const py::handle&) { return true; }  // CuPy knows no other arrays
+// CuPy knows no read-only arrays, but one that repeats its elements must not be written, which NumPy locks.
+bool is_writeable(const py::handle& x) {
+  const py::tuple shape = x.attr("shape"), strides = x.attr("strides");
+  for (std::size_t d = 0; d < shape.size(); ++d)
+    if (shape[d].cast<std::int64_t>() > 1 && strides[d].cast<std::int64_t>() == 0) return false;
+  return true;
+}
 bool is_c_contiguous(const py::handle& array) { return array.attr("flags").attr("c_contiguous").cast<bool>(); }
 
 Output empty_ordered(DType dtype, const std::int64_t* shape, int ndim, const int* order) {
