@@ -13,6 +13,8 @@ from .functional.copy import sizes_of
 from .functional.elementwise import number_as
 from .tensor import Tensor, check_dtype, check_tensor, wrap
 
+_DLPACK_HOST = (1, 3)  # kDLCPU, and kDLCUDAHost: pinned
+
 
 def dtype_of(function: str, dtype, default=None):
     """A dtype that tensors hold, given as NumPy understands it; None gives the default."""
@@ -86,8 +88,37 @@ def from_numpy(array) -> Tensor:
     """A Tensor that shares the array's memory."""
     if not isinstance(array, np.ndarray):
         raise TypeError(f"from_numpy: array must be a NumPy array, got {type(array).__name__}")
-    check_dtype("from_numpy", array.dtype)
+    return _shared("from_numpy", array)
+
+
+def _shared(function: str, array: np.ndarray) -> Tensor:
+    check_dtype(function, array.dtype)
     return Tensor(array)
+
+
+def from_dlpack(array) -> Tensor:
+    """A Tensor that shares the memory of another framework's array or tensor, by the DLPack protocol.
+
+    array: anything with `__dlpack__` and `__dlpack_device__` whose memory is the host's: a PyTorch tensor without
+        autograd, a JAX or NumPy array. Read-only memory gives a Tensor that in-place operations refuse.
+
+    Raises TypeError for something else or a dtype that tensors don't hold, RuntimeError for memory of a GPU; what the
+    other framework raises when it can't hand its memory over (BufferError) is passed on.
+    """
+    if not (hasattr(array, "__dlpack__") and hasattr(array, "__dlpack_device__")):
+        raise TypeError(f"from_dlpack: array must speak DLPack (__dlpack__), got {type(array).__name__}")
+    kind, number = array.__dlpack_device__()
+    if kind not in _DLPACK_HOST:
+        raise RuntimeError(f"from_dlpack: array must lie in the host's memory, got DLPack device {int(kind)}:{number}")
+    try:
+        shared = np.from_dlpack(array)
+    except RuntimeError as error:  # of NumPy, for a dtype that it doesn't know
+        if "dtype" not in str(error):
+            raise
+        raise TypeError(
+            f"from_dlpack: dtype must be float32, float64, int32, int64, uint8 or bool, got {array.dtype}"
+        ) from None
+    return _shared("from_dlpack", shared)
 
 
 def as_tensor(data, dtype=None, device=None) -> Tensor:

@@ -200,6 +200,21 @@ class Tensor:
             return data.astype(dtype)
         return data.copy() if copy else data
 
+    def __dlpack__(self, **options):
+        """The memory, shared, for another framework's `from_dlpack`; options are those of the DLPack protocol.
+
+        Raises BufferError where the tensor requires grad (use ``t.detach()``) or the options can't be met.
+        """
+        if self._requires:
+            raise BufferError("__dlpack__: the tensor requires grad and its memory may not leave it; use t.detach()")
+        recording.leaves("__dlpack__()", self.data)
+        given = {name: value for name, value in options.items() if value is not None}  # NumPy 1 knows only `stream`
+        return self.data.__dlpack__(**given)
+
+    def __dlpack_device__(self) -> tuple:
+        """Where the memory lies, as DLPack says it: (1, 0) for the host."""
+        return self.data.__dlpack_device__()
+
     def __len__(self) -> int:
         if self.data.ndim == 0:
             raise TypeError("len() of a 0-d tensor")
