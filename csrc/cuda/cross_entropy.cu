@@ -27,10 +27,7 @@ struct Labels {
   FASTDL_DEVICE_ONLY T weight_of(int64_t c) const { return weight != nullptr ? weight[c] : T(1); }
   // The weights of the labels that count, or how many there are: what "mean" divides by.
   FASTDL_DEVICE_ONLY double divisor(const Block& block) const {
-    double sum = 0;
-    for (int64_t i = block.thread; i < rows; i += block.threads)
-      if (!ignored(i) && names_class(i)) sum += static_cast<double>(weight_of(label[i]));
-    return block.sum(sum);
+    return block.sum_of(0, rows, [&](int64_t i) { return ignored(i) || !names_class(i) ? T(0) : weight_of(label[i]); });
   }
 };
 
@@ -80,9 +77,7 @@ struct FinishLoss {
   T* loss;
 
   FASTDL_DEVICE_ONLY void operator()(const Block& block) const {
-    double sum = 0;
-    for (int64_t i = block.thread; i < labels.rows; i += block.threads) sum += rows[i];
-    sum = block.sum(sum);
+    double sum = block.sum_of(0, labels.rows, [&](int64_t i) { return rows[i]; });
     if (mean) sum /= labels.divisor(block);
     if (block.thread == 0) *loss = static_cast<T>(sum);
   }
@@ -98,10 +93,7 @@ struct PrepareGradient {
 
   FASTDL_DEVICE_ONLY void operator()(const Block& block) const {
     const double by = reduction == Reduction::mean ? labels.divisor(block) : 1;
-    double total = 0;
-    for (int64_t c = block.thread; c < labels.classes; c += block.threads)
-      total += static_cast<double>(labels.weight_of(c));
-    total = block.sum(total);
+    const double total = block.sum_of(0, labels.classes, [&](int64_t c) { return labels.weight_of(c); });
     if (block.thread != 0) return;
     factors[0] = reduction == Reduction::none ? T(0) : static_cast<T>(static_cast<double>(dloss[0]) / by);
     factors[1] = static_cast<T>(total);

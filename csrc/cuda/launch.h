@@ -83,6 +83,14 @@ struct Block {
     return reduce(x, T(0), [](T a, T b) { return a + b; });
   }
 
+  // The sum of f(i) for begin <= i < end, in double and in a fixed order, on every thread.
+  template <class F>
+  FASTDL_DEVICE_ONLY double sum_of(int64_t begin, int64_t end, const F& f) const {
+    double total = 0;
+    for (int64_t i = begin + thread; i < end; i += threads) total += static_cast<double>(f(i));
+    return sum(total);
+  }
+
   // On how many threads before this one the condition holds; total: on how many of all.
   FASTDL_DEVICE_ONLY int rank(bool condition, int& total) const {
     int before = 0;

@@ -59,9 +59,7 @@ struct BlockSums {
   double* sums;
   FASTDL_DEVICE_ONLY void operator()(const Block& block) const {
     const int64_t begin = block.task * kBlock, end = min_of(n, begin + kBlock);
-    double sum = 0;
-    for (int64_t i = begin + block.thread; i < end; i += block.threads) sum += static_cast<double>(f.term(i));
-    sum = block.sum(sum);
+    const double sum = block.sum_of(begin, end, [&](int64_t i) { return f.term(i); });
     if (block.thread == 0) sums[block.task] = sum;
   }
 };
@@ -73,9 +71,7 @@ struct FinishSum {
   double divisor;
   T* loss;
   FASTDL_DEVICE_ONLY void operator()(const Block& block) const {
-    double sum = 0;
-    for (int64_t b = block.thread; b < blocks; b += block.threads) sum += sums[b];
-    sum = block.sum(sum);
+    const double sum = block.sum_of(0, blocks, [&](int64_t b) { return sums[b]; });
     if (block.thread == 0) *loss = static_cast<T>(sum / divisor);
   }
 };
