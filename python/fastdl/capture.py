@@ -11,9 +11,8 @@ import functools
 import warnings
 from collections.abc import Callable
 
-import numpy as np
-
 from . import kernels, recording
+from .device import get_device
 from .session import Session
 from .tensor import Tensor, wrap
 
@@ -79,6 +78,8 @@ class CapturedStep:
             return self._function(*args, **kwargs)
         inputs: list = []
         key = (_flatten(args, inputs), _flatten(kwargs, inputs) if kwargs else None)
+        if any(kernels.on_gpu(t.data) for t in inputs) or get_device() == "cuda":
+            return self._function(*args, **kwargs)
         for program in self._programs:
             if program.key == key and program.accepts(inputs):
                 break
@@ -242,8 +243,9 @@ def _flatten(value, tensors: list):
         return [_flatten(item, tensors) for item in value]
     if isinstance(value, dict):
         return {key: _flatten(item, tensors) for key, item in value.items()}
-    if isinstance(value, np.ndarray):
-        raise TypeError("arguments and results must be Tensors, got a NumPy array; use fastdl.from_numpy")
+    if kernels.is_array(value):
+        words = "a CuPy array; use fastdl.as_tensor" if kernels.on_gpu(value) else "a NumPy array; use fastdl.from_numpy"
+        raise TypeError(f"arguments and results must be Tensors, got {words}")
     return value
 
 

@@ -42,6 +42,10 @@ class Session:
             place = _caller()
             self.reasons.append(f"{what} ({place})" if place else what)
 
+    def on_gpu(self) -> None:
+        """A kernel runs on the GPU, which this recording, on the host, does not see."""
+        self.refuse("kernels on the GPU in a step without inputs there")
+
     def leaves(self, what: str, array) -> None:
         """Values leave for Python: no harm if they are the same in every step."""
         if isinstance(array, np.ndarray) and self.program.varies(array):

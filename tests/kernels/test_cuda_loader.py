@@ -28,6 +28,7 @@ def modules(monkeypatch):
         setattr(extension, name, name)
     extension.probe, extension.architectures = lambda: None, "90-real"
     cupy = ModuleType("cupy")
+    cupy.ndarray = type("ndarray", (), {})
     runtime = SimpleNamespace(getDeviceCount=lambda: 1, CUDARuntimeError=CUDARuntimeError)
     device = SimpleNamespace(id=0, compute_capability="61")
     cupy.cuda = SimpleNamespace(runtime=runtime, Device=lambda: device)
@@ -35,6 +36,8 @@ def modules(monkeypatch):
     monkeypatch.setattr("fastdl._cuda", extension, raising=False)
     monkeypatch.setitem(sys.modules, "cupy", cupy)
     monkeypatch.delitem(sys.modules, "fastdl.kernels.cuda", raising=False)
+    monkeypatch.setattr(kernels, "_cuda", None)
+    monkeypatch.setattr(kernels, "gpu_arrays", ())
     yield SimpleNamespace(extension=extension, cupy=cupy, monkeypatch=monkeypatch)
     sys.modules.pop("fastdl.kernels.cuda", None)
     if hasattr(kernels, "cuda"):

@@ -15,7 +15,9 @@ INTEGERS = (np.dtype(np.int32), np.dtype(np.int64))
 
 
 def type_name(value) -> str:
-    return type(value).__name__
+    """The name of a value's type, with what to do about an array on the GPU."""
+    name, module = type(value).__name__, type(value).__module__
+    return f"cupy.{name}; move it with .cpu()" if module.partition(".")[0] == "cupy" else name
 
 
 def array(kernel: str, name: str, x) -> None:

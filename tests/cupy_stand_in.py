@@ -1,0 +1,246 @@
+"""CuPy for machines without a GPU: the part of its API that fastdl uses, on the host's memory, as strict as CuPy is.
+
+An array here is no NumPy array, never becomes one in silence, and does not mix with them. Behind it, the CUDA kernels
+run as plain loops (`fastdl._cuda_emulated`). What CuPy does not have, or does differently, must not be added here.
+"""
+
+import contextlib
+import importlib
+import re
+import sys
+from types import ModuleType, SimpleNamespace
+
+import numpy as np
+
+from fastdl import kernels
+
+
+class ndarray(np.lib.mixins.NDArrayOperatorsMixin):  # noqa: N801 - CuPy's name
+    """`cupy.ndarray`."""
+
+    __array_priority__ = 100
+    __hash__ = None
+
+    def __init__(self, shape, dtype=float, memptr=None, strides=None):
+        memory = np.zeros(shape, dtype) if memptr is None else memptr.memory
+        start = 0 if memptr is None else memptr.start
+        self.a = np.ndarray(shape, dtype, buffer=memory if np.prod(shape) else None, offset=start, strides=strides)
+
+    def __array__(self, *args, **kwargs):
+        raise TypeError("Implicit conversion to a NumPy array is not allowed.")
+
+    def __array_ufunc__(self, ufunc, method, *inputs, out=None, **kwargs):
+        if method != "__call__" or any(isinstance(x, np.ndarray) for x in inputs):
+            return NotImplemented
+        if out is not None:
+            kwargs["out"] = tuple(map(_host, out))
+        return _array(ufunc(*map(_host, inputs), **kwargs))
+
+    def __array_function__(self, function, types, args, kwargs):
+        if function.__name__ not in _FUNCTIONS:
+            return NotImplemented
+        if any(isinstance(x, np.ndarray) for x in _flat((args, kwargs))):
+            raise TypeError(f"Unsupported type {np.ndarray}")
+        return _array(function(*_host(args), **_host({k: v for k, v in kwargs.items() if k != "like"})))
+
+    def __getitem__(self, index):
+        return _array(self.a[_index(index)])
+
+    def __setitem__(self, index, value):
+        if isinstance(value, np.ndarray):
+            raise TypeError(f"Unsupported type {np.ndarray}")
+        self.a[_index(index)] = _host(value)
+
+    def __iter__(self):
+        return (self[i] for i in range(len(self.a)))
+
+    def __len__(self):
+        return len(self.a)
+
+    def __bool__(self):
+        return bool(self.a)
+
+    def __float__(self):
+        return float(self.a)
+
+    def __int__(self):
+        return int(self.a)
+
+    def __index__(self):
+        return self.a.__index__()
+
+    def __dlpack__(self, stream=None, max_version=None, dl_device=None, copy=None):
+        raise BufferError("the stand-in's memory is the host's")
+
+    def __dlpack_device__(self):
+        return (2, 0)
+
+    @property
+    def __cuda_array_interface__(self):
+        at = {"data": (self.a.ctypes.data, False), "strides": None if self.a.flags.c_contiguous else self.a.strides}
+        return {"shape": self.a.shape, "typestr": self.a.dtype.str, "descr": [("", self.a.dtype.str)],
+                "stream": 1, "version": 3, **at}  # fmt: skip
+
+    shape, dtype, ndim = (property(lambda self, name=n: getattr(self.a, name)) for n in ("shape", "dtype", "ndim"))
+    size, strides, flags = (property(lambda self, name=n: getattr(self.a, name)) for n in ("size", "strides", "flags"))
+    itemsize, nbytes = (property(lambda self, name=n: getattr(self.a, name)) for n in ("itemsize", "nbytes"))
+    data = property(lambda self: Pointer(self.a, 0))
+    device = property(lambda self: SimpleNamespace(id=0))
+    T = property(lambda self: self.transpose())
+
+    def set(self, array):
+        """Copy a NumPy array here."""
+        assert type(array) is np.ndarray and array.dtype == self.dtype
+        self.a[...] = array
+
+
+def _method(name):
+    def call(self, *args, **kwargs):
+        if any(isinstance(x, np.ndarray) for x in _flat((args, kwargs))):
+            raise TypeError(f"Unsupported type {np.ndarray}")
+        return _array(getattr(self.a, name)(*_host(args), **_host(kwargs)))
+
+    return call
+
+
+for _name in ("all any argmax argmin argsort astype copy fill max mean min nonzero ravel reshape squeeze sum "
+              "swapaxes take transpose view").split():  # fmt: skip
+    setattr(ndarray, _name, _method(_name))
+for _name in ("item", "tolist"):
+    setattr(ndarray, _name, lambda self, name=_name: getattr(self.a, name)())
+
+_FUNCTIONS = set(
+    "all any arange argmax argmin broadcast_to clip concatenate empty empty_like expand_dims full full_like "
+    "may_share_memory ndim ones ones_like squeeze stack sum take_along_axis where zeros zeros_like".split()
+)
+
+
+class Pointer:
+    """`cupy.cuda.MemoryPointer`: memory and a place in it."""
+
+    def __init__(self, memory, start):
+        self.memory, self.start = memory, start
+
+    def __add__(self, count):
+        return Pointer(self.memory, self.start + count)
+
+    ptr = property(lambda self: self.memory.ctypes.data + self.start)
+
+
+def _flat(value):
+    if isinstance(value, dict):
+        value = list(value.values())
+    if isinstance(value, (list, tuple)):
+        return [x for item in value for x in _flat(item)]
+    return [value]
+
+
+def _host(value):
+    """Arrays here as NumPy arrays, in nested tuples, lists and dicts."""
+    if isinstance(value, ndarray):
+        return value.a
+    if isinstance(value, dict):
+        return {key: _host(item) for key, item in value.items()}
+    return type(value)(map(_host, value)) if type(value) in (list, tuple) else value
+
+
+def _array(value):
+    """NumPy's results as arrays here: CuPy hands out no numbers, but 0-d arrays."""
+    if isinstance(value, (np.ndarray, np.generic)):
+        out = object.__new__(ndarray)
+        out.a = np.asarray(value)
+        return out
+    return type(value)(map(_array, value)) if type(value) in (list, tuple) else value
+
+
+def _index(index):
+    if any(isinstance(x, (np.ndarray, list)) for x in (index if isinstance(index, tuple) else (index,))):
+        raise IndexError("the stand-in takes no host arrays and lists as an index")
+    index = _host(index) if isinstance(index, tuple) else (_host(index),)
+    basic = Ellipsis not in index if all(x is None or isinstance(x, (int, slice)) for x in index) else False
+    return (*index, ...) if basic else index  # an element is a view, too
+
+
+def zeros(shape, dtype=float):
+    """`cupy.zeros`, on a border of 512 bytes."""
+    count = int(np.prod(shape)) * np.dtype(dtype).itemsize
+    room = np.zeros(count + 512, np.uint8)
+    skip = -room.ctypes.data % 512
+    return _array(room[skip : skip + count].view(dtype).reshape(shape))
+
+
+def asarray(array, dtype=None):
+    """`cupy.asarray`: a copy of host memory."""
+    return array if isinstance(array, ndarray) else _array(np.array(array, dtype, order="C"))
+
+
+def asnumpy(array):
+    """`cupy.asnumpy`: a copy in C order."""
+    return np.array(_host(array), order="C")
+
+
+class Extension:
+    """`fastdl._cuda`: the emulated kernels on arrays here, refusing NumPy's as the bindings for CuPy do."""
+
+    architectures, HOST = "emulated", {"gather_batch": ("mean", "std")}
+
+    def __init__(self):
+        self._module = importlib.import_module("fastdl._cuda_emulated")
+
+    def probe(self):
+        """Runs a kernel."""
+
+    def __getattr__(self, name):
+        kernel = getattr(self._module, name)
+        if not callable(kernel):
+            return kernel
+        names = re.findall(r"(?:\(|, )(\w+):", kernel.__doc__ or "")
+
+        def call(*args, **kwargs):
+            given = {**dict(zip(names, args)), **kwargs}
+            for argument, value in given.items():
+                if argument not in self.HOST.get(name, ()) and any(isinstance(x, np.ndarray) for x in _flat(value)):
+                    words = f"{argument} must be a CuPy array, got numpy.ndarray; move it with .to('cuda')"
+                    raise TypeError(f"{name}: {words}")
+            own = {id(x.a): x for x in _flat((args, kwargs)) if isinstance(x, ndarray)}
+            result = kernel(*_host(args), **_host(kwargs))
+            known = own.get(id(result)) if isinstance(result, np.ndarray) else None
+            return _array(result) if known is None else known
+
+        return call
+
+
+class CUDARuntimeError(RuntimeError):
+    """`cupy.cuda.runtime.CUDARuntimeError`."""
+
+
+def _module() -> ModuleType:
+    cupy = ModuleType("cupy")
+    for name in ("ndarray", "zeros", "asarray", "asnumpy"):
+        setattr(cupy, name, globals()[name])
+    runtime = SimpleNamespace(getDeviceCount=lambda: 1, getDevice=lambda: 0, CUDARuntimeError=CUDARuntimeError)
+    cupy.cuda = SimpleNamespace(runtime=runtime, Device=lambda: SimpleNamespace(id=0, compute_capability="90"))
+    ndarray.__module__ = "cupy"
+    return cupy
+
+
+@contextlib.contextmanager
+def installed():
+    """Within the block `kernels.backend("cuda")` is this; raises ImportError where the kernels are not built so."""
+    modules = {"cupy": _module(), "fastdl._cuda": Extension()}
+    names = (*modules, "fastdl.kernels.cuda")
+    before = {name: sys.modules.pop(name, None) for name in names}
+    state = kernels._cuda, kernels.gpu_arrays, kernels._default, kernels.__dict__.get("cuda")
+    sys.modules.update(modules)
+    fastdl = sys.modules["fastdl"]
+    fastdl._cuda = modules["fastdl._cuda"]
+    try:
+        yield kernels.backend("cuda")
+    finally:
+        kernels._cuda, kernels.gpu_arrays, kernels._default = state[:3]
+        kernels.__dict__.pop("cuda", None)
+        del fastdl._cuda
+        for name in names:
+            sys.modules.pop(name, None)
+            if before[name] is not None:
+                sys.modules[name] = before[name]
