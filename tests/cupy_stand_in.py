@@ -34,22 +34,25 @@ class ndarray(np.lib.mixins.NDArrayOperatorsMixin):  # noqa: N801 - CuPy's name
             return NotImplemented
         if out is not None:
             kwargs["out"] = tuple(map(_host, out))
-        return _array(ufunc(*map(_host, inputs), **kwargs))
+        return _array(_work(lambda: ufunc(*map(_host, inputs), **kwargs), _flat((inputs, out or ()))))
 
     def __array_function__(self, function, types, args, kwargs):
         if function.__name__ not in _FUNCTIONS:
             return NotImplemented
         if any(isinstance(x, np.ndarray) for x in _flat((args, kwargs))):
             raise TypeError(f"Unsupported type {np.ndarray}")
-        return _array(function(*_host(args), **_host({k: v for k, v in kwargs.items() if k != "like"})))
+        given = _host(args), _host({k: v for k, v in kwargs.items() if k != "like"})
+        return _array(_work(lambda: function(*given[0], **given[1]), _flat((args, kwargs))))
 
     def __getitem__(self, index):
-        return _array(self.a[_index(index)])
+        index = _index(index)
+        return _array(_work(lambda: self.a[index], [self]))
 
     def __setitem__(self, index, value):
         if isinstance(value, np.ndarray):
             raise TypeError(f"Unsupported type {np.ndarray}")
-        self.a[_index(index)] = _host(value)
+        index, value = _index(index), _host(value)
+        _work(lambda: self.a.__setitem__(index, value), [self])
 
     def __iter__(self):
         return (self[i] for i in range(len(self.a)))
@@ -58,16 +61,26 @@ class ndarray(np.lib.mixins.NDArrayOperatorsMixin):  # noqa: N801 - CuPy's name
         return len(self.a)
 
     def __bool__(self):
-        return bool(self.a)
+        return bool(self.item())
 
     def __float__(self):
-        return float(self.a)
+        return float(self.item())
 
     def __int__(self):
-        return int(self.a)
+        return int(self.item())
 
     def __index__(self):
-        return self.a.__index__()
+        return self.item().__index__()
+
+    def item(self):
+        """A Python number; waits."""
+        _wait()
+        return self.a.item()
+
+    def tolist(self):
+        """Nested lists; waits."""
+        _wait()
+        return self.a.tolist()
 
     def __dlpack__(self, stream=None, max_version=None, dl_device=None, copy=None):
         raise BufferError("the stand-in's memory is the host's")
@@ -91,6 +104,7 @@ class ndarray(np.lib.mixins.NDArrayOperatorsMixin):  # noqa: N801 - CuPy's name
     def set(self, array):
         """Copy a NumPy array here."""
         assert type(array) is np.ndarray and array.dtype == self.dtype
+        _wait()
         self.a[...] = array
 
 
@@ -98,7 +112,8 @@ def _method(name):
     def call(self, *args, **kwargs):
         if any(isinstance(x, np.ndarray) for x in _flat((args, kwargs))):
             raise TypeError(f"Unsupported type {np.ndarray}")
-        return _array(getattr(self.a, name)(*_host(args), **_host(kwargs)))
+        given = _host(args), _host(kwargs)
+        return _array(_work(lambda: getattr(self.a, name)(*given[0], **given[1]), [self, *_flat((args, kwargs))]))
 
     return call
 
@@ -106,8 +121,6 @@ def _method(name):
 for _name in ("all any argmax argmin argsort astype copy fill max mean min nonzero ravel reshape squeeze sum "
               "swapaxes take transpose view").split():  # fmt: skip
     setattr(ndarray, _name, _method(_name))
-for _name in ("item", "tolist"):
-    setattr(ndarray, _name, lambda self, name=_name: getattr(self.a, name)())
 
 _FUNCTIONS = set(
     "all any arange argmax argmin broadcast_to clip concatenate empty empty_like expand_dims full full_like "
@@ -125,6 +138,106 @@ class Pointer:
         return Pointer(self.memory, self.start + count)
 
     ptr = property(lambda self: self.memory.ctypes.data + self.start)
+
+
+class CUDARuntimeError(RuntimeError):
+    """`cupy.cuda.runtime.CUDARuntimeError`."""
+
+
+class Graph:
+    """`cupy.cuda.Graph`: the calls that were made while a stream was capturing; they run when it is launched."""
+
+    def __init__(self):
+        self.calls, self.broken = [], None
+
+    def launch(self, stream=None):
+        """Run them."""
+        assert _graph is None
+        for call in self.calls:
+            call()
+
+
+class Stream:
+    """`cupy.cuda.Stream`: everything happens at once, so that there is nothing to wait for."""
+
+    def __init__(self, non_blocking=False):
+        self._non_blocking = non_blocking
+
+    def __enter__(self):
+        _current.append(self)
+        return self
+
+    def __exit__(self, *error):
+        _current.pop()
+
+    def record(self, event=None):
+        """An event."""
+        return self
+
+    def wait_event(self, event):
+        """Nothing to wait for."""
+        if _graph is not None:
+            _graph.broken = "waiting for an event of another stream"
+
+    def is_capturing(self):
+        """Whether it records."""
+        return _graph is not None
+
+    def begin_capture(self, mode=None):
+        """Record from now on what is called, in place of running it."""
+        global _graph
+        if not self._non_blocking:
+            raise RuntimeError("cannot capture on a stream that blocks")
+        _graph = Graph()
+
+    def end_capture(self):
+        """The graph."""
+        global _graph
+        graph, _graph = _graph, None
+        if graph.broken:
+            raise CUDARuntimeError(f"cudaErrorStreamCaptureInvalidated: {graph.broken}")
+        return graph
+
+
+_graph = None  # that is being recorded
+_current = [Stream()]
+
+
+def _wait():
+    """What waits for the GPU breaks a capture."""
+    if _graph is not None:
+        _graph.broken = "waiting for the GPU"
+        raise CUDARuntimeError("cudaErrorStreamCaptureUnsupported: operation not permitted when stream is capturing")
+
+
+def _work(compute, given):
+    """compute(); while a stream captures its result is still to come (floats are NaN), and the call is in the graph."""
+    if _graph is None:
+        return compute()
+    given = [x.a for x in given if isinstance(x, ndarray)]
+    before = [x.copy() for x in given]
+    result = _no_numbers(compute())
+    for x, old in zip(given, before):
+        if x.size and x.flags.writeable and x.tobytes() != old.tobytes():
+            x[...] = old
+    made = [x for x in _flat(result) if isinstance(x, np.ndarray)]
+    made = [x for x in made if not any(np.may_share_memory(x, other) for other in given)]
+    if made or result is None or any(x is result for x in given):
+        for x in made:
+            if x.dtype.kind == "f":
+                x.fill(np.nan)
+        _graph.calls.append(lambda: _again(compute, result, made))
+    return result
+
+
+def _no_numbers(result):
+    return np.asarray(result) if isinstance(result, np.generic) else result
+
+
+def _again(compute, result, made):
+    for old, new in zip(_flat(result), _flat(_no_numbers(compute()))):
+        if any(old is x for x in made):
+            old[...] = new
 
 
 def _flat(value):
@@ -166,16 +279,22 @@ def zeros(shape, dtype=float):
     count = int(np.prod(shape)) * np.dtype(dtype).itemsize
     room = np.zeros(count + 512, np.uint8)
     skip = -room.ctypes.data % 512
-    return _array(room[skip : skip + count].view(dtype).reshape(shape))
+    made = room[skip : skip + count].view(dtype).reshape(shape)
+    if _graph is not None:
+        _graph.calls.append(lambda: made.fill(0))
+    return _array(made)
 
 
 def asarray(array, dtype=None):
     """`cupy.asarray`: a copy of host memory."""
+    if not isinstance(array, ndarray):
+        _wait()
     return array if isinstance(array, ndarray) else _array(np.array(array, dtype, order="C"))
 
 
 def asnumpy(array):
-    """`cupy.asnumpy`: a copy in C order."""
+    """`cupy.asnumpy`: a copy in C order; waits."""
+    _wait()
     return np.array(_host(array), order="C")
 
 
@@ -203,15 +322,12 @@ class Extension:
                     words = f"{argument} must be a CuPy array, got numpy.ndarray; move it with .to('cuda')"
                     raise TypeError(f"{name}: {words}")
             own = {id(x.a): x for x in _flat((args, kwargs)) if isinstance(x, ndarray)}
-            result = kernel(*_host(args), **_host(kwargs))
+            host = _host(args), _host(kwargs)
+            result = _work(lambda: kernel(*host[0], **host[1]), _flat((args, kwargs)))
             known = own.get(id(result)) if isinstance(result, np.ndarray) else None
             return _array(result) if known is None else known
 
         return call
-
-
-class CUDARuntimeError(RuntimeError):
-    """`cupy.cuda.runtime.CUDARuntimeError`."""
 
 
 def _module() -> ModuleType:
@@ -219,7 +335,11 @@ def _module() -> ModuleType:
     for name in ("ndarray", "zeros", "asarray", "asnumpy"):
         setattr(cupy, name, globals()[name])
     runtime = SimpleNamespace(getDeviceCount=lambda: 1, getDevice=lambda: 0, CUDARuntimeError=CUDARuntimeError)
-    cupy.cuda = SimpleNamespace(runtime=runtime, Device=lambda: SimpleNamespace(id=0, compute_capability="90"))
+    cupy.cuda = SimpleNamespace(
+        runtime=runtime, Device=lambda: SimpleNamespace(id=0, compute_capability="90"), Stream=Stream,
+        get_current_stream=lambda: _current[-1], MemoryPool=lambda: SimpleNamespace(malloc=None),
+        using_allocator=lambda malloc: contextlib.nullcontext(),
+    )  # fmt: skip
     ndarray.__module__ = "cupy"
     return cupy
 

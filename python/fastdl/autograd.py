@@ -288,7 +288,9 @@ def _seed(t: Tensor, gradient) -> np.ndarray:
             raise RuntimeError(
                 f"backward: gradient must be given for a tensor of shape {t.shape}; only a scalar has one"
             )
-        return kernels.beside(np.ones(t.data.shape, t.data.dtype), t.data)
+        k, dtype = kernels.of(t.data), t.data.dtype
+        one = k.constant(1, dtype) if kernels.on_gpu(t.data) else np.array(1, dtype)
+        return one.reshape(t.data.shape)
     if not isinstance(gradient, Tensor):
         raise TypeError(f"backward: gradient must be a Tensor, got {type(gradient).__name__}")
     if gradient.data.dtype != t.data.dtype:

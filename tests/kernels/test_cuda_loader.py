@@ -26,7 +26,7 @@ def modules(monkeypatch):
     extension = ModuleType("fastdl._cuda")
     for name in reference.__all__:
         setattr(extension, name, name)
-    extension.probe, extension.architectures = lambda: None, "90-real"
+    extension.probe, extension.write_words, extension.architectures = lambda: None, None, "90-real"
     cupy = ModuleType("cupy")
     cupy.ndarray = type("ndarray", (), {})
     runtime = SimpleNamespace(getDeviceCount=lambda: 1, CUDARuntimeError=CUDARuntimeError)

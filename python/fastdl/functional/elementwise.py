@@ -82,7 +82,7 @@ def _match(function: str, a: Tensor, b: Tensor) -> tuple:
             f"{function}: other must be {a.data.dtype} like input, got {b.data.dtype}; convert one of them with .to()"
         )
     if one or two:
-        recording.leaves(f"{function} of floats with integers or bools", b.data if one else a.data)
+        recording.outside(f"{function} of floats with integers or bools", b.data if one else a.data)
     if one:
         return a, wrap(b.data.astype(a.data.dtype))
     if two:
@@ -246,7 +246,7 @@ def together(function: str, **arrays) -> None:
 
 
 def _broadcast(name: str, function, a, b):
-    recording.leaves(f"{name} of integers or bools", a, b)
+    recording.outside(f"{name} of integers or bools", a, b)
     together(name, input=a, other=b)
     try:
         with np.errstate(all="ignore"):

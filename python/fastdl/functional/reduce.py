@@ -145,7 +145,7 @@ def sum(input, dim=None, keepdim: bool = False) -> Tensor:
     axes = axes_of("sum", dim, input.data.ndim)
     if input.data.dtype in FLOATS:
         return apply(Sum(axes, keepdim), input)
-    recording.leaves("sum of integers or bools", input.data)
+    recording.outside("sum of integers or bools", input.data)
     return wrap(np.sum(input.data, axes, np.int64, keepdims=keepdim))
 
 

@@ -22,11 +22,13 @@ try:
 except ModuleNotFoundError as error:
     raise ImportError("CuPy is not installed: pip install 'cupy-cuda13x[ctk]'") from error
 
+from .. import recording
 from . import numpy as _reference
 
 name = "cuda"
 __all__ = [kernel for kernel in _reference.__all__ if hasattr(_cuda, kernel)]
 globals().update({kernel: getattr(_cuda, kernel) for kernel in __all__})
+write_words = _cuda.write_words
 
 
 def _check_gpu() -> None:
@@ -71,11 +73,23 @@ def _memory_order(array) -> list:
 
 
 def constant(value, dtype):
-    """A 0-d array, copied once and kept: not to be written to."""
+    """A 0-d array, copied once and kept: not to be written to.
+
+    Raises RuntimeError for a new one while a CUDA graph is recorded, which can't hold the copy.
+    """
     host = np.array(value, dtype)
-    return _constant(library.cuda.runtime.getDevice(), host.dtype, host.tobytes())
+    made = _constant(library.cuda.runtime.getDevice(), host.dtype, host.tobytes())
+    if recording.session is not None:
+        recording.session.keep(made)
+    return made
 
 
 @functools.lru_cache(maxsize=4096)
 def _constant(device: int, dtype: np.dtype, content: bytes):
-    return library.asarray(np.frombuffer(content, dtype).reshape(()))
+    value = np.frombuffer(content, dtype).reshape(())
+    if library.cuda.get_current_stream().is_capturing():
+        raise RuntimeError(
+            f"the step uses the number {value}, which it did not use the first time: what changes from step to step "
+            "must be in a tensor"
+        )
+    return library.asarray(value)

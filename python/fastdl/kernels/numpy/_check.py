@@ -101,6 +101,18 @@ def axis(kernel: str, name: str, value: int, ndim: int) -> int:
     return value % ndim
 
 
+def counter(kernel: str, value) -> int:
+    """The counter of a random stream: an int in [0, 2**64), or a 0-d int64 array that holds its bits."""
+    if isinstance(value, np.ndarray):
+        if value.ndim or value.dtype != np.int64:
+            raise TypeError(
+                f"{kernel}: counter must be an int or a 0-d array of int64, got shape {value.shape} of {value.dtype}"
+            )
+        return int(value) % 2**64
+    integer(kernel, "counter", value, 0, 2**64)
+    return int(value)
+
+
 def integer(kernel: str, name: str, value, low: int, high: int) -> None:
     """value is an int in [low, high)."""
     if not isinstance(value, (int, np.integer)):
