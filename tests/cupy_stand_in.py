@@ -292,6 +292,11 @@ def asarray(array, dtype=None):
     return array if isinstance(array, ndarray) else _array(np.array(array, dtype, order="C"))
 
 
+def copyto(target, source):
+    """`cupy.copyto`."""
+    target[...] = source
+
+
 def asnumpy(array):
     """`cupy.asnumpy`: a copy in C order; waits."""
     _wait()
@@ -332,9 +337,12 @@ class Extension:
 
 def _module() -> ModuleType:
     cupy = ModuleType("cupy")
-    for name in ("ndarray", "zeros", "asarray", "asnumpy"):
+    for name in ("ndarray", "zeros", "asarray", "asnumpy", "copyto"):
         setattr(cupy, name, globals()[name])
-    runtime = SimpleNamespace(getDeviceCount=lambda: 1, getDevice=lambda: 0, CUDARuntimeError=CUDARuntimeError)
+    runtime = SimpleNamespace(
+        getDeviceCount=lambda: 1, getDevice=lambda: 0, CUDARuntimeError=CUDARuntimeError, deviceSynchronize=_wait,
+        getDeviceProperties=lambda device: {"name": b"a stand-in"},
+    )  # fmt: skip
     cupy.cuda = SimpleNamespace(
         runtime=runtime, Device=lambda: SimpleNamespace(id=0, compute_capability="90"), Stream=Stream,
         get_current_stream=lambda: _current[-1], MemoryPool=lambda: SimpleNamespace(malloc=None),
