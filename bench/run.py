@@ -55,7 +55,8 @@ def run(
     suite: "kernels", "training" or "all"; pattern: only cases whose "family name" contains it. rivals: which of
     `rivals.NAMES` to time beside fastdl; one that is not installed is named and left out. threads: for fastdl and every
     rival. device: fastdl's backend, "numpy", "cpu" or "cuda". plot_path: also time an MLP's step over batch sizes and
-    widths, whatever the suite and the pattern (two minutes), and draw the times into this file.
+    widths, whatever the suite and the pattern (two minutes), and draw the times into this file. Raises RuntimeError at
+    the end, when all others are timed and written, if a case fails: a wrong result is not timed.
     """
     import fastdl as fd
 
@@ -71,6 +72,8 @@ def run(
         print(f"\ncost of a step over batch sizes and widths: {plot_path}", file=out or sys.stdout)
     if json_path:
         _write_json(json_path, report)
+    if report["failed"]:
+        raise RuntimeError(f"{len(report['failed'])} cases failed, the first: {report['failed'][0]}")
     return report
 
 
@@ -85,7 +88,7 @@ def _run(suite, pattern, rivals: Rivals, rounds: int, with_sweeps: bool, out) ->
     print(*_heading(machine), *rivals.notes, sep="\n", file=out, flush=True)
     ceilings.measure()
     print(*ceilings.lines(), sep="\n", file=out, flush=True)
-    rows = []
+    rows, failed = [], []
     for part, cases in parts.items():
         columns = (*rivals.names, "eager") if part == "training" and _captures() else rivals.names
         table = Table(columns, out)
@@ -94,10 +97,16 @@ def _run(suite, pattern, rivals: Rivals, rounds: int, with_sweeps: bool, out) ->
         while cases:
             case = cases.pop(0)  # so that its arrays go when it is done
             table.measuring(f"{case.family} {case.name}")
-            rows.append(_measure(case, rounds, {"fastdl", "1 thread", *columns}, ceilings))
+            try:
+                rows.append(_measure(case, rounds, {"fastdl", "1 thread", *columns}, ceilings))
+            except RuntimeError as error:  # a wrong result, or what a rival can't do: the others are still worth having
+                failed.append(str(error))
+                table.clear()
+                print(f"failed: {error}", file=out, flush=True)
+                continue
             table.add(rows[-1])
             ceilings.measure_if_due()
-    report = {"environment": machine, "results": rows}
+    report = {"environment": machine, "results": rows, "failed": failed}
     for key, part in sections.items():
         table = Table((), out)
         report[key] = part.measure(rivals, table.measuring)

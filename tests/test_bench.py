@@ -260,3 +260,22 @@ def test_on_the_gpu(cuda, monkeypatch):
     assert len(found) == 10 and all({"fastdl", "numpy"} <= row["seconds"].keys() for row in found.values())
     with pytest.raises(ValueError, match="torch-graph is a CUDA graph: it needs --device cuda"):
         _run("kernels", "relu", ("torch-graph",), device="cpu")
+
+
+def test_a_case_that_fails_does_not_stop_the_others(monkeypatch, tmp_path):
+    from fastdl.bench import timer
+
+    verify = timer.verify
+    names = []
+
+    def verify_all_but_the_first(case, wanted):
+        names.append(case.name)
+        if len(names) == 1:
+            raise RuntimeError(f"{case.name}: off by 1")
+        verify(case, wanted)
+
+    monkeypatch.setattr(timer, "verify", verify_all_but_the_first)
+    with pytest.raises(RuntimeError, match="1 cases failed, the first: relu forward 8x3: off by 1"):
+        _run("kernels", "8x3", ("numpy",), rounds=1, json_path=tmp_path / "bench.json")
+    report = json.loads((tmp_path / "bench.json").read_text())
+    assert report["failed"] == ["relu forward 8x3: off by 1"] and len(report["results"]) == len(names) - 1 > 1
