@@ -12,6 +12,7 @@ from fastdl.data import ArrayDataset, DataLoader, Subset, random_split
 from fastdl.recipes import runner
 from fastdl.train import Trainer, load_checkpoint, save_checkpoint
 from functional.cases import CASES
+from small_nets import batch, small_net
 from tolerances import assert_close
 
 pytestmark = pytest.mark.usefixtures("cuda")
@@ -176,19 +177,6 @@ def test_same_seed_same_numbers():
 
 
 # Layers, optimizers, state
-
-
-def small_net(device=None):
-    fd.manual_seed(1)
-    return nn.Sequential(
-        nn.Conv2d(1, 4, 3, padding=1, bias=False, device=device), nn.BatchNorm2d(4, device=device), nn.ReLU(),
-        nn.MaxPool2d(2), nn.Flatten(), nn.Linear(64, 3, device=device),
-    )  # fmt: skip
-
-
-def batch(n=12):
-    rng = np.random.default_rng(0)
-    return fd.from_numpy(rng.standard_normal((n, 1, 8, 8)).astype(np.float32)), fd.from_numpy(rng.integers(0, 3, n))
 
 
 def steps(model, optimizer, x, y, count=3, clip=None):
