@@ -341,6 +341,7 @@ def _module() -> ModuleType:
         setattr(cupy, name, globals()[name])
     runtime = SimpleNamespace(
         getDeviceCount=lambda: 1, getDevice=lambda: 0, CUDARuntimeError=CUDARuntimeError, deviceSynchronize=_wait,
+        memGetInfo=lambda: (1 << 30, 1 << 31),
         getDeviceProperties=lambda device: {"name": b"a stand-in"},
     )  # fmt: skip
     cupy.cuda = SimpleNamespace(

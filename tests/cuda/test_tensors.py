@@ -265,6 +265,28 @@ def test_data_set_and_loader():
     assert [len(p) for p in parts] == [10, 10] and all(p.to("cpu").arrays[0] is not images for p in parts)
 
 
+@pytest.mark.parametrize("device", ["cuda", "cpu", "numpy"])
+def test_batches_are_copied_where_they_are_wanted(device):
+    data = ArrayDataset(np.arange(24, dtype=np.float32).reshape(6, 1, 2, 2), np.arange(6))
+    loaders = [DataLoader(d, batch_size=4, device=device) for d in (data, data.to("cuda"))]
+    for batches in zip(*loaders, DataLoader(data, batch_size=4)):
+        for x, y in batches[:2]:
+            assert (on_gpu(x, y) if device == "cuda" else not on_gpu(x) and not on_gpu(y))
+            assert x.tolist() == batches[2][0].tolist() and y.tolist() == batches[2][1].tolist()
+
+
+def test_recipes_keep_large_data_on_the_host(monkeypatch):
+    from fastdl.recipes.task import loaders
+
+    data, runtime = classes(), kernels.backend("cuda").library.cuda.runtime
+    with fd.device("cuda"):
+        for free, resident in ((1 << 30, True), (100, False)):
+            monkeypatch.setattr(runtime, "memGetInfo", lambda free=free: (free, 1 << 30))
+            for loader in loaders(data, data, data, 16):
+                assert kernels.on_gpu(loader.dataset.arrays[0]) == resident
+                assert all(on_gpu(x, y) for x, y in loader)
+
+
 def classes(n=64):
     rng = np.random.default_rng(2)
     x = rng.standard_normal((n, 1, 8, 8)).astype(np.float32)
