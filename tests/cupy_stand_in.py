@@ -306,7 +306,7 @@ def asnumpy(array):
 class Extension:
     """`fastdl._cuda`: the emulated kernels on arrays here, refusing NumPy's as the bindings for CuPy do."""
 
-    architectures, HOST = "emulated", {"gather_batch": ("mean", "std")}
+    architectures, HOST = "emulated", {"gather_batch": ("mean", "std"), "write_words": ("values",)}
 
     def __init__(self):
         self._module = importlib.import_module("fastdl._cuda_emulated")

@@ -1,9 +1,5 @@
 // The module of the CUDA kernels: `fastdl._cuda`, on CuPy arrays, and `fastdl._cuda_emulated`, the same sources as
 // plain loops on NumPy arrays, for tests on machines without a GPU.
-#include <pybind11/stl.h>
-
-#include <vector>
-
 #include "bindings/array.h"
 #include "bindings/errors.h"
 #include "bindings/families.h"
@@ -11,13 +7,14 @@
 
 namespace {
 
-void write_words(const pybind11::handle& words_, const std::vector<std::int64_t>& values) {
+void write_words(const pybind11::handle& words_,
+                 const pybind11::array_t<std::int64_t, pybind11::array::c_style | pybind11::array::forcecast>& values) {
   using namespace fastdl;
   const bind::Input words = bind::one_of("write_words", "words", words_, {DType::i64}, "int64");
-  if (words.view.ndim != 1 || words.view.strides[0] != 1 || words.view.size() < std::int64_t(values.size()))
+  if (words.view.ndim != 1 || words.view.strides[0] != 1 || words.view.size() < values.size())
     check::fail_value("write_words", "words must be contiguous, with room for " + std::to_string(values.size()) +
                                          ", got shape " + check::shape_string(words));
-  cuda::gpu::write_words(words.view.as<std::int64_t>(), values.data(), std::int64_t(values.size()));
+  cuda::gpu::write_words(words.view.as<std::int64_t>(), values.data(), values.size());
 }
 
 }  // namespace
@@ -30,7 +27,7 @@ PYBIND11_MODULE(FASTDL_MODULE, m) {
   FASTDL_FAMILIES(FASTDL_ADD)
 #undef FASTDL_ADD
   m.def("write_words", &write_words, pybind11::arg("words"), pybind11::arg("values"),
-        "Writes 64-bit values, given as ints, to the front of an int64 array, in one launch without host memory.");
+        "Writes int64 values of the host to the front of an array, as arguments of a kernel.");
 #if defined(FASTDL_CUPY)
   m.def("probe", &cuda::gpu::probe, "Runs an empty kernel and waits; RuntimeError if the current GPU can't.");
   m.attr("architectures") = FASTDL_CUDA_ARCHITECTURES;
