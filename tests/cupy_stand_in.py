@@ -5,6 +5,7 @@ run as plain loops (`fastdl._cuda_emulated`). What CuPy does not have, or does d
 """
 
 import contextlib
+import ctypes
 import importlib
 import re
 import sys
@@ -286,7 +287,12 @@ def zeros(shape, dtype=float):
 
 
 def asarray(array, dtype=None):
-    """`cupy.asarray`: a copy of host memory."""
+    """`cupy.asarray`: a copy of host memory, or the memory that `__cuda_array_interface__` describes."""
+    if not isinstance(array, ndarray) and hasattr(array, "__cuda_array_interface__"):
+        about = array.__cuda_array_interface__
+        at, strides = about["data"][0], about["strides"]
+        memory = np.frombuffer((ctypes.c_uint8 * (1 << 20)).from_address(at), np.uint8)
+        return _array(np.ndarray(about["shape"], about["typestr"], buffer=memory, strides=strides))
     if not isinstance(array, ndarray):
         _wait()
     return array if isinstance(array, ndarray) else _array(np.array(array, dtype, order="C"))

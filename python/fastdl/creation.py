@@ -134,11 +134,17 @@ def from_dlpack(array) -> Tensor:
 
 
 def as_tensor(data, dtype=None, device=None) -> Tensor:
-    """data as a Tensor, sharing memory where it is a Tensor or array of that dtype and on that device already."""
+    """data as a Tensor, sharing memory where it is a Tensor or array of that dtype and on that device already.
+
+    Arrays are NumPy's, CuPy's, and what describes memory of a GPU by `__cuda_array_interface__` (a PyTorch tensor there
+    without autograd, Numba's arrays): CuPy's current stream then waits for the stream that the other library names.
+    """
     _device.check(device)
     dtype = dtype_of("as_tensor", dtype)
     if is_array(data):
         data = _shared("as_tensor", data)
+    elif not isinstance(data, Tensor) and hasattr(data, "__cuda_array_interface__"):
+        data = _shared("as_tensor", backend("cuda").library.asarray(data))
     if isinstance(data, Tensor):
         data = data if dtype is None else data.to(dtype)
         return data if device is None else data.to(device)

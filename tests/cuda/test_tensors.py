@@ -96,6 +96,15 @@ def test_protocols():
     x = fd.zeros(2, 3, device="cuda")
     assert x.__dlpack_device__()[0] == 2 and x.__cuda_array_interface__["shape"] == (2, 3)
     assert not hasattr(fd.zeros(1), "__cuda_array_interface__")
+
+    class Foreign:
+        __cuda_array_interface__ = x.__cuda_array_interface__
+
+    x.fill_(2.0)
+    shared = fd.as_tensor(Foreign())
+    shared[0] = 3.0
+    assert on_gpu(shared) and x.tolist() == [[3.0] * 3, [2.0] * 3]
+    assert fd.as_tensor(Foreign(), dtype="float64").dtype == np.float64
     with pytest.raises(RuntimeError, match="requires grad"):
         x.requires_grad_().__cuda_array_interface__  # noqa: B018
     with pytest.raises(BufferError, match="requires grad"):
