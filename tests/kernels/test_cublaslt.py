@@ -75,19 +75,16 @@ def random(*shape, dtype="float32", seed=0):
     return np.random.default_rng([seed, *shape]).standard_normal(shape).astype(dtype)
 
 
-def check_gemm(stub, a, b, calls=None):
-    """gemm by the library in so many calls (None: at least one, 0: none), beside the one in float64."""
+def check_gemm(stub, a, b, calls):
+    """gemm by so many products of the library, beside fastdl's own and the one in float64."""
     stub.library.stub_reset(True, False)
     stub.module.unload_cublaslt()
     own = stub.module.gemm(a, b)
     assert stub.count() == 0
     stub.module.load_cublaslt(stub.path)
-    stub.module.gemm(a, b)  # chooses
-    before = stub.count()
     with unchanged(a, b):
         got = stub.module.gemm(a, b)
-    made = stub.count() - before
-    assert made == calls if calls is not None else made > 0
+    assert stub.count() == calls + len(stub.module.cublaslt_plans())  # one product more for each choice
     want = np.matmul(a.astype("float64"), b.astype("float64")).astype(a.dtype)
     assert_close(got, want, "gemm", a.shape[-1] ** 0.5)
     assert_close(got, own, "gemm", a.shape[-1] ** 0.5)
@@ -206,13 +203,16 @@ def test_alignment_has_plans_of_its_own(stub):
         check_gemm(stub, room[offset:][: 8 * 16].reshape(8, 16), room[512:][: 16 * 4].reshape(16, 4), 1)
 
 
+def on_every_border(stub, a, b):
+    """Products whose results, all alive, lie on borders of 16 and of 256 bytes, which have plans of their own."""
+    return [stub.module.gemm(a, b) for _ in range(64)]
+
+
 def test_chosen_once(stub):
     a, b = random(5, 6), random(6, 7)
-    stub.module.gemm(a, b)
-    first = stub.count()
-    stub.module.gemm(a, b)
-    assert (first, stub.count()) == (2, 3)
-    assert len(stub.module.cublaslt_plans()) == 1
+    alive = on_every_border(stub, a, b)
+    plans = len(stub.module.cublaslt_plans())
+    assert plans <= 2 and stub.count() == len(alive) + plans  # one product more to choose
     assert stub.module.cublaslt_plans()[0].startswith("float32 1 x 5x7x6, NN, alignment ")
     assert "algorithm 2 of 3" in stub.module.cublaslt_plans()[0]
 
@@ -235,11 +235,11 @@ def test_tf32_is_off_until_asked_for(stub):
 
 def test_capture_needs_a_choice_made_before(stub):
     a, b = random(5, 6), random(6, 7)
-    want = stub.module.gemm(a, b)
+    want = on_every_border(stub, a, b)[0]
     stub.module.emulate_capture(True)
     np.testing.assert_array_equal(stub.module.gemm(a, b), want)
     with pytest.raises(RuntimeError, match="captured and needs the choice .*: run the step once without capture first"):
-        stub.module.gemm(b, np.ascontiguousarray(a.T[:, :3])[:, :3].repeat(2, 0)[:7])
+        stub.module.gemm(b, random(7, 3))
 
 
 @pytest.mark.parametrize("how", [{"supports": False}, {"create_fails": True}], ids=["no algorithm", "no handle"])
@@ -376,6 +376,8 @@ def test_cuda_epilogues_come_from_the_library(on_gpu):
 
 def test_cuda_tf32_rounds_operands(on_gpu):
     backend, cupy, module = on_gpu
+    if int(cupy.cuda.Device().compute_capability) < 80:
+        pytest.skip("GPUs before compute capability 8.0 have no TF32")
     a, b = random(256, 512), random(512, 128)
     want = np.matmul(a.astype("float64"), b.astype("float64"))
     error = []
@@ -383,7 +385,7 @@ def test_cuda_tf32_rounds_operands(on_gpu):
         backend.set_tf32(tf32)
         got = cupy.asnumpy(backend.gemm(cupy.asarray(a), cupy.asarray(b)))
         error.append(np.linalg.norm(got - want) / np.linalg.norm(want))
-    assert error[0] < 1e-6 < error[1] < 1e-3
+    assert error[0] < 1e-5 < error[1] < 1e-3
 
 
 def test_cuda_capture_gives_the_eager_bits(on_gpu):
