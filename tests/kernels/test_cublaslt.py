@@ -146,6 +146,14 @@ def test_batches(stub, first, second, calls, dtype):
     check_gemm(stub, random(*first, 5, 7, dtype=dtype), random(*second, 7, 3, dtype=dtype, seed=1), calls)
 
 
+def test_one_b_for_batches_with_gaps(stub):
+    """Rows of a that don't follow each other from batch to batch."""
+    a, b = random(4, 8, 7), random(7, 3)
+    check_gemm(stub, a[:, :5], b, 1)
+    check_gemm(stub, a[::2], b, 1)
+    check_gemm(stub, a.swapaxes(1, 2)[:, :5], random(8, 3), 1)
+
+
 def test_batches_of_heads(stub):
     """[batch, time, head, feature] seen as [batch, head, time, feature]: a call for each of the batch."""
     q, k = random(2, 6, 3, 4).swapaxes(1, 2), random(2, 6, 3, 4, seed=1).swapaxes(1, 2)
