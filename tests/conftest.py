@@ -1,5 +1,6 @@
 """Fixtures for all tests: the backends, the instruction sets and thread counts of this machine."""
 
+import contextlib
 import importlib
 
 import pytest
@@ -7,6 +8,7 @@ import pytest
 import fastdl as fd
 from fastdl import kernels
 
+from .cupy_stand_in import installed
 from .on_gpu import OnGpu
 
 try:
@@ -54,6 +56,34 @@ def host(request):
     _backend(request.param)
     with fd.device(request.param):
         yield request.param
+
+
+@pytest.fixture(params=["numpy", "cpu", "cuda"])
+def device(request):
+    """Each device in turn in use, for tests that go through Tensors and leave arrays where they are made.
+
+    "cuda" is a GPU, or where there is none a stand-in for CuPy before the emulated kernels.
+    """
+    if request.param == "cuda":
+        request.getfixturevalue("cuda")
+    else:
+        _backend(request.param)
+    with fd.device(request.param):
+        yield request.param
+
+
+@pytest.fixture
+def cuda():
+    """The CUDA backend: of a GPU, or the emulated kernels behind a stand-in for CuPy."""
+    with contextlib.ExitStack() as stack:
+        try:
+            kernels.backend("cuda")
+        except RuntimeError:
+            try:
+                stack.enter_context(installed())
+            except ImportError:
+                pytest.skip("no GPU, and the CUDA kernels are not built as plain loops (make test-cuda)")
+        yield kernels.backend("cuda")
 
 
 @pytest.fixture

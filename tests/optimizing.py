@@ -30,16 +30,16 @@ def backward(params, seed, skip=()):
 
 def torch_twins(torch, params):
     """The same parameters as PyTorch leaves."""
-    return [torch.tensor(p.detach().numpy().copy(), requires_grad=True) for p in params]
+    return [torch.tensor(p.detach().cpu().numpy().copy(), requires_grad=True) for p in params]
 
 
 def copy_gradients(torch, params, twins):
     """Give the twins the gradients of the parameters."""
     for p, twin in zip(params, twins):
-        twin.grad = None if p.grad is None else torch.tensor(p.grad.numpy().copy())
+        twin.grad = None if p.grad is None else torch.tensor(p.grad.cpu().numpy().copy())
 
 
 def assert_same(params, twins):
     """Every parameter equals its twin."""
     for p, twin in zip(params, twins, strict=True):
-        assert_close(p.detach().numpy(), twin.detach().numpy(), "rmsprop", scale=4)
+        assert_close(p.detach().cpu().numpy(), twin.detach().cpu().numpy(), "rmsprop", scale=4)

@@ -52,5 +52,13 @@ def test_captured_step_is_explained(tmp_path):
     assert any(line.startswith("adam_step") for line in table)
 
 
+def test_example_on_the_gpu(cuda, capsys):
+    try:
+        exec(compile(python_blocks()[3], "README.md", "exec"), {})
+    finally:
+        fd.set_device("cpu")
+    assert float(capsys.readouterr().out.split()[-1]) >= 0.95
+
+
 def test_example_is_short():
     assert len([line for line in python_blocks()[0].splitlines() if line.strip()]) <= 16

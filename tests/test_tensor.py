@@ -64,7 +64,7 @@ def test_tensor_keeps_float64_precision_of_python_floats_when_asked():
         (lambda: fd.tensor([1.0], device="gpu"), ValueError, "device must be 'numpy', 'cpu' or 'cuda', got 'gpu'"),
         (lambda: fd.tensor([1.0], device="cuda"), RuntimeError, "device 'cuda' is not available"),
         (lambda: fd.tensor([1.0], device=0), TypeError, "device must be .* got int"),
-        (lambda: fd.Tensor([1.0]), TypeError, "Tensor: data must be a NumPy array, got list"),
+        (lambda: fd.Tensor([1.0]), TypeError, "Tensor: data must be a NumPy or CuPy array, got list"),
         (lambda: fd.Tensor(np.array(["a"])), TypeError, "Tensor: dtype must be"),
         (lambda: fd.from_numpy([1.0]), TypeError, "from_numpy: array must be a NumPy array, got list"),
         (

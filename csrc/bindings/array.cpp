@@ -212,6 +212,10 @@ Input one_of(const char* kernel, const char* name, const py::handle& x, std::ini
   return {std::move(a), view};
 }
 
+Input numbers(const char* kernel, const char* name, const py::handle& x) {
+  return one_of(kernel, name, x, {DType::f64}, "float64");
+}
+
 Input strided(const char* kernel, const char* name, const py::handle& x) {
   py::array a = expect_array(kernel, name, x);
   const DType dtype = expect_float(kernel, name, a);

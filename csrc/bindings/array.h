@@ -60,6 +60,8 @@ Input flat(const char* kernel, const char* name, const py::handle& x, const View
 // An array of one of these dtypes, strides as they are; `words` lists them for the message.
 Input one_of(const char* kernel, const char* name, const py::handle& x, std::initializer_list<DType> dtypes,
              const char* words);
+// A float64 array in the host's memory on every device, which the binding itself reads.
+Input numbers(const char* kernel, const char* name, const py::handle& x);
 // The 4-D x itself if it is channels-last in memory, else a copy that is.
 Input channels_last(Input x);
 // x itself if it is dense in some order of dimensions, else a copy in C order.

@@ -14,7 +14,11 @@ bool is_int(const py::handle& x) {
 
 }  // namespace
 
-std::string type_name(const py::handle& x) { return py::str(py::type::of(x).attr("__name__")); }
+std::string type_name(const py::handle& x) {
+  const py::type type = py::type::of(x);
+  const std::string name = py::str(type.attr("__name__")), module = py::str(type.attr("__module__"));
+  return module.rfind("cupy", 0) == 0 ? "cupy." + name + (kOnHost ? "; move it with .cpu()" : "") : name;
+}
 
 template <class T>
 Number<T> number(const char* kernel, const char* name, const py::handle& value) {

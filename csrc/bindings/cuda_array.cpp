@@ -137,6 +137,23 @@ Input one_of(const char* kernel, const char* name, const py::handle& x, std::ini
   return take(x, expect_one_of(kernel, name, x, dtypes, words));
 }
 
+Input numbers(const char* kernel, const char* name, const py::handle& x) {
+  if (!py::isinstance<py::array>(x))
+    check::fail_type(kernel, std::string(name) + " must be a NumPy array, got " + type_name(x));
+  const auto array = py::reinterpret_borrow<py::array>(x);
+  if (!py::isinstance<py::array_t<double>>(x) || array.ndim() > kMaxDims)
+    check::fail_type(kernel, std::string(name) + " must be float64, got " + dtype_of(x));
+  Input input{array, {}};
+  input.view.data = const_cast<void*>(array.data());
+  input.view.dtype = DType::f64;
+  input.view.ndim = static_cast<int>(array.ndim());
+  for (int d = 0; d < input.view.ndim; ++d) {
+    input.view.shape[d] = array.shape(d);
+    input.view.strides[d] = array.strides(d) / item_size(DType::f64);
+  }
+  return input;
+}
+
 Input strided(const char* kernel, const char* name, const py::handle& x) {
   return take(x, expect_float(kernel, name, x));
 }

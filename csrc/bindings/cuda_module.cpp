@@ -3,6 +3,7 @@
 #include <pybind11/stl.h>
 
 #include <string>
+#include <vector>
 
 #include "bindings/array.h"
 #include "bindings/errors.h"
@@ -40,6 +41,15 @@ void add_cublaslt(py::module_& m) {
   m.def("get_tf32", &cuda::gpu::get_tf32);
 }
 
+void write_words(const pybind11::handle& words_, const std::vector<std::int64_t>& values) {
+  using namespace fastdl;
+  const bind::Input words = bind::one_of("write_words", "words", words_, {DType::i64}, "int64");
+  if (words.view.ndim != 1 || words.view.strides[0] != 1 || words.view.size() < std::int64_t(values.size()))
+    check::fail_value("write_words", "words must be contiguous, with room for " + std::to_string(values.size()) +
+                                         ", got shape " + check::shape_string(words));
+  cuda::gpu::write_words(words.view.as<std::int64_t>(), values.data(), std::int64_t(values.size()));
+}
+
 }  // namespace
 
 }  // namespace fastdl::bind
@@ -52,6 +62,8 @@ PYBIND11_MODULE(FASTDL_MODULE, m) {
   FASTDL_FAMILIES(FASTDL_ADD)
 #undef FASTDL_ADD
   bind::add_cublaslt(m);
+  m.def("write_words", &bind::write_words, pybind11::arg("words"), pybind11::arg("values"),
+        "Writes 64-bit values, given as ints, to the front of an int64 array, in one launch without host memory.");
 #if defined(FASTDL_CUPY)
   m.def("probe", &cuda::gpu::probe, "Runs an empty kernel and waits; RuntimeError if the current GPU can't.");
   m.attr("architectures") = FASTDL_CUDA_ARCHITECTURES;

@@ -19,8 +19,7 @@ Array gather_batch(const py::handle& data_, const py::handle& index_, double sca
   const Input index = in_c_order(one_of(kKernel, "index", index_, {DType::i64}, "int64"));
   check_gather_index(index);
   check::number(kKernel, "scale", scale);
-  const Input mean = one_of(kKernel, "mean", mean_, {DType::f64}, "float64"),
-              std = one_of(kKernel, "std", std_, {DType::f64}, "float64");
+  const Input mean = numbers(kKernel, "mean", mean_), std = numbers(kKernel, "std", std_);
   check_gather_constants("mean", mean, data, false);
   check_gather_constants("std", std, data, true);
   check::choice(kKernel, "dtype", dtype, {"float32", "float64"});

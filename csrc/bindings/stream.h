@@ -4,6 +4,7 @@
 
 #include <string>
 
+#include "bindings/array.h"
 #include "core/check.h"
 #include "core/philox.h"
 
@@ -26,7 +27,15 @@ inline std::uint64_t word64(const char* kernel, const char* name, const py::hand
   return result;
 }
 
+// The counter may be a 0-d int64 array, which is read when the kernel runs.
 inline PhiloxStream stream(const char* kernel, const py::handle& seed, const py::handle& counter) {
+  if (is_array(counter)) {
+    const View place = any_dtype(kernel, "counter", counter).view;
+    if (place.ndim != 0 || place.dtype != DType::i64)
+      check::fail_type(kernel, "counter must be an int or a 0-d array of int64, got shape " +
+                                   check::shape_string(place) + " of " + check::dtype_name(place.dtype));
+    return {word64(kernel, "seed", seed), 0, 0, place.as<std::uint64_t>()};
+  }
   return {word64(kernel, "seed", seed), word64(kernel, "counter", counter)};
 }
 

@@ -8,7 +8,10 @@ namespace fastdl {
 
 struct PhiloxStream {
   std::uint64_t seed, counter;
-  std::uint64_t first = 0;  // the block that a kernel's first element takes its word from
+  std::uint64_t first = 0;                    // the block that a kernel's first element takes its word from
+  const std::uint64_t* counter_at = nullptr;  // where the counter is read when the kernel runs, in place of `counter`
+
+  FASTDL_BOTH std::uint64_t count() const { return counter_at != nullptr ? *counter_at : counter; }
 };
 
 inline void visit_argument(ArgumentVisitor& visitor, PhiloxStream& stream) { visitor.stream(stream); }

@@ -73,15 +73,15 @@ FASTDL_INLINE void store_interleaved(Words a, Words b, Words c, Words d, std::ui
 
 // Words of kBlocks consecutive blocks of the stream, `block` after its first.
 FASTDL_INLINE void make(PhiloxStream stream, std::uint64_t block, std::uint32_t* words) {
-  const std::uint64_t first = stream.first + block;
+  const std::uint64_t first = stream.first + block, counter = stream.count();
   Words a[kGroups], b[kGroups], c[kGroups], d[kGroups];
   for (int g = 0; g < kGroups; ++g) {
     Words lane;
     for (int i = 0; i < kLanes32; ++i) lane[i] = static_cast<std::uint32_t>(g * kLanes32 + i);
     a[g] = lane + static_cast<std::uint32_t>(first);
     b[g] = static_cast<std::uint32_t>(first >> 32) - (Words)(a[g] < lane);  // a comparison that holds is -1
-    c[g] = Words{} + static_cast<std::uint32_t>(stream.counter);
-    d[g] = Words{} + static_cast<std::uint32_t>(stream.counter >> 32);
+    c[g] = Words{} + static_cast<std::uint32_t>(counter);
+    d[g] = Words{} + static_cast<std::uint32_t>(counter >> 32);
   }
   std::uint32_t k0 = static_cast<std::uint32_t>(stream.seed), k1 = static_cast<std::uint32_t>(stream.seed >> 32);
 #pragma GCC unroll 10

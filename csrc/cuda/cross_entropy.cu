@@ -63,7 +63,7 @@ struct RowLoss {
       const int64_t label = labels.label[row];
       total = labels.names_class(row)
                   ? smoothing.keep * labels.weight_of(label) * (log_sum - (x[label] - top)) + smoothing.even * spread
-                  : std::numeric_limits<T>::quiet_NaN();
+                  : not_a_number<T>();
     }
     loss[row] = static_cast<Loss>(total);
   }
@@ -118,7 +118,7 @@ struct RowGradient {
     }
     const bool is_class = labels.names_class(row);
     const int64_t label = is_class ? int64_t{labels.label[row]} : 0;
-    const T g = is_class ? (each ? dloss[row] : factors[0]) : std::numeric_limits<T>::quiet_NaN();
+    const T g = is_class ? (each ? dloss[row] : factors[0]) : not_a_number<T>();
     const T own = g * smoothing.keep * labels.weight_of(label), even = g * smoothing.even;
     const T factor = g * (smoothing.keep * labels.weight_of(label) + smoothing.even * factors[1]), top = lse[row];
     line.each([&](int64_t i) {

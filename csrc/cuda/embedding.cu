@@ -15,12 +15,13 @@ template <class T, class Index>
 struct CopyRows {
   const T* weight;
   const Index* index;
-  int64_t width;
+  int64_t width, rows;
   T* y;
   template <int N>
   FASTDL_DEVICE_ONLY void run(int64_t i, Nothing) const {
-    const int64_t k = i / width;
-    store_pack(y + i, load_pack<N>(weight + int64_t{index[k]} * width + (i - k * width)));
+    const int64_t k = i / width, row = index[k];
+    const bool inside = row >= 0 && row < rows;
+    store_pack(y + i, inside ? load_pack<N>(weight + row * width + (i - k * width)) : filled<N>(not_a_number<T>()));
   }
 };
 
@@ -109,7 +110,7 @@ void embedding_forward(View weight, View index, Out y) {
       using Index = decltype(index_type);
       for_packs<kPack<T>>(index.size() * width,
                           width % kPack<T> == 0 && on_border(weight.as<T>()) && on_border(y.as<T>()), PrepareNothing{},
-                          CopyRows<T, Index>{weight.as<T>(), index.as<Index>(), width, y.as<T>()});
+                          CopyRows<T, Index>{weight.as<T>(), index.as<Index>(), width, weight.shape[0], y.as<T>()});
     });
   });
 }

@@ -74,7 +74,7 @@ template <class From, class To, class C>
 struct Gather {
   Sample sample;
   const From* data;
-  int64_t row_stride;
+  int64_t rows, row_stride;
   const int64_t* index;
   const C *factor, *shift;
   To* y;
@@ -82,6 +82,7 @@ struct Gather {
   template <int N>
   FASTDL_DEVICE_ONLY void run(int64_t i, Nothing) const {
     const int64_t b = i / sample.elements, at = i - b * sample.elements;
+    if (index[b] < 0 || index[b] >= rows) return store_pack(y + i, filled<N>(not_a_number<To>()));
     const From* const row = data + index[b] * row_stride;
     int64_t source = at, channel = 0;
     if constexpr (N == 1) sample.find(at, source, channel);
@@ -105,7 +106,7 @@ void gather(const View& data, const View& index, const GatherMap& map, const Vie
   const bool packed = contiguous && s.elements % N == 0 && data.strides[0] % N == 0 && on_border(data.as<From>()) &&
                       on_border(y.as<To>());
   for_packs<N>(y.size(), packed, PrepareNothing{},
-               Gather<From, To, C>{s, data.as<From>(), data.strides[0], index.as<int64_t>(),
+               Gather<From, To, C>{s, data.as<From>(), data.shape[0], data.strides[0], index.as<int64_t>(),
                                    resident(factor.data(), channels), resident(shift.data(), channels), y.as<To>()});
 }
 

@@ -6,6 +6,7 @@
 // atomics on floats, the same bits in every run.
 #pragma once
 #include <cstdint>
+#include <limits>
 #include <new>
 #include <type_traits>
 
@@ -126,6 +127,17 @@ FASTDL_BOTH Pack<T, N> load_pack(const T* p) {
     return {{*p}};
   else
     return *reinterpret_cast<const Pack<T, N>*>(p);
+}
+template <int N, class T>
+FASTDL_BOTH Pack<T, N> filled(T x) {
+  Pack<T, N> pack;
+  for (int k = 0; k < N; ++k) pack.v[k] = x;
+  return pack;
+}
+// What a kernel writes for an index out of range: the host can't look at indices in a GPU's memory.
+template <class T>
+FASTDL_BOTH T not_a_number() {
+  return std::numeric_limits<T>::quiet_NaN();
 }
 template <int N, class T>
 FASTDL_BOTH void store_pack(T* p, const Pack<T, N>& pack) {

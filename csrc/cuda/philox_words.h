@@ -9,9 +9,9 @@ using Words = Pack<std::uint32_t, kPhiloxBlock>;
 
 // Those of the block that holds the stream's element e.
 FASTDL_BOTH Words philox_words(const PhiloxStream& stream, int64_t e) {
-  const std::uint64_t block = stream.first + static_cast<std::uint64_t>(e / kPhiloxBlock);
+  const std::uint64_t block = stream.first + static_cast<std::uint64_t>(e / kPhiloxBlock), counter = stream.count();
   std::uint32_t a = static_cast<std::uint32_t>(block), b = static_cast<std::uint32_t>(block >> 32),
-                c = static_cast<std::uint32_t>(stream.counter), d = static_cast<std::uint32_t>(stream.counter >> 32),
+                c = static_cast<std::uint32_t>(counter), d = static_cast<std::uint32_t>(counter >> 32),
                 k0 = static_cast<std::uint32_t>(stream.seed), k1 = static_cast<std::uint32_t>(stream.seed >> 32);
   for (int round = 0; round < 10; ++round) {
     const std::uint64_t left = std::uint64_t{0xD2511F53u} * a, right = std::uint64_t{0xCD9E8D57u} * c;

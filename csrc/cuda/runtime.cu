@@ -11,6 +11,26 @@
 
 namespace fastdl::cuda::gpu {
 
+namespace {
+
+struct WriteWords {
+  static constexpr int kMost = 64;
+  std::int64_t words[kMost];
+  std::int64_t* to;
+  FASTDL_DEVICE_ONLY void operator()(std::int64_t i) const { to[i] = words[i]; }
+};
+
+}  // namespace
+
+void write_words(std::int64_t* to, const std::int64_t* values, std::int64_t count) {
+  for (std::int64_t done = 0; done < count; done += WriteWords::kMost) {
+    const std::int64_t n = min_of<std::int64_t>(WriteWords::kMost, count - done);
+    WriteWords write{{}, to + done};
+    std::memcpy(write.words, values + done, static_cast<std::size_t>(n) * sizeof(std::int64_t));
+    for_each(n, write);
+  }
+}
+
 void refuse_capture(const char* what) {
   throw std::runtime_error(std::string("a CUDA graph is being captured and needs ") + what +
                            ", which can't be made now: run the step once without capture first");

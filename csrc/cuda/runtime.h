@@ -38,6 +38,10 @@ const T* resident(const T* host, std::int64_t count) {
   return static_cast<const T*>(resident(static_cast<const void*>(host), static_cast<std::size_t>(count) * sizeof(T)));
 }
 
+// to[i] = values[i], both words of the host's choosing: they travel as arguments of a kernel, so that the call neither
+// waits nor needs memory of the host that stays as it is.
+void write_words(std::int64_t* to, const std::int64_t* values, std::int64_t count);
+
 // Memory for a kernel's own use until the next one that is launched on this stream, on a border of 256 bytes; never
 // smaller afterwards.
 void* workspace(std::size_t bytes);

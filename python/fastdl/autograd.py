@@ -288,13 +288,17 @@ def _seed(t: Tensor, gradient) -> np.ndarray:
             raise RuntimeError(
                 f"backward: gradient must be given for a tensor of shape {t.shape}; only a scalar has one"
             )
-        return np.array(1, t.data.dtype).reshape(t.data.shape)
+        k, dtype = kernels.of(t.data), t.data.dtype
+        one = k.constant(1, dtype) if kernels.on_gpu(t.data) else np.array(1, dtype)
+        return one.reshape(t.data.shape)
     if not isinstance(gradient, Tensor):
         raise TypeError(f"backward: gradient must be a Tensor, got {type(gradient).__name__}")
     if gradient.data.dtype != t.data.dtype:
         raise TypeError(f"backward: gradient must be {t.data.dtype} like the tensor, got {gradient.data.dtype}")
     if gradient.data.shape != t.data.shape:
         raise ValueError(f"backward: gradient must have shape {t.data.shape}, got {gradient.data.shape}")
+    if gradient.device != t.device:
+        raise TypeError(f"backward: gradient must lie on {t.device!r} like the tensor, got one on {gradient.device!r}")
     return gradient.data
 
 
@@ -326,5 +330,5 @@ def clear_grad(leaf: Tensor, set_to_none: bool) -> None:
         leaf._grad = None
     elif leaf.grad is not None:
         grad = leaf._grad
-        kernels.of(grad.data).assign(grad.data, np.zeros((), grad.dtype))
+        kernels.of(grad.data).assign(grad.data, np.zeros((), grad.dtype, like=grad.data))
         changed(grad)

@@ -11,12 +11,16 @@ import functools
 import warnings
 from collections.abc import Callable
 
-import numpy as np
-
 from . import kernels, recording
+from .device import get_device
 from .session import Session
 from .tensor import Tensor, wrap
 
+_DIFFERS = (
+    "a replay from the same state gave other bits than the function for {}: a value that changes from step to step was "
+    "computed outside fastdl's kernels (NumPy, Python numbers) and is a constant of the program, or something else "
+    "changed memory (NumPy on t.data)"
+)
 _MOST_PROGRAMS = 32  # of one step; the one recorded first makes room
 
 
@@ -67,6 +71,7 @@ class CapturedStep:
         functools.update_wrapper(self, function)
         self._function, self._fallback = function, fallback
         self._programs: list[_Program] = []
+        self._graphs: list = []  # the programs on a GPU
         self._given_up = False
         self._usual = None  # replays the program that was used last, if its arguments are of the plain kind
 
@@ -75,10 +80,14 @@ class CapturedStep:
             result = self._usual(args)
             if result is not NotImplemented:
                 return result
-        if self._given_up or recording.session is not None or kernels.host().name != "cpu":
+        if self._given_up or recording.session is not None:
             return self._function(*args, **kwargs)
         inputs: list = []
         key = (_flatten(args, inputs), _flatten(kwargs, inputs) if kwargs else None)
+        if kernels.gpu_arrays and (get_device() == "cuda" or any(kernels.on_gpu(t.data) for t in inputs)):
+            return self._call_on_gpu(key, inputs, args, kwargs)
+        if kernels.host().name != "cpu":
+            return self._function(*args, **kwargs)
         for program in self._programs:
             if program.key == key and program.accepts(inputs):
                 break
@@ -89,6 +98,33 @@ class CapturedStep:
         self._usual = program.native.replay
         return program.rebuild(program.native.run([t.data for t in inputs]))
 
+    def _call_on_gpu(self, key, inputs, args, kwargs):
+        from .graph import GraphProgram
+
+        for program in self._graphs:
+            if program.key == key and program.accepts(inputs):
+                break
+        else:
+            program = GraphProgram(key, inputs)
+            result, reasons = program.run_once(self._function, args, kwargs)
+            if reasons:
+                return self._give_up(reasons, result)
+            if len(self._graphs) == _MOST_PROGRAMS:
+                self._graphs.pop(0)
+            self._graphs.append(program)
+            return _without_graph(result)
+        if program.trusted:
+            return program.rebuild(program.replay(inputs), _unflatten)
+        if program.recorded:
+            result, wrong = program.check(self._function, args, kwargs, inputs, _flatten)
+            if wrong:
+                return self._give_up([_DIFFERS.format(wrong)], result)
+            return _without_graph(result)
+        reasons = program.record(self._function, inputs, _flatten, _unflatten)
+        if reasons:
+            return self._give_up(reasons, self._function(*args, **kwargs))
+        return program.rebuild(program.first_launch(inputs), _unflatten)
+
     def explain(self, rounds: int = 5):
         """A table of the program that was replayed or recorded last: each call with its shapes, bytes, time and share.
 
@@ -97,6 +133,8 @@ class CapturedStep:
         """
         from .explain import Report
 
+        if self._graphs and not self._programs:
+            raise RuntimeError("explain: a step on the GPU is one CUDA graph; Nsight Systems shows its kernels")
         if not self._programs:
             raise RuntimeError("explain: nothing is recorded yet; call the step first")
         return Report.of(self._programs[-1], rounds)
@@ -104,7 +142,7 @@ class CapturedStep:
     @property
     def programs(self) -> int:
         """How many programs are recorded."""
-        return len(self._programs)
+        return len(self._programs) + len(self._graphs)
 
     def _record(self, key, inputs, args, kwargs):
         """The first call: run the function and record it."""
@@ -134,14 +172,7 @@ class CapturedStep:
         if wrong:
             self._programs.remove(program)
             self._usual = None
-            return self._give_up(
-                [
-                    f"a replay from the same state gave other bits than the function for {wrong}: a value that "
-                    "changes from step to step was computed outside fastdl's kernels (NumPy, Python numbers) and is a "
-                    "constant of the program, or something else changed memory (NumPy on t.data)"
-                ],
-                result,
-            )
+            return self._give_up([_DIFFERS.format(wrong)], result)
         native.trust(arrays)
         native.set_gradients()
         self._usual = native.replay
@@ -155,6 +186,7 @@ class CapturedStep:
         warnings.warn(text + ". It runs as written, slower.", RuntimeWarning, stacklevel=4)
         self._given_up, self._usual = True, None
         self._programs.clear()
+        self._graphs.clear()
         return result
 
 
@@ -220,6 +252,13 @@ class _Program:
         return _unflatten(self._returned, iter([wrap(array) for array in arrays]))
 
 
+def _without_graph(result):
+    """The result with tensors that carry no graph, as a replay returns it."""
+    tensors: list = []
+    structure = _flatten(result, tensors)
+    return _unflatten(structure, iter([wrap(t.data) for t in tensors]))
+
+
 def _same(arrays: list, others: list) -> bool:
     """Whether the arrays (or None) have the same bits."""
     return all(
@@ -242,8 +281,9 @@ def _flatten(value, tensors: list):
         return [_flatten(item, tensors) for item in value]
     if isinstance(value, dict):
         return {key: _flatten(item, tensors) for key, item in value.items()}
-    if isinstance(value, np.ndarray):
-        raise TypeError("arguments and results must be Tensors, got a NumPy array; use fastdl.from_numpy")
+    if kernels.is_array(value):
+        words = "CuPy array; use fastdl.as_tensor" if kernels.on_gpu(value) else "NumPy array; use fastdl.from_numpy"
+        raise TypeError(f"arguments and results must be Tensors, got a {words}")
     return value
 
 

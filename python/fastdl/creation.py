@@ -11,9 +11,10 @@ from . import device as _device
 from . import random
 from .functional.copy import sizes_of
 from .functional.elementwise import number_as
-from .tensor import Tensor, check_dtype, check_tensor, wrap
+from .kernels import backend, is_array, on_gpu, place, to_host
+from .tensor import Tensor, check_dtype, check_tensor
 
-_DLPACK_HOST = (1, 3)  # kDLCPU, and kDLCUDAHost: pinned
+_DLPACK_HOST, _DLPACK_CUDA = (1, 3), 2  # kDLCPU, and kDLCUDAHost: pinned; kDLCUDA
 
 
 def dtype_of(function: str, dtype, default=None):
@@ -35,14 +36,18 @@ def tensor(data, requires_grad: bool = False, dtype=None, device=None) -> Tensor
             int64, as in torch; arrays keep their dtype.
         requires_grad: record operations on it.
         dtype: float32, float64, int32, int64, uint8 or bool; None derives it from the data.
-        device: "numpy", "cpu" or "cuda"; checked to be available.
+        device: "cuda" makes it on the GPU, "cpu" and "numpy" in the host's memory; None: a Tensor's own, else the one
+            in use (`fastdl.set_device`).
 
     Raises TypeError for data that are not numbers, ValueError for ragged lists.
     """
     _device.check(device)
     dtype = dtype_of("tensor", dtype)
     if isinstance(data, Tensor):
-        data = data.data
+        device, data = device or data.device, data.data
+    if on_gpu(data):
+        array = data.astype(dtype or check_dtype("tensor", data.dtype), order="C")
+        return Tensor(place(array, device or "cuda"), requires_grad)
     given = isinstance(data, (np.ndarray, np.generic))
     try:
         array = np.array(_plain(data), dtype=None if not given else dtype, order="C")
@@ -56,7 +61,7 @@ def tensor(data, requires_grad: bool = False, dtype=None, device=None) -> Tensor
     if dtype is not None and array.dtype != dtype:
         array = _converted(array, dtype)
     check_dtype("tensor", array.dtype)
-    return Tensor(array, requires_grad)
+    return Tensor(place(array, device), requires_grad)
 
 
 def _converted(array: np.ndarray, dtype: np.dtype) -> np.ndarray:
@@ -71,7 +76,7 @@ def _converted(array: np.ndarray, dtype: np.dtype) -> np.ndarray:
 def _plain(data):
     """Nested lists with their Tensors replaced by arrays."""
     if isinstance(data, Tensor):
-        return data.data
+        return to_host(data.data)
     if isinstance(data, (list, tuple)):
         return [_plain(item) for item in data]
     return data
@@ -91,7 +96,7 @@ def from_numpy(array) -> Tensor:
     return _shared("from_numpy", array)
 
 
-def _shared(function: str, array: np.ndarray) -> Tensor:
+def _shared(function: str, array) -> Tensor:
     check_dtype(function, array.dtype)
     return Tensor(array)
 
@@ -99,17 +104,24 @@ def _shared(function: str, array: np.ndarray) -> Tensor:
 def from_dlpack(array) -> Tensor:
     """A Tensor that shares the memory of another framework's array or tensor, by the DLPack protocol.
 
-    array: anything with `__dlpack__` and `__dlpack_device__` whose memory is the host's: a PyTorch tensor without
-        autograd, a JAX or NumPy array. Read-only memory gives a Tensor that in-place operations refuse.
+    array: anything with `__dlpack__` and `__dlpack_device__`: a PyTorch tensor without autograd, a JAX, NumPy or CuPy
+        array. Read-only memory of the host gives a Tensor that in-place operations refuse. On a GPU, CuPy's current
+        stream waits for the other framework's work, as the protocol has it.
 
-    Raises TypeError for something else or a dtype that tensors don't hold, RuntimeError for memory of a GPU; what the
-    other framework raises when it can't hand its memory over (BufferError) is passed on.
+    Raises TypeError for something else or a dtype that tensors don't hold, RuntimeError for memory of a GPU that isn't
+    NVIDIA's or can't be used, with the reason; what the other framework raises when it can't hand its memory over
+    (BufferError) is passed on.
     """
     if not (hasattr(array, "__dlpack__") and hasattr(array, "__dlpack_device__")):
         raise TypeError(f"from_dlpack: array must speak DLPack (__dlpack__), got {type(array).__name__}")
     kind, number = array.__dlpack_device__()
+    if kind == _DLPACK_CUDA:
+        return _shared("from_dlpack", backend("cuda").library.from_dlpack(array))
     if kind not in _DLPACK_HOST:
-        raise RuntimeError(f"from_dlpack: array must lie in the host's memory, got DLPack device {int(kind)}:{number}")
+        raise RuntimeError(
+            "from_dlpack: array must lie in the memory of the host or of an NVIDIA GPU, got DLPack device "
+            f"{int(kind)}:{number}"
+        )
     try:
         shared = np.from_dlpack(array)
     except RuntimeError as error:  # of NumPy, for a dtype that it doesn't know
@@ -122,19 +134,20 @@ def from_dlpack(array) -> Tensor:
 
 
 def as_tensor(data, dtype=None, device=None) -> Tensor:
-    """data as a Tensor, sharing memory where it is a Tensor or array of that dtype already."""
+    """data as a Tensor, sharing memory where it is a Tensor or array of that dtype and on that device already."""
     _device.check(device)
     dtype = dtype_of("as_tensor", dtype)
-    if isinstance(data, np.ndarray):
-        data = from_numpy(data)
+    if is_array(data):
+        data = _shared("as_tensor", data)
     if isinstance(data, Tensor):
-        return data if dtype is None else data.to(dtype)
-    return tensor(data, dtype=dtype)
+        data = data if dtype is None else data.to(dtype)
+        return data if device is None else data.to(device)
+    return tensor(data, dtype=dtype, device=device)
 
 
 def _finish(array, requires_grad, device) -> Tensor:
     _device.check(device)
-    return Tensor(array, requires_grad)
+    return Tensor(place(array, device), requires_grad)
 
 
 def _sizes(function: str, size: tuple) -> tuple:
@@ -214,16 +227,19 @@ def arange(start, end=None, step=1, dtype=None, requires_grad: bool = False, dev
     )
 
 
-def linspace(start: float, end: float, steps: int, dtype=np.float32, requires_grad: bool = False) -> Tensor:
+def linspace(
+    start: float, end: float, steps: int, dtype=np.float32, requires_grad: bool = False, device=None
+) -> Tensor:
     """`steps` numbers evenly spaced from start to end, both included."""
     (steps,) = _sizes("linspace", (steps,))
-    return Tensor(np.linspace(start, end, steps).astype(dtype_of("linspace", dtype, np.float32)), requires_grad)
+    array = np.linspace(start, end, steps).astype(dtype_of("linspace", dtype, np.float32))
+    return _finish(array, requires_grad, device)
 
 
-def eye(n: int, m: int | None = None, dtype=np.float32, requires_grad: bool = False) -> Tensor:
+def eye(n: int, m: int | None = None, dtype=np.float32, requires_grad: bool = False, device=None) -> Tensor:
     """The (n, m) matrix with ones on its diagonal; m None is n."""
     rows, columns = _sizes("eye", (n, n if m is None else m))
-    return Tensor(np.eye(rows, columns, dtype=dtype_of("eye", dtype, np.float32)), requires_grad)
+    return _finish(np.eye(rows, columns, dtype=dtype_of("eye", dtype, np.float32)), requires_grad, device)
 
 
 def rand(*size, generator=None, dtype=np.float32, requires_grad: bool = False, device=None) -> Tensor:
@@ -241,23 +257,25 @@ def randn(*size, generator=None, dtype=np.float32, requires_grad: bool = False, 
 def rand_like(input, dtype=None, requires_grad: bool = False) -> Tensor:
     """Uniform random numbers in the shape and dtype of input."""
     check_tensor("rand_like", "input", input)
-    return rand(input.data.shape, dtype=input.data.dtype if dtype is None else dtype, requires_grad=requires_grad)
+    dtype = input.data.dtype if dtype is None else dtype
+    return rand(input.data.shape, dtype=dtype, requires_grad=requires_grad, device=input.device)
 
 
 def randn_like(input, dtype=None, requires_grad: bool = False) -> Tensor:
     """Normal random numbers in the shape and dtype of input."""
     check_tensor("randn_like", "input", input)
-    return randn(input.data.shape, dtype=input.data.dtype if dtype is None else dtype, requires_grad=requires_grad)
+    dtype = input.data.dtype if dtype is None else dtype
+    return randn(input.data.shape, dtype=dtype, requires_grad=requires_grad, device=input.device)
 
 
-def randint(low: int, high, size=None, *, generator=None, dtype=np.int64) -> Tensor:
+def randint(low: int, high, size=None, *, generator=None, dtype=np.int64, device=None) -> Tensor:
     """Uniform integers in [low, high); randint(high, size) starts at 0."""
     if size is None:
         low, high, size = 0, low, high
     values = random._pick("randint", generator).integers(low, high, _sizes("randint", (size,)))
-    return wrap(values.astype(dtype_of("randint", dtype, np.int64), copy=False))
+    return _finish(values.astype(dtype_of("randint", dtype, np.int64), copy=False), False, device)
 
 
-def randperm(n: int, *, generator=None) -> Tensor:
+def randperm(n: int, *, generator=None, device=None) -> Tensor:
     """A random order of 0 .. n-1, int64."""
-    return wrap(random.permutation(n, generator))
+    return _finish(random.permutation(n, generator), False, device)

@@ -23,32 +23,30 @@ def check(name) -> None:
     if not isinstance(name, str):
         raise TypeError(f"device must be 'numpy', 'cpu' or 'cuda', got {type(name).__name__}")
     kernels.backend(name)
-    if name == "cuda":
-        raise RuntimeError(
-            "device 'cuda' is not available: tensors compute on the CPU in this version; fastdl.kernels.cuda has the "
-            "kernels, on CuPy arrays"
-        )
 
 
 def set_device(name: str) -> None:
-    """Choose the backend that computes: "numpy" (reference), "cpu" (compiled) or "cuda".
+    """Choose where new tensors are made and host arrays are computed on: "numpy" (reference), "cpu" (compiled), "cuda".
 
+    Tensors compute where their arrays lie: on the GPU by "cuda", in the host's memory by "numpy" or "cpu", whichever
+    was chosen last. With "cuda" new tensors and parameters are made on the GPU; arrays that are given as they are
+    (`from_numpy`, data sets) stay in the host's memory until `.to("cuda")`.
     Raises TypeError or ValueError for another name, RuntimeError with the reason where it can't be had;
     nothing falls back in silence.
     """
     if name is None:
         raise TypeError("device must be 'numpy', 'cpu' or 'cuda', got NoneType")
     check(name)
-    kernels.set_host(name)
+    kernels.choose(name)
 
 
 def get_device() -> str:
-    """The name of the backend that computes."""
-    return kernels.host().name
+    """The name of the backend that new tensors are made for."""
+    return (kernels._default or kernels.host()).name
 
 
 class device:
-    """Context manager: compute on the named backend inside the block.
+    """Context manager: `set_device` inside the block.
 
     >>> with device("numpy"):
     ...     get_device()
@@ -63,12 +61,12 @@ class device:
         self._before: list = []
 
     def __enter__(self):
-        self._before.append(kernels._host)  # None while no backend has been chosen yet
+        self._before.append((kernels._host, kernels._default))  # None while no backend has been chosen yet
         set_device(self.name)
         return self
 
     def __exit__(self, *error):
-        kernels._host = self._before.pop()
+        kernels._host, kernels._default = self._before.pop()
 
 
 def _compiled():

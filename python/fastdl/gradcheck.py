@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from . import kernels
 from .autograd import enable_grad, no_grad
 from .tensor import Tensor, wrap
 
@@ -76,10 +77,10 @@ def _analytic(fn, inputs, checked) -> dict:
                     inputs[i].grad = None
                 seed = np.zeros(y.data.shape, y.data.dtype)
                 seed.reshape(-1)[entry] = 1
-                y.backward(wrap(seed), retain_graph=True)
+                y.backward(wrap(kernels.beside(seed, y.data)), retain_graph=True)
                 for i in checked:
                     if inputs[i].grad is not None:
-                        rows[i][entry] = inputs[i].grad.data.reshape(-1)
+                        rows[i][entry] = kernels.to_host(inputs[i].grad.data).reshape(-1)
             jacobians.update({(k, i): rows[i] for i in checked})
     return jacobians
 
@@ -91,11 +92,12 @@ def _numeric(fn, inputs, checked, eps, keys) -> dict:
         for i in checked:
             flat = inputs[i].data.reshape(-1)
             for entry in range(flat.size):
-                before = flat[entry]
+                before = float(flat[entry])
                 moved = []
                 for x in (before + eps, before - eps):
                     flat[entry] = x
-                    moved.append([y.data.astype(np.float64).reshape(-1) for y in _outputs(fn, inputs)])
+                    outputs = [kernels.to_host(y.data) for y in _outputs(fn, inputs)]
+                    moved.append([y.astype(np.float64).reshape(-1) for y in outputs])
                 flat[entry] = before
                 for k, j in keys:
                     if j == i:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from . import autograd, device, functional
-from .functional import copy, elementwise, gemm, index, inplace, pointwise
+from .functional import copy as copy_module
+from .functional import elementwise, gemm, index, inplace, pointwise
+from .kernels import is_array
 from .tensor import Tensor, check_dtype
 
 # Functions whose first argument is the tensor become methods of the same name.
@@ -27,7 +29,7 @@ for _name in _INPLACE:
     setattr(Tensor, _name, getattr(inplace, _name))
 
 Tensor.backward = autograd.backward
-Tensor.view = copy.reshape
+Tensor.view = copy_module.reshape
 Tensor.__getitem__ = index.getitem
 Tensor.__setitem__ = inplace.setitem
 Tensor.__neg__ = pointwise.neg
@@ -48,12 +50,12 @@ def _equality(function):
     """== and != with what is no number, array or Tensor are Python's: by identity."""
 
     def operator(self, other):
-        return function(self, other) if isinstance(other, _OPERANDS) else NotImplemented
+        known = isinstance(other, (Tensor, *elementwise.NUMBERS)) or is_array(other)
+        return function(self, other) if known else NotImplemented
 
     return operator
 
 
-_OPERANDS = (Tensor, np.ndarray, *elementwise.NUMBERS)
 for _symbol, _function in {
     "add": elementwise.add, "sub": elementwise.sub, "mul": elementwise.mul, "truediv": elementwise.div,
     "floordiv": elementwise.floor_divide, "mod": elementwise.remainder, "pow": elementwise.pow,
@@ -76,18 +78,32 @@ def _attach(function):
 def to(self, *args, dtype=None, device=None, copy: bool = False) -> Tensor:
     """The tensor with another dtype or on another device (itself if nothing changes and copy is False).
 
-    Takes a dtype, a device name, both, or another Tensor whose dtype and device to take.
+    Takes a dtype, a device name, both, or another Tensor whose dtype and device to take. "cuda" copies to the GPU's
+    memory, "cpu" and "numpy" to the host's; gradients are copied back.
     """
     for arg in args:
         if isinstance(arg, Tensor):
-            dtype = arg.data.dtype
+            dtype, device = arg.data.dtype, arg.device
         elif isinstance(arg, str) and arg in _device_names:
             device = arg
         else:
             dtype = arg
     _check_device(device)
-    out = self if dtype is None else functional.copy.cast(self, _dtype("to", dtype))
+    out = self if device is None else copy_module.move(self, device == "cuda")
+    out = out if dtype is None else copy_module.cast(out, _dtype("to", dtype))
     return functional.clone(out) if copy and out is self else out
+
+
+@_attach
+def cpu(self) -> Tensor:
+    """The tensor in the host's memory; itself if it is there."""
+    return copy_module.move(self, False)
+
+
+@_attach
+def cuda(self) -> Tensor:
+    """The tensor in the GPU's memory; itself if it is there."""
+    return self.to("cuda")
 
 
 _device_names, _check_device = device.NAMES, device.check
@@ -104,7 +120,7 @@ def _dtype(function: str, dtype) -> np.dtype:
 
 def _cast(name: str, dtype):
     def method(self):
-        return functional.copy.cast(self, dtype)
+        return copy_module.cast(self, dtype)
 
     method.__name__ = method.__qualname__ = name
     method.__doc__ = f"The tensor as {dtype}; itself if it is that already."
@@ -124,13 +140,13 @@ for _name, _kind in {
 @_attach
 def type_as(self, other: Tensor) -> Tensor:
     """The tensor in the dtype of `other`."""
-    return functional.copy.cast(self, other.data.dtype)
+    return copy_module.cast(self, other.data.dtype)
 
 
 @_attach
 def view_as(self, other: Tensor) -> Tensor:
     """The tensor in the shape of `other`."""
-    return copy.reshape(self, other.data.shape)
+    return copy_module.reshape(self, other.data.shape)
 
 
 @_attach

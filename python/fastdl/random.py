@@ -81,17 +81,20 @@ class Generator:
                 raise ValueError(f"Generator.load_state_dict: {key} must lie in [0, 2**64), got {value}")
         self.seed, self.counter = int(state["seed"]), int(state["counter"])
 
-    def next(self) -> tuple:
-        """(seed, counter) of the next stream; the counter advances by one. For kernels that draw by themselves."""
+    def next(self, on_host: bool = False) -> tuple:
+        """(seed, counter) of the next stream; the counter advances by one. For kernels that draw by themselves.
+
+        The counter is an int; in a step that is being captured on the GPU, the place that kernels read it from there.
+        """
+        counter, place = self.counter, self.counter
         if recording.session is not None:
-            recording.session.draw(self)
-        counter = self.counter
+            place = recording.session.draw(self, counter, on_host)
         self.counter = (counter + 1) % 2**64
-        return self.seed, counter
+        return self.seed, place
 
     def words(self, n: int) -> np.ndarray:
         """n random 32-bit words, uint32 (n,)."""
-        seed, counter = self.next()
+        seed, counter = self.next(on_host=True)
         return kernels.host().random_words(seed, counter, n)
 
     def uniform(self, shape, low: float = 0.0, high: float = 1.0, dtype=np.float32) -> np.ndarray:

@@ -15,6 +15,13 @@ def refuse(what: str) -> None:
         session.refuse(what)
 
 
+def outside(what: str, *arrays) -> None:
+    """Note that NumPy or CuPy computes with values: NumPy's work is refused if they change from step to step."""
+    if session is not None:
+        for array in arrays:
+            session.outside(what, array)
+
+
 def leaves(what: str, *arrays) -> None:
     """Note that values leave for Python or NumPy: refused if they change from step to step."""
     if session is not None:

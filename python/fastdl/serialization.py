@@ -16,6 +16,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from . import kernels
 from .tensor import Tensor, check_dtype
 
 __all__ = ["save", "load"]
@@ -184,12 +185,12 @@ def write_text(path, text: str) -> None:
 
 
 def to_numpy(value) -> np.ndarray:
-    """The host array of a Tensor or array."""
-    return value.detach().numpy() if isinstance(value, Tensor) else value
+    """The host array of a Tensor or array, a copy if it lies on the GPU."""
+    return value.detach().cpu().numpy() if isinstance(value, Tensor) else kernels.to_host(value)
 
 
 def _is_array(value) -> bool:
-    return isinstance(value, (Tensor, np.ndarray))
+    return isinstance(value, Tensor) or kernels.is_array(value)
 
 
 def _temporary_prefix(path) -> str:

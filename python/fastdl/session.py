@@ -42,10 +42,19 @@ class Session:
             place = _caller()
             self.reasons.append(f"{what} ({place})" if place else what)
 
+    def on_gpu(self) -> None:
+        """A kernel runs on the GPU, which this recording, on the host, does not see."""
+        self.refuse("kernels on the GPU in a step without inputs there")
+
+    def keep(self, array) -> None:
+        """The step reads this array, which must live as long as its program."""
+
     def leaves(self, what: str, array) -> None:
         """Values leave for Python: no harm if they are the same in every step."""
         if isinstance(array, np.ndarray) and self.program.varies(array):
             self.refuse(f"{what}, which hands a value that changes from step to step to Python or NumPy")
+
+    outside = leaves  # NumPy's results are constants of the program
 
     def module(self, module) -> None:
         """A module is called: its mode and its tensors are part of the program."""
@@ -74,20 +83,27 @@ class Session:
         """A tensor's memory is changed in place."""
         self._changes.setdefault(id(tensor._counter), [tensor._counter, 0])[1] += 1
 
-    def draw(self, generator) -> None:
-        """The generator is asked for its next stream."""
+    def draw(self, generator, counter: int, on_host: bool):
+        """The generator is asked for its next stream; what a kernel takes as its counter."""
         for entry in self.generators:
             if entry[0] is generator:
                 entry[1] += 1
-                return
+                return counter
         if any(entry[0].seed == generator.seed for entry in self.generators):
             self.refuse("two generators with the same seed")
         self.generators.append([generator, 1])
         self.program.add_generator(generator.seed, generator.counter)
+        return counter
+
+    def number(self, value, dtype, source) -> np.ndarray:
+        """A 0-d array that kernels read, and replays write to: what `source()` gives then."""
+        return np.array(value, dtype)
 
     def update(self, flat, group: dict, first: int, last: int, steps: int) -> Update:
         """An optimizer updates parameters [first, last) of a flat buffer."""
-        update = Update(flat, group, first, last, steps)
+        lr = self.number(float(group["lr"]), np.float64, lambda: float(group["lr"]))
+        step = self.number(steps + 1, np.int64, lambda: flat.steps[first] + 1)
+        update = Update(flat, group, first, last, steps, lr, step)
         self.updates.append(update)
         return update
 
@@ -124,9 +140,9 @@ class Session:
 class Update:
     """One kernel call of an optimizer: the learning rate and the step count live in arrays that the program reads."""
 
-    def __init__(self, flat, group: dict, first: int, last: int, steps: int):
+    def __init__(self, flat, group: dict, first: int, last: int, steps: int, lr, step):
         self.flat, self.group, self.first, self.last = flat, group, first, last
-        self.lr, self.step = np.array(float(group["lr"])), np.array(steps + 1, np.int64)
+        self.steps, self.lr, self.step = steps, lr, step
         self.counts = False  # whether the optimizer counts steps, set when it has updated
 
 

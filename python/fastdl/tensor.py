@@ -18,7 +18,8 @@ class Tensor:
     """An n-dimensional array with automatic differentiation; the interface follows `torch.Tensor`.
 
     Args:
-        data: a NumPy array (used as it is, not copied); `fastdl.tensor` converts lists, numbers and other arrays.
+        data: a NumPy or CuPy array (used as it is, not copied); `fastdl.tensor` converts lists, numbers and other
+            arrays.
         requires_grad: record operations on this tensor so that `backward()` fills `.grad`. Float dtypes only.
 
     Attributes:
@@ -26,7 +27,7 @@ class Tensor:
         grad: a Tensor of the same shape and dtype, or None before the first backward.
 
     Raises:
-        TypeError: data is not a NumPy array, or has a dtype that tensors don't hold.
+        TypeError: data is not a NumPy or CuPy array, or has a dtype that tensors don't hold.
     """
 
     # Most tensors leave most of these at their defaults, which then cost nothing to set.
@@ -42,10 +43,10 @@ class Tensor:
     __hash__ = object.__hash__
 
     def __init__(self, data, requires_grad: bool = False):
-        if not isinstance(data, np.ndarray):
-            raise TypeError(f"Tensor: data must be a NumPy array, got {type(data).__name__}; see fastdl.tensor")
+        if not kernels.is_array(data):
+            raise TypeError(f"Tensor: data must be a NumPy or CuPy array, got {type(data).__name__}; see fastdl.tensor")
         check_dtype("Tensor", data.dtype)
-        self.data = np.asarray(data)  # a subclass of ndarray would bring operators of its own
+        self.data = wrap(data).data
         self._counter = [0]
         if requires_grad:
             self.requires_grad_()
@@ -112,6 +113,10 @@ class Tensor:
                 raise TypeError(f"Tensor.grad: grad must be {self.data.dtype} like the tensor, got {value.data.dtype}")
             if value.data.shape != self.data.shape:
                 raise ValueError(f"Tensor.grad: grad must have shape {self.data.shape}, got {value.data.shape}")
+            if value.device != self.device:
+                raise TypeError(
+                    f"Tensor.grad: grad must lie on {self.device!r} like the tensor, got one on {value.device!r}"
+                )
         if recording.session is not None:
             recording.session.grad_set(self)
         self._grad = value
@@ -167,9 +172,12 @@ class Tensor:
 
         Raises:
             RuntimeError: the tensor requires grad; use ``t.detach().numpy()``.
+            TypeError: the tensor lies on the GPU; use ``t.cpu().numpy()``.
         """
         if self._requires:
             raise RuntimeError("numpy: the tensor requires grad and its array may not leave it; use t.detach().numpy()")
+        if kernels.on_gpu(self.data):
+            raise TypeError("numpy: the tensor lies on the GPU; copy it to the host with t.cpu().numpy()")
         recording.leaves("numpy()", self.data)
         return self.data
 
@@ -190,10 +198,6 @@ class Tensor:
         recording.leaves("tolist()", self.data)
         return self.data.tolist()
 
-    def cpu(self) -> Tensor:
-        """This tensor: its memory is the host's."""
-        return self
-
     def __array__(self, dtype=None, copy=None) -> np.ndarray:
         data = self.numpy()
         if dtype is not None and data.dtype != dtype:
@@ -212,8 +216,21 @@ class Tensor:
         return self.data.__dlpack__(**given)
 
     def __dlpack_device__(self) -> tuple:
-        """Where the memory lies, as DLPack says it: (1, 0) for the host."""
+        """Where the memory lies, as DLPack says it: (1, 0) for the host, (2, number) for a GPU."""
         return self.data.__dlpack_device__()
+
+    @property
+    def __cuda_array_interface__(self) -> dict:
+        """The memory on the GPU for other libraries, as CuPy describes it: version 3, with CuPy's current stream.
+
+        Raises AttributeError for a tensor in the host's memory, RuntimeError where the tensor requires grad.
+        """
+        if not kernels.on_gpu(self.data):
+            raise AttributeError("__cuda_array_interface__: the tensor lies in the host's memory")
+        if self._requires:
+            raise RuntimeError("__cuda_array_interface__: the tensor requires grad; use t.detach()")
+        recording.leaves("__cuda_array_interface__", self.data)
+        return self.data.__cuda_array_interface__
 
     def __len__(self) -> int:
         if self.data.ndim == 0:
@@ -243,11 +260,13 @@ class Tensor:
 
     def __repr__(self) -> str:
         recording.leaves("printing", self.data)
-        text = np.array2string(self.data, separator=", ", prefix="tensor(")
+        text = np.array2string(kernels.to_host(self.data), separator=", ", prefix="tensor(")
         if self.data.dtype not in (np.float32, np.int64, np.bool_):
             text += f", dtype={self.data.dtype}"
         if self.data.size == 0 and self.data.ndim != 1:
             text += f", size={self.data.shape}"
+        if kernels.on_gpu(self.data):
+            text += ", device='cuda'"
         if self._node is not None:
             text += f", grad_fn=<{type(self._node).__name__}>"
         elif self._requires:
@@ -273,7 +292,9 @@ _ndarray = np.ndarray
 def wrap(data) -> Tensor:
     """A Tensor around an array that a kernel returned, unchecked: the fast way in."""
     out = _new(Tensor)
-    out.data = data if type(data) is _ndarray else np.asarray(data)
+    if type(data) is not _ndarray and not isinstance(data, kernels.gpu_arrays):
+        data = np.asarray(data)  # a number; and a subclass of ndarray would bring operators of its own
+    out.data = data
     out._counter = [0]
     return out
 

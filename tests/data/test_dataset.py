@@ -40,7 +40,7 @@ def test_arrays_are_not_copied():
     ("arrays", "error", "message"),
     [
         ((), ValueError, "ArrayDataset: arrays must hold at least one array, got none"),
-        (([1, 2],), TypeError, "ArrayDataset: array 0 must be a NumPy array or a Tensor, got list"),
+        (([1, 2],), TypeError, "ArrayDataset: array 0 must be a NumPy or CuPy array or a Tensor, got list"),
         (
             (np.zeros(2), np.array(["a", "b"])),
             TypeError,

@@ -8,7 +8,7 @@ from functional.cases import CASES, UNGRADED
 
 
 @pytest.mark.parametrize("case", [case for case in CASES if case.differentiable], ids=str)
-def test_gradcheck(host, case):
+def test_gradcheck(device, case):
     tensors = [fd.tensor(array, requires_grad=grad) for array, grad in case.arrays()]
 
     def call(*tensors):

@@ -24,22 +24,24 @@ def text(index):
     return str(index).replace("\n", "").replace(" ", "")
 
 
-def as_numpy(index):
-    """Lists inside a tuple are arrays to both."""
-    return index
+def beside(index, x):
+    """The index with its arrays, as tensors, where x lies."""
+    if isinstance(index, tuple):
+        return tuple(beside(item, x) for item in index)
+    return fd.from_numpy(index).to(x.device) if isinstance(index, np.ndarray) and x.device == "cuda" else index
 
 
 @pytest.mark.parametrize("index", BASIC + ADVANCED, ids=text)
-def test_values_and_gradient(host, index):
+def test_values_and_gradient(device, index):
     array = np.random.default_rng(0).standard_normal(SHAPE)
     x = fd.tensor(array, requires_grad=True)
-    y = x[index]
-    np.testing.assert_array_equal(y.detach().numpy(), array[index])
+    y = x[beside(index, x)]
+    np.testing.assert_array_equal(y.detach().cpu().numpy(), array[index])
     weights = np.random.default_rng(1).standard_normal(y.shape)
     y.backward(fd.tensor(weights))
     want = np.zeros(SHAPE)
     np.add.at(want, index, weights)
-    np.testing.assert_allclose(x.grad.numpy(), want, rtol=1e-15, atol=1e-15)
+    np.testing.assert_allclose(x.grad.cpu().numpy(), want, rtol=1e-15, atol=1e-15)
 
 
 @pytest.mark.parametrize("index", BASIC, ids=text)
@@ -49,30 +51,30 @@ def test_basic_indices_are_views(index):
 
 
 @pytest.mark.parametrize("index", BASIC + ADVANCED, ids=text)
-def test_assignment_and_gradient(host, index):
+def test_assignment_and_gradient(device, index):
     rng = np.random.default_rng(2)
     array, weights = rng.standard_normal(SHAPE), rng.standard_normal(SHAPE)
     value = rng.standard_normal(array[index].shape)
     a, v = fd.tensor(array, requires_grad=True), fd.tensor(value, requires_grad=True)
     x = a * 1.0
-    x[index] = v
+    x[beside(index, x)] = v
     want = array.copy()
     want[index] = value
-    np.testing.assert_array_equal(x.detach().numpy(), want)
+    np.testing.assert_array_equal(x.detach().cpu().numpy(), want)
     x.backward(fd.tensor(weights))
     kept = weights.copy()
     kept[index] = 0.0
-    np.testing.assert_array_equal(a.grad.numpy(), kept)
+    np.testing.assert_array_equal(a.grad.cpu().numpy(), kept)
     if not isinstance(index, (list, tuple)) or len(set(np.arange(24).reshape(SHAPE)[index].ravel())) == value.size:
-        np.testing.assert_array_equal(v.grad.numpy(), weights[index])
+        np.testing.assert_array_equal(v.grad.cpu().numpy(), weights[index])
 
 
 @pytest.mark.parametrize("value", [2.5, 3, np.float32(1.5), fd.tensor([7.0, 8.0]), fd.tensor([[1], [2], [3]])], ids=str)
 def test_assigned_values_broadcast(value):
     x, want = fd.zeros(*SHAPE), np.zeros(SHAPE, np.float32)
     x[1:3] = value
-    want[1:3] = value.numpy() if isinstance(value, fd.Tensor) else value
-    np.testing.assert_array_equal(x.numpy(), want)
+    want[1:3] = value.cpu().numpy() if isinstance(value, fd.Tensor) else value
+    np.testing.assert_array_equal(x.cpu().numpy(), want)
 
 
 def test_a_tensor_assigned_from_itself():

@@ -24,7 +24,7 @@ def _tuple(out):
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64], ids=["float32", "float64"])
 @pytest.mark.parametrize("case", [case for case in CASES + UNGRADED if case.torch], ids=str)
-def test_like_torch(host, case, dtype):
+def test_like_torch(device, case, dtype):
     arrays = case.arrays(dtype)
     graded = case not in UNGRADED
     ours = [fd.tensor(array, requires_grad=grad and graded) for array, grad in arrays]
@@ -33,7 +33,7 @@ def test_like_torch(host, case, dtype):
     want = _tuple(case.call(_find(case.name), theirs))
     assert len(got) == len(want)
     for y, reference in zip(got, want):
-        assert_close(y.detach().numpy(), reference.detach().numpy(), "functional", scale=8)
+        assert_close(y.detach().cpu().numpy(), reference.detach().cpu().numpy(), "functional", scale=8)
         assert y.requires_grad == reference.requires_grad
     rng = np.random.default_rng(3)
     for y, reference in zip(got, want):
@@ -44,4 +44,4 @@ def test_like_torch(host, case, dtype):
     for x, reference in zip(ours, theirs):
         assert (x.grad is None) == (reference.grad is None)
         if x.grad is not None:
-            assert_close(x.grad.numpy(), reference.grad.numpy(), "functional", scale=8)
+            assert_close(x.grad.cpu().numpy(), reference.grad.cpu().numpy(), "functional", scale=8)

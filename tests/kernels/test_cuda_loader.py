@@ -27,12 +27,13 @@ def modules(monkeypatch):
     extension = ModuleType("fastdl._cuda")
     for name in reference.__all__:
         setattr(extension, name, name)
-    extension.probe, extension.architectures = lambda: None, "90-real"
+    extension.probe, extension.write_words, extension.architectures = lambda: None, None, "90-real"
     extension.set_tf32 = extension.get_tf32 = extension.set_cublaslt_finder = lambda *args: None
     extension.load_cublaslt = lambda path: 130100
     monkeypatch.setattr(_cublaslt, "_version", None)
     monkeypatch.setattr(_cublaslt, "_reasons", None)
     cupy = ModuleType("cupy")
+    cupy.ndarray = type("ndarray", (), {})
     runtime = SimpleNamespace(getDeviceCount=lambda: 1, CUDARuntimeError=CUDARuntimeError)
     device = SimpleNamespace(id=0, compute_capability="61")
     cupy.cuda = SimpleNamespace(runtime=runtime, Device=lambda: device)
@@ -40,6 +41,8 @@ def modules(monkeypatch):
     monkeypatch.setattr("fastdl._cuda", extension, raising=False)
     monkeypatch.setitem(sys.modules, "cupy", cupy)
     monkeypatch.delitem(sys.modules, "fastdl.kernels.cuda", raising=False)
+    monkeypatch.setattr(kernels, "_cuda", None)
+    monkeypatch.setattr(kernels, "gpu_arrays", ())
     yield SimpleNamespace(extension=extension, cupy=cupy, monkeypatch=monkeypatch)
     sys.modules.pop("fastdl.kernels.cuda", None)
     if hasattr(kernels, "cuda"):

@@ -78,13 +78,13 @@ def our_losses(dtype):
     return np.array(losses, dtype)
 
 
-def test_float64(host):
+def test_float64(device):
     want = torch_losses("float64")
     assert want[0] - want[-1] > 1.9  # the steps matter
     assert_close(our_losses("float64"), want, "training")
 
 
-def test_float32(host):
+def test_float32(device):
     got, want = our_losses("float32"), torch_losses("float32")
     assert_close(got[:4], want[:4], "training")
     np.testing.assert_allclose(got, want, rtol=0, atol=1e-2)

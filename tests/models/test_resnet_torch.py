@@ -21,7 +21,7 @@ def batch(n, size):
 
 
 @pytest.mark.parametrize("depth, size", [(8, 8), (14, 12), (20, 16)])
-def test_forward_and_gradients(host, depth, size):
+def test_forward_and_gradients(device, depth, size):
     torch.manual_seed(0)
     other = theirs.ResNetCifar(depth).double()
     model = ResNetCifar(depth).to("float64")
@@ -29,7 +29,7 @@ def test_forward_and_gradients(host, depth, size):
     model.load_state_dict(other.state_dict())
     images, labels = batch(4, size)
     logits, want = model(fd.tensor(images)), other(torch.tensor(images))
-    assert_close(logits.detach().numpy(), want.detach().numpy(), "training")
+    assert_close(logits.detach().cpu().numpy(), want.detach().cpu().numpy(), "training")
     loss = F.cross_entropy(logits, fd.tensor(labels))
     other_loss = torch.nn.functional.cross_entropy(want, torch.tensor(labels))
     assert_close(loss.item(), other_loss.item(), "training")
@@ -37,18 +37,19 @@ def test_forward_and_gradients(host, depth, size):
     other_loss.backward()
     for (name, p), q in zip(model.named_parameters(), other.parameters()):
         scale = float(q.grad.abs().max())
-        assert_close(p.grad.numpy() / scale, q.grad.numpy() / scale, "training"), name
+        assert_close(p.grad.cpu().numpy() / scale, q.grad.cpu().numpy() / scale, "training"), name
     for key, value in other.state_dict().items():
-        assert_close(model.state_dict()[key].numpy(), value.numpy(), "training")
+        assert_close(model.state_dict()[key].cpu().numpy(), value.cpu().numpy(), "training")
 
 
-def test_evaluation(host):
+def test_evaluation(device):
     torch.manual_seed(0)
     other = theirs.ResNetCifar(8).double().eval()
     model = ResNetCifar(8).to("float64").eval()
     model.load_state_dict(other.state_dict())
     images, _ = batch(2, 8)
-    assert_close(model(fd.tensor(images)).detach().numpy(), other(torch.tensor(images)).detach().numpy(), "training")
+    got, want = model(fd.tensor(images)), other(torch.tensor(images))
+    assert_close(got.detach().cpu().numpy(), want.detach().numpy(), "training")
 
 
 def test_size_is_the_paper_s():

@@ -148,13 +148,13 @@ CALLS = [
 
 
 @pytest.mark.parametrize("call, error", CALLS)
-def test_call(host, call, error):
+def test_call(device, call, error):
     with pytest.raises(error) as caught:
         call()
     assert ": " in str(caught.value)  # names the kernel or layer
 
 
-def test_a_refused_batch_leaves_the_statistics_alone(host):
+def test_a_refused_batch_leaves_the_statistics_alone(device):
     norm = nn.BatchNorm1d(3, momentum=None)
     before = {name: value.tolist() for name, value in norm.state_dict().items()}
     with pytest.raises(ValueError, match="more than 1 value per channel"):

@@ -56,7 +56,7 @@ def as_function(layer):
 
 
 @pytest.mark.parametrize("make, shape", CASES)
-def test_layer(host, make, shape):
+def test_layer(device, make, shape):
     fd.manual_seed(1)
     layer = make().double()
     call, parameters = as_function(layer)
@@ -64,7 +64,7 @@ def test_layer(host, make, shape):
     assert fd.gradcheck(call, (x, *parameters))
 
 
-def test_embedding(host):
+def test_embedding(device):
     layer = nn.Embedding(4, 2).double()
     call, parameters = as_function(layer)
     assert fd.gradcheck(call, (fd.tensor(np.array([[0, 3], [3, 1]])), *parameters))
@@ -81,7 +81,7 @@ LOSSES = [
 
 
 @pytest.mark.parametrize("make, kind", LOSSES)
-def test_loss(host, make, kind):
+def test_loss(device, make, kind):
     x = fd.tensor(spread((4, 3)), requires_grad=True)
     other = spread((4, 3), seed=1)
     targets = {"same": other + 0.007, "unit": other + 0.5, "class": np.array([0, 1, 2, 0])}

@@ -83,14 +83,14 @@ def _scale(want):
 
 
 def _check(got, want, family):
-    want = want.detach().numpy()
-    assert_close(got.detach().numpy(), want, family, scale=_scale(want))
+    want = want.detach().cpu().numpy()
+    assert_close(got.detach().cpu().numpy(), want, family, scale=_scale(want))
 
 
 @pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel lengths")  # PyTorch makes a copy
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("case", LAYERS, ids=_name)
-def test_layer(host, case, dtype):
+def test_layer(device, case, dtype):
     ours, theirs = _pair(case, dtype)
     rng = np.random.default_rng(1)
     for step in range(3):  # training, training, evaluation
@@ -118,10 +118,10 @@ def test_state_goes_both_ways(case):
     state = ours.state_dict()
     assert list(state) == list(theirs.state_dict())
     fresh = getattr(torch.nn, case[0])(*case[1], **case[2])
-    fresh.load_state_dict({name: torch.from_numpy(value.numpy().copy()) for name, value in state.items()})
+    fresh.load_state_dict({name: torch.from_numpy(value.cpu().numpy().copy()) for name, value in state.items()})
     for name, value in theirs.state_dict().items():
         assert torch.equal(fresh.state_dict()[name], value), name
-        assert state[name].numpy().dtype == value.numpy().dtype, name
+        assert state[name].cpu().numpy().dtype == value.cpu().numpy().dtype, name
 
 
 @pytest.mark.parametrize("case", LAYERS, ids=_name)
@@ -135,12 +135,12 @@ def test_max_pool_indices():
     options = {"stride": 2, "padding": 1, "return_indices": True}
     y, indices = fd.nn.MaxPool2d(3, **options)(fd.tensor(array))
     want, want_indices = torch.nn.MaxPool2d(3, **options)(torch.tensor(array))
-    np.testing.assert_array_equal(y.numpy(), want.numpy())
-    np.testing.assert_array_equal(indices.numpy(), want_indices.numpy())
+    np.testing.assert_array_equal(y.cpu().numpy(), want.cpu().numpy())
+    np.testing.assert_array_equal(indices.cpu().numpy(), want_indices.cpu().numpy())
 
 
 @pytest.mark.parametrize("padding_idx", [None, 2, -1])
-def test_embedding(host, padding_idx):
+def test_embedding(device, padding_idx):
     theirs = torch.nn.Embedding(6, 4, padding_idx=padding_idx)
     ours = fd.nn.Embedding(6, 4, padding_idx=padding_idx)
     assert repr(ours) == repr(theirs)
@@ -164,7 +164,7 @@ LOSSES = [
 
 @pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
 @pytest.mark.parametrize("name, options", LOSSES)
-def test_loss(host, name, options, reduction):
+def test_loss(device, name, options, reduction):
     rng = np.random.default_rng(2)
     array = rng.standard_normal((6, 4)).astype(np.float32)
     target = rng.integers(0, 4, 6) if name == "CrossEntropyLoss" else rng.random((6, 4), np.float32)

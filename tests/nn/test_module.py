@@ -96,7 +96,7 @@ BAD = [
     (lambda net: net.to(np.int64), TypeError, "to: dtype must be float32 or float64, got int64"),
     (lambda net: nn.Module()(1), NotImplementedError, "missing the required \"forward\" function"),
     (lambda net: net.register_forward_hook(3), TypeError, "hook must be callable, got 3"),
-    (lambda net: nn.Parameter([1.0]), TypeError, "data must be a NumPy array, got list"),
+    (lambda net: nn.Parameter([1.0]), TypeError, "data must be a NumPy or CuPy array, got list"),
     (lambda net: nn.Parameter(np.ones(2, np.int64)), TypeError, "only float32 and float64"),
 ]  # fmt: skip
 

@@ -26,7 +26,7 @@ GRID = [
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("kind, options", GRID, ids=str)
-def test_ten_steps_against_torch(host, kind, options, dtype):
+def test_ten_steps_against_torch(device, kind, options, dtype):
     torch = pytest.importorskip("torch")
     params = parameters(dtype=dtype)
     twins = torch_twins(torch, params)
@@ -41,18 +41,18 @@ def test_ten_steps_against_torch(host, kind, options, dtype):
     for p, twin in zip(params, twins):
         for name, want in theirs.state[twin].items():
             if name != "step" and want is not None:
-                assert_close(ours.state[p][name].numpy(), want.numpy(), "rmsprop", scale=4)
+                assert_close(ours.state[p][name].cpu().numpy(), want.cpu().numpy(), "rmsprop", scale=4)
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_missing_gradients_are_skipped_as_in_torch(host, kind):
+def test_missing_gradients_are_skipped_as_in_torch(device, kind):
     """Each parameter has a step count of its own; one never gets a gradient."""
     torch = pytest.importorskip("torch")
     options = dict(momentum=0.9, dampening=0.5) if kind == "SGD" else {}
     params = parameters()
     twins = torch_twins(torch, params)
     ours, theirs = getattr(fd.optim, kind)(params, **options), getattr(torch.optim, kind)(twins, **options)
-    frozen = params[4].detach().numpy().copy()
+    frozen = params[4].detach().cpu().numpy().copy()
     for step, skip in enumerate([(4,), (0, 4), (2, 4), (1, 3, 4), (4,), (0, 1, 2, 4), (4,)]):
         ours.zero_grad()
         backward(params, step + 1, skip)
@@ -61,10 +61,10 @@ def test_missing_gradients_are_skipped_as_in_torch(host, kind):
         ours.step()
         theirs.step()
         assert_same(params, twins)
-    assert (params[4].detach().numpy() == frozen).all() and params[4] not in ours.state
+    assert (params[4].detach().cpu().numpy() == frozen).all() and params[4] not in ours.state
 
 
-def test_groups_have_options_of_their_own(host):
+def test_groups_have_options_of_their_own(device):
     torch = pytest.importorskip("torch")
     params = parameters()
     twins = torch_twins(torch, params)
@@ -87,7 +87,7 @@ def test_groups_have_options_of_their_own(host):
     assert [len(group["params"]) for group in made[0].param_groups] == [2, 1, 2]
 
 
-def test_momentum_switched_on_later_starts_with_the_gradient(host):
+def test_momentum_switched_on_later_starts_with_the_gradient(device):
     torch = pytest.importorskip("torch")
     params = parameters()
     twins = torch_twins(torch, params)
@@ -103,18 +103,18 @@ def test_momentum_switched_on_later_starts_with_the_gradient(host):
             ours.param_groups[0]["momentum"] = theirs.param_groups[0]["momentum"] = 0.9
 
 
-def test_mixed_dtypes(host):
+def test_mixed_dtypes(device):
     params = [*parameters(0), *parameters(1, "float64")]
     optimizer = fd.optim.SGD(params, lr=1.0)
-    before = [p.detach().numpy().copy() for p in params]
+    before = [p.detach().cpu().numpy().copy() for p in params]
     for p in params:
         (p * p).sum().backward()
     optimizer.step()
     for p, b in zip(params, before):
-        assert_close(p.detach().numpy(), -b, "sgd")
+        assert_close(p.detach().cpu().numpy(), -b, "sgd")
 
 
-def test_closure(host):
+def test_closure(device):
     (p,) = parameters(shapes=((3,),))
     optimizer = fd.optim.SGD([p], lr=0.5)
     calls = []
@@ -128,23 +128,23 @@ def test_closure(host):
 
     with fd.no_grad():  # the closure records all the same
         first = optimizer.step(closure)
-    assert first.item() == calls[0] and (p.detach().numpy() == 0).all()
+    assert first.item() == calls[0] and (p.detach().cpu().numpy() == 0).all()
     assert optimizer.step() is None
 
 
-def test_zero_grad(host):
+def test_zero_grad(device):
     params = parameters()
     optimizer = fd.optim.SGD(params)
     backward(params, 1, skip=(0,))
     optimizer.zero_grad(set_to_none=False)
     assert params[0].grad is None
-    assert all((p.grad.numpy() == 0).all() for p in params[1:])
+    assert all((p.grad.cpu().numpy() == 0).all() for p in params[1:])
     backward(params, 1)
     optimizer.zero_grad()
     assert all(p.grad is None for p in params)
 
 
-def test_a_step_is_noticed_by_autograd(host):
+def test_a_step_is_noticed_by_autograd(device):
     """Backward through a graph that saved a parameter which was updated since would be silently wrong."""
     params = parameters(shapes=((3,), (3,)))
     optimizer = fd.optim.SGD(params, lr=0.1)
@@ -239,12 +239,12 @@ def test_bad_params(number):
         fd.optim.Adam(params)
 
 
-def test_bad_options_set_later_are_refused_by_the_step(host):
+def test_bad_options_set_later_are_refused_by_the_step(device):
     params = parameters()
     optimizer = fd.optim.Adam(params)
     backward(params, 1)
-    before = [p.detach().numpy().copy() for p in params]
+    before = [p.detach().cpu().numpy().copy() for p in params]
     optimizer.param_groups[0]["lr"] = nan
     with pytest.raises(ValueError, match="lr must be finite, got nan"):
         optimizer.step()
-    assert all((p.detach().numpy() == b).all() for p, b in zip(params, before))
+    assert all((p.detach().cpu().numpy() == b).all() for p, b in zip(params, before))

@@ -73,11 +73,12 @@ class Source:
                 allowed = "1 number" if channels == 1 else f"1 number or {channels}"
                 raise ValueError(f"{name} of shape {array.shape} must have {allowed} as {key}, got {size}")
         # Made contiguous once here: the kernel would copy the whole array in every call.
-        self._array, self._convert = np.ascontiguousarray(array, native), convert
+        same = array.dtype == native and array.flags.c_contiguous
+        self.array, self._convert = array if same else array.astype(native, order="C"), convert
 
-    def gather(self, rows: np.ndarray) -> np.ndarray:
-        """The rows with these numbers (int64, in range), converted."""
-        array, c = self._array, self._convert
+    def gather(self, rows):
+        """The rows with these numbers (int64, in range, where the array lies), converted."""
+        array, c = self.array, self._convert
         if c is None:
             return array[rows]
         return kernels.of(array).gather_batch(array, rows, c.scale, c.mean, c.std, c.dtype)

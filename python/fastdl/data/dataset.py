@@ -7,16 +7,18 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from .. import random
+from .. import kernels, random, recording
+from ..device import check as check_device
 from ..tensor import Tensor
 
 
-def _array(position: int, value) -> np.ndarray:
+def _array(position: int, value):
     name = f"ArrayDataset: array {position}"
     if isinstance(value, Tensor):
-        value = value.detach().numpy()
-    if not isinstance(value, np.ndarray):
-        raise TypeError(f"{name} must be a NumPy array or a Tensor, got {type(value).__name__}")
+        recording.leaves("ArrayDataset", value.data)
+        value = value.data
+    if not kernels.is_array(value):
+        raise TypeError(f"{name} must be a NumPy or CuPy array or a Tensor, got {type(value).__name__}")
     if value.dtype.kind not in "biuf":
         raise TypeError(f"{name} must hold numbers or booleans, got dtype {value.dtype}")
     if value.ndim == 0:
@@ -28,11 +30,12 @@ class ArrayDataset:
     """Hold aligned arrays: sample i is row i of every array.
 
     Args:
-        arrays: one or more NumPy arrays or Tensors with the same number of rows, by habit features first
-        and labels second. They are kept as they are, without a copy: do not alter them while a loader runs.
+        arrays: one or more NumPy or CuPy arrays or Tensors with the same number of rows, by habit features first
+            and labels second. They are kept as they are, without a copy: do not alter them while a loader runs. Those
+            on the GPU give batches there, gathered without a copy from the host.
 
     `dataset[i]` is a tuple of rows, `dataset[a:b]` or `dataset[index_array]` a tuple of arrays,
-    `len(dataset)` the number of samples, `dataset.arrays` the arrays.
+    `len(dataset)` the number of samples, `dataset.arrays` the arrays, `dataset.to("cuda")` a copy on the GPU.
 
     Raises:
         TypeError: an argument is no array, or holds no numbers.
@@ -55,6 +58,12 @@ class ArrayDataset:
             raise ValueError(f"ArrayDataset: arrays must have the same length, got {lengths} (shapes {shapes})")
         if lengths[0] == 0:
             raise ValueError("ArrayDataset: arrays must hold at least one sample, got length 0")
+
+    def to(self, device: str) -> ArrayDataset:
+        """The data set with its arrays on "cuda" or in the host's memory ("cpu", "numpy"); itself if they are there."""
+        check_device(device)
+        moved = [kernels.place(a, device) for a in self.arrays]
+        return self if all(a is b for a, b in zip(moved, self.arrays)) else ArrayDataset(*moved)
 
     def __len__(self) -> int:
         return len(self.arrays[0])
@@ -113,12 +122,17 @@ class Subset:
         indices = indices.astype(np.int64)
         self.arrays = dataset.arrays
         self.indices = dataset.indices[indices] if isinstance(dataset, Subset) else indices
+        self._whole = dataset._whole if isinstance(dataset, Subset) else dataset
+
+    def to(self, device: str) -> Subset:
+        """The same samples of the data set underneath, moved to a device (`ArrayDataset.to`)."""
+        return Subset(self._whole.to(device), self.indices)
 
     def __len__(self) -> int:
         return len(self.indices)
 
     def __getitem__(self, index) -> tuple:
-        rows = self.indices[index]
+        rows = kernels.beside(np.asarray(self.indices[index]), self.arrays[0])
         return tuple(a[rows] for a in self.arrays)
 
     def __repr__(self) -> str:
@@ -164,7 +178,7 @@ def _labels(dataset, stratify) -> np.ndarray:
         if not 0 <= stratify < len(dataset.arrays):
             raise IndexError(f"random_split: stratify must lie in [0, {len(dataset.arrays)}), got {stratify}")
         rows = dataset.indices if isinstance(dataset, Subset) else slice(None)
-        stratify = dataset.arrays[stratify][rows]
+        stratify = kernels.to_host(dataset.arrays[stratify])[rows]
     labels = np.asarray(stratify)
     if labels.shape != (len(dataset),):
         raise ValueError(f"random_split: stratify must have shape ({len(dataset)},), got {labels.shape}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from .. import random
+from .. import kernels, random
 from ..tensor import wrap
 from .convert import Source, converts
 from .dataset import Subset, check_dataset, check_generator
@@ -106,17 +106,21 @@ class DataLoader:
             self._position = 0
             self._begin = self._generator_state()
         self._running, self._resume = True, False
-        order = self.generator.permutation(len(self.dataset)) if self.shuffle else None
-        self._newest = _Epoch(self, order, self._position)
+        count = len(self.dataset)
+        order = self.generator.permutation(count) if self.shuffle else np.arange(count, dtype=np.int64)
+        if self._rows is not None:
+            order = self._rows[order]
+        self._newest = _Epoch(self, self._beside_data(order), self._position)
         return self._newest
 
-    def _batch(self, order, number: int) -> tuple:
-        start = number * self.batch_size
-        stop = min(start + self.batch_size, len(self.dataset))
-        rows = np.arange(start, stop, dtype=np.int64) if order is None else order[start:stop]
-        if self._rows is not None:
-            rows = self._rows[rows]
-        return tuple(wrap(source.gather(rows)) for source in self._sources)
+    def _beside_data(self, order: np.ndarray) -> tuple:
+        """The order in the host's memory and, where an array lies on the GPU, there: copied once for an epoch."""
+        gpu = next((source.array for source in self._sources if kernels.on_gpu(source.array)), None)
+        return order, None if gpu is None else kernels.beside(order, gpu)
+
+    def _batch(self, orders: tuple, number: int) -> tuple:
+        part = slice(number * self.batch_size, (number + 1) * self.batch_size)
+        return tuple(wrap(source.gather(orders[kernels.on_gpu(source.array)][part])) for source in self._sources)
 
     def _moved(self, iterator, position: int) -> None:
         if iterator is self._newest:

@@ -6,8 +6,9 @@ import math
 
 import numpy as np
 
+from .. import recording
 from ..autograd import Operation, apply
-from ..kernels import of
+from ..kernels import of, on_gpu, place
 from ..tensor import Tensor, check_dim, check_dtype, check_tensor, wrap
 
 
@@ -149,6 +150,22 @@ class Cast(Operation):
 
     def backward(self, dy):
         return (of(dy).cast(dy, str(self.before)),)
+
+
+class Move(Operation):
+    """A copy in the other memory, the GPU's or the host's; the gradient goes back."""
+
+    __slots__ = ("to_gpu",)
+    fresh = True
+
+    def __init__(self, to_gpu):
+        self.to_gpu = to_gpu
+
+    def forward(self, input):
+        return place(input, "cuda" if self.to_gpu else "cpu")
+
+    def backward(self, dy):
+        return (place(dy, "cpu" if self.to_gpu else "cuda"),)
 
 
 def reshape(input, *shape) -> Tensor:
@@ -294,6 +311,15 @@ def clone(input) -> Tensor:
     """A copy with memory of its own; the gradient passes through."""
     check_tensor("clone", "input", input)
     return apply(Clone(), input)
+
+
+def move(input, to_gpu: bool) -> Tensor:
+    """The tensor in the GPU's or the host's memory (itself if it is there); the gradient moves back."""
+    check_tensor("to", "input", input)
+    if on_gpu(input.data) == to_gpu:
+        return input
+    recording.refuse("a move between the host and the GPU")
+    return apply(Move(to_gpu), input)
 
 
 def cast(input, dtype) -> Tensor:

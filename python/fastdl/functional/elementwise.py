@@ -11,7 +11,7 @@ import builtins
 
 import numpy as np
 
-from .. import recording
+from .. import kernels, recording
 from ..autograd import Operation, apply
 from ..kernels import of
 from ..tensor import FLOATS, Tensor, wrap
@@ -19,18 +19,18 @@ from ..tensor import FLOATS, Tensor, wrap
 NUMBERS = (int, float, np.integer, np.floating, np.bool_)  # bool is an int
 
 
-def constant(value, dtype) -> np.ndarray:
-    """A 0-d array."""
-    return np.array(value, dtype)
+def constant(value, dtype, like):
+    """A 0-d array where the array `like` lies; not to be written to."""
+    return np.array(value, dtype) if type(like) is np.ndarray else of(like).constant(value, dtype)
 
 
 def number_as(function: str, name: str, value, dtype: np.dtype) -> np.ndarray:
-    """A number as a 0-d array; ValueError where an integer dtype can't hold it (NumPy before 2 wraps it round)."""
+    """A number as a NumPy scalar; ValueError where an integer dtype can't hold it (NumPy before 2 wraps it round)."""
     if dtype.kind in "iu":
         limits = np.iinfo(dtype)
         if not limits.min <= value <= limits.max:
             raise ValueError(f"{function}: {name} must be in the range of {dtype}, got {value}")
-    return np.array(value, dtype)
+    return np.array(value, dtype)[()]
 
 
 def fit(grad: np.ndarray, shape: tuple) -> np.ndarray:
@@ -59,7 +59,7 @@ def as_operand(function: str, name: str, value) -> Tensor:
     """A Tensor, or an array as one."""
     if isinstance(value, Tensor):
         return value
-    if isinstance(value, np.ndarray):
+    if kernels.is_array(value):
         return Tensor(value)
     raise TypeError(f"{function}: {name} must be a Tensor or a number, got {type(value).__name__}")
 
@@ -67,12 +67,12 @@ def as_operand(function: str, name: str, value) -> Tensor:
 def _with_number(function: str, t: Tensor, number, name: str) -> tuple:
     dtype = t.data.dtype
     if dtype in FLOATS:
-        return t, wrap(constant(number, dtype))
+        return t, wrap(constant(number, dtype, t.data))
     if isinstance(number, (float, np.floating)):
-        return wrap(t.data.astype(np.float32)), wrap(constant(number, np.float32))
+        return wrap(t.data.astype(np.float32)), wrap(constant(number, np.float32, t.data))
     if dtype.kind == "b" and not isinstance(number, (builtins.bool, np.bool_)):
-        return wrap(t.data.astype(np.int64)), wrap(constant(number, np.int64))
-    return t, wrap(number_as(function, name, number, dtype))
+        return wrap(t.data.astype(np.int64)), wrap(constant(number, np.int64, t.data))
+    return t, wrap(constant(number_as(function, name, number, dtype), dtype, t.data))
 
 
 def _match(function: str, a: Tensor, b: Tensor) -> tuple:
@@ -82,7 +82,7 @@ def _match(function: str, a: Tensor, b: Tensor) -> tuple:
             f"{function}: other must be {a.data.dtype} like input, got {b.data.dtype}; convert one of them with .to()"
         )
     if one or two:
-        recording.leaves(f"{function} of floats with integers or bools", b.data if one else a.data)
+        recording.outside(f"{function} of floats with integers or bools", b.data if one else a.data)
     if one:
         return a, wrap(b.data.astype(a.data.dtype))
     if two:
@@ -170,7 +170,7 @@ class Pow(Operation):
 
     def backward(self, dy):
         (a, b, y), need, shapes, k = self.saved, self.need, self.shapes, of(dy)
-        zero, one = constant(0, dy.dtype), constant(1, dy.dtype)
+        zero, one = constant(0, dy.dtype, dy), constant(1, dy.dtype, dy)
         da = db = None
         if need[0]:
             lower = k.where(k.equal(b, zero), one, k.subtract(b, one))
@@ -197,8 +197,8 @@ class _Extremum(Operation):
 
     def backward(self, dy):
         (a, b), need, shapes, k = self.saved, self.need, self.shapes, of(dy)
-        zero, wins = constant(0, dy.dtype), getattr(k, self.wins)
-        shared = k.where(k.equal(a, b), k.multiply(dy, constant(0.5, dy.dtype)), zero)
+        zero, wins = constant(0, dy.dtype, dy), getattr(k, self.wins)
+        shared = k.where(k.equal(a, b), k.multiply(dy, constant(0.5, dy.dtype, dy)), zero)
         da = fit(k.where(wins(a, b), dy, shared), shapes[0]) if need[0] else None
         return da, fit(k.where(wins(b, a), dy, shared), shapes[1]) if need[1] else None
 
@@ -235,11 +235,22 @@ def _binary(name: str, operation, function, formula: str):
     return call
 
 
-def _broadcast(name: str, function, a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    recording.leaves(f"{name} of integers or bools", a, b)
+def together(function: str, **arrays) -> None:
+    """Raise TypeError unless the arrays all lie in the host's memory or all on the GPU; kernels check it themselves."""
+    first, *others = arrays
+    there = kernels.on_gpu(arrays[first])
+    for name in others:
+        if kernels.on_gpu(arrays[name]) != there:
+            here, move = ("on the GPU", "to('cuda')") if there else ("in the host's memory", "cpu()")
+            raise TypeError(f"{function}: {name} must lie {here} like {first}; move it with .{move}")
+
+
+def _broadcast(name: str, function, a, b):
+    recording.outside(f"{name} of integers or bools", a, b)
+    together(name, input=a, other=b)
     try:
         with np.errstate(all="ignore"):
-            return np.asarray(function(a, b))
+            return function(a, b)
     except ValueError as error:
         if a.shape != b.shape and "broadcast" in str(error):
             raise ValueError(f"{name}: b must broadcast with a, got shape {b.shape}, a {a.shape}") from None

@@ -7,10 +7,10 @@ import math
 import numpy as np
 
 from ..autograd import Operation, apply
-from ..kernels import of
+from ..kernels import beside, is_array, of, on_gpu
 from ..tensor import FLOATS, Tensor, check_dim, check_tensor, wrap
 from .copy import reshape, transpose
-from .elementwise import NUMBERS, constant, fit, number_as
+from .elementwise import NUMBERS, constant, fit, number_as, together
 
 
 class Slice(Operation):
@@ -80,24 +80,27 @@ class SetItem(Operation):
         dx = dvalue = None
         if self.need[0]:
             dx = of(dy).clone(dy)
-            self._write(dx, constant(0, dy.dtype))
+            self._write(dx, constant(0, dy.dtype, dy))
         if self.need[1]:
-            part = np.asarray(dy[self.index])
+            part = wrap(dy[self.index]).data  # NumPy hands out a number for a single element
             extra = len(self.shape) - part.ndim
             dvalue = fit(part, self.shape[extra:] if extra > 0 else self.shape).reshape(self.shape)
             dvalue = of(dy).clone(dvalue) if np.may_share_memory(dvalue, dy) else dvalue
         return dx, dvalue
 
 
-def normalise(index) -> tuple:
-    """An index as a tuple of ints, slices, None, Ellipsis and integer or bool arrays; and whether it is basic."""
+def normalise(index, x) -> tuple:
+    """An index of the array x as a tuple of ints, slices, None, Ellipsis and integer or bool arrays beside x; and
+    whether it is basic.
+    """
     items, basic = [], True
     for item in index if isinstance(index, tuple) else (index,):
         if isinstance(item, Tensor):
             item = item.data
         if isinstance(item, (list, range)):
-            item = np.asarray(item, None if len(item) else np.int64)
-        if isinstance(item, np.ndarray):
+            item = beside(np.asarray(item, None if len(item) else np.int64), x)
+        if is_array(item):
+            together("getitem", input=x, index=item)
             if item.dtype.kind not in "iub":
                 raise TypeError(f"getitem: index must be of integers or bools, got {item.dtype}")
             basic = False
@@ -146,10 +149,14 @@ def _basic(index: tuple, shape: tuple) -> Slice:
     return Slice((*index, ...), starts, steps, (*back, ...))
 
 
-def _rows(index: tuple, shape: tuple) -> tuple:
-    """(row numbers, lead): the index as row numbers over the first `lead` axes, joined."""
+def _rows(index: tuple, x) -> tuple:
+    """(row numbers, lead): the index of x as row numbers over its first `lead` axes, joined."""
+    shape = x.shape
     if len(index) == 1 and index[0].dtype.kind != "b" and shape:
         rows, size = index[0], shape[0]
+        if on_gpu(rows):  # without waiting for it: the kernel skips numbers out of range
+            rows = rows.astype(np.int64)
+            return np.where(rows < 0, rows + size, rows), 1
         if rows.size and (rows.min() < -size or rows.max() >= size):
             bad = rows[(rows < -size) | (rows >= size)].reshape(-1)[0]
             raise IndexError(f"getitem: index must lie in [{-size}, {size}), got {bad}")
@@ -160,13 +167,13 @@ def _rows(index: tuple, shape: tuple) -> tuple:
     head = list(index)
     while head and (head[-1] is Ellipsis or (isinstance(head[-1], slice) and head[-1] == slice(None))):
         head.pop()
-    plain = all(isinstance(item, (int, np.ndarray)) for item in head)
-    lead = sum(item.ndim if isinstance(item, np.ndarray) and item.dtype.kind == "b" else 1 for item in head)
+    plain = all(isinstance(item, int) or is_array(item) for item in head)
+    lead = sum(item.ndim if is_array(item) and item.dtype.kind == "b" else 1 for item in head)
     if not plain or lead > len(shape):
         head, lead = index, len(shape)
-    numbers = np.arange(math.prod(shape[:lead]), dtype=np.int64).reshape(shape[:lead])
+    numbers = np.arange(math.prod(shape[:lead]), dtype=np.int64, like=x).reshape(shape[:lead])
     try:
-        return np.asarray(numbers[tuple(head)]), lead
+        return numbers[tuple(head)], lead
     except IndexError as error:
         raise IndexError(f"getitem: index must fit shape {shape}: {error}") from None
 
@@ -175,14 +182,15 @@ def getitem(input: Tensor, index) -> Tensor:
     """input[index]. Ints, slices, None and Ellipsis give a view; integer and bool tensors (arrays, lists) a copy.
 
     The gradient goes back to where the elements came from, and adds up where one was picked several times.
-    Raises IndexError for an index out of range, TypeError for another kind of index, ValueError for a negative step.
+    Raises IndexError for an index out of range (but for what a tensor on the GPU holds), TypeError for another kind of
+    index or one that lies elsewhere than input, ValueError for a negative step.
     """
-    index, basic = normalise(index)
+    index, basic = normalise(index, input.data)
     if basic:
         return apply(_basic(index, input.data.shape), input)
     if input.data.dtype not in FLOATS:
         return wrap(input.data[index])
-    rows, lead = _rows(index, input.data.shape)
+    rows, lead = _rows(index, input.data)
     return apply(Rows(lead), input, wrap(rows))
 
 
@@ -211,12 +219,15 @@ def value_like(function: str, input: Tensor, value) -> Tensor:
     """value as a Tensor of input's dtype, to be written into it; float32 and float64 don't mix."""
     dtype = input.data.dtype
     if isinstance(value, NUMBERS):
-        return wrap(number_as(function, "value", value, dtype))
-    if isinstance(value, (list, np.ndarray)):
-        value = wrap(np.asarray(value))
-        if isinstance(value.data, np.ndarray) and value.data.dtype == np.float64 and dtype == np.float32:
+        return wrap(constant(number_as(function, "value", value, dtype), dtype, input.data))
+    if isinstance(value, list):
+        value = beside(np.asarray(value), input.data)
+    if is_array(value):
+        value = wrap(value)
+        if value.data.dtype == np.float64 and dtype == np.float32:
             raise TypeError(f"{function}: value must be {dtype} like the tensor, got {value.data.dtype}")
     check_tensor(function, "value", value)
+    together(function, input=input.data, value=value.data)
     have = value.data.dtype
     if have == dtype:
         return value

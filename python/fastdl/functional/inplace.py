@@ -11,10 +11,10 @@ import numpy as np
 
 from .. import random
 from ..autograd import Operation, apply, is_grad_enabled, refresh
-from ..kernels import of
+from ..kernels import beside, is_array, of, on_gpu
 from ..tensor import FLOATS, Tensor, changed, check_tensor, wrap
 from . import activation, elementwise, pointwise
-from .copy import Cast, Clone, expand
+from .copy import Cast, Clone, expand, move
 from .elementwise import constant, number_as
 from .index import SetItem, _basic, normalise, value_like
 
@@ -36,13 +36,13 @@ class ViewUpdate(Operation):
         k, dvalue = of(dy), None
         # dy in the memory order of the base, in which every step of the chain is a view again.
         nested = dy.transpose(self.order)
-        dx = (k.clone if nested.flags.c_contiguous else k.contiguous)(nested).transpose(np.argsort(self.order))
+        dx = (k.clone if nested.flags.c_contiguous else k.contiguous)(nested).transpose(np.argsort(self.order).tolist())
         part = dx
         for op in self.chain:
             part = op.forward(part)
         if self.need[1]:
             dvalue = k.clone(part)
-        k.assign(part, constant(0, dy.dtype))
+        k.assign(part, constant(0, dy.dtype, dy))
         return dx, dvalue
 
 
@@ -123,8 +123,9 @@ tanh_ = _update("tanh_", activation.tanh)
 
 
 def copy_(self: Tensor, src) -> Tensor:
-    """Take the values of src (a Tensor or array that broadcasts to this shape); converts the dtype."""
-    src = wrap(src) if isinstance(src, np.ndarray) else check_tensor("copy_", "src", src)
+    """Take the values of src (a Tensor or array, anywhere, that broadcasts to this shape); converts the dtype."""
+    src = wrap(src) if is_array(src) else check_tensor("copy_", "src", src)
+    src = move(src, on_gpu(self.data))
     if src.data.dtype != self.data.dtype:
         both = src.data.dtype in FLOATS and self.data.dtype in FLOATS
         src = apply(Cast(self.data.dtype), src) if both else wrap(src.data.astype(self.data.dtype))
@@ -140,12 +141,13 @@ def fill_(self: Tensor, value) -> Tensor:
     """Set every element to a number."""
     if not isinstance(value, elementwise.NUMBERS):
         raise TypeError(f"fill_: value must be a number, got {type(value).__name__}")
-    return _assign("fill_", self, number_as("fill_", "value", value, self.data.dtype))
+    x = self.data
+    return _assign("fill_", self, constant(number_as("fill_", "value", value, x.dtype), x.dtype, x))
 
 
 def zero_(self: Tensor) -> Tensor:
     """Set every element to 0."""
-    return _assign("zero_", self, constant(0, self.data.dtype))
+    return _assign("zero_", self, constant(0, self.data.dtype, self.data))
 
 
 def _assign(name: str, t: Tensor, values: np.ndarray) -> Tensor:
@@ -156,12 +158,14 @@ def _assign(name: str, t: Tensor, values: np.ndarray) -> Tensor:
 
 def uniform_(self: Tensor, low: float = 0.0, high: float = 1.0, *, generator=None) -> Tensor:
     """Fill with uniform numbers in [low, high) from the given or default generator."""
-    return _assign("uniform_", self, random.uniform(self.data.shape, low, high, self.data.dtype, generator))
+    values = random.uniform(self.data.shape, low, high, self.data.dtype, generator)
+    return _assign("uniform_", self, beside(values, self.data))
 
 
 def normal_(self: Tensor, mean: float = 0.0, std: float = 1.0, *, generator=None) -> Tensor:
     """Fill with normal numbers from the given or default generator."""
-    return _assign("normal_", self, random.normal(self.data.shape, mean, std, self.data.dtype, generator))
+    values = random.normal(self.data.shape, mean, std, self.data.dtype, generator)
+    return _assign("normal_", self, beside(values, self.data))
 
 
 def setitem(self: Tensor, index, value) -> None:
@@ -170,13 +174,13 @@ def setitem(self: Tensor, index, value) -> None:
     Raises IndexError or TypeError for the index, ValueError for a value that doesn't broadcast, RuntimeError
     where autograd forbids the change.
     """
-    index, basic = normalise(index)
+    index, basic = normalise(index, self.data)
     value = value_like("setitem", self, value)
     guard("setitem", self)
     if basic:
         _basic(index, self.data.shape)  # raises for a bad index
     else:  # backward reads the arrays, and the caller may change theirs
-        index = tuple([item.copy() if isinstance(item, np.ndarray) else item for item in index])
+        index = tuple([item.copy() if is_array(item) else item for item in index])
     if value.data.size and np.may_share_memory(value.data, self.data):
         value = apply(Clone(), value)
     try:

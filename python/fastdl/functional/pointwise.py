@@ -9,7 +9,7 @@ import numpy as np
 from ..autograd import Operation, apply
 from ..kernels import of
 from ..tensor import FLOATS, Tensor, check_tensor, wrap
-from .elementwise import NUMBERS, constant, fit, mul, operands
+from .elementwise import NUMBERS, constant, fit, mul, operands, together
 
 
 class Neg(Operation):
@@ -67,7 +67,7 @@ class Sqrt(Operation):
 
     def backward(self, dy):
         k = of(dy)
-        return (k.divide(dy, k.multiply(self.saved[0], constant(2, dy.dtype))),)
+        return (k.divide(dy, k.multiply(self.saved[0], constant(2, dy.dtype, dy))),)
 
 
 class Abs(Operation):
@@ -100,11 +100,11 @@ class Clamp(Operation):
 
     def backward(self, dy):
         (x,), k = self.saved, of(dy)
-        zero, dx = constant(0, dy.dtype), dy
+        zero, dx = constant(0, dy.dtype, dy), dy
         if self.low is not None:
-            dx = k.where(k.greater_equal(x, constant(self.low, x.dtype)), dx, zero)
+            dx = k.where(k.greater_equal(x, constant(self.low, x.dtype, x)), dx, zero)
         if self.high is not None:
-            dx = k.where(k.less_equal(x, constant(self.high, x.dtype)), dx, zero)
+            dx = k.where(k.less_equal(x, constant(self.high, x.dtype, x)), dx, zero)
         return (dx,)
 
 
@@ -121,7 +121,7 @@ class Where(Operation):
 
     def backward(self, dy):
         (condition,), need, shapes, k = self.saved, self.need, self.shapes, of(dy)
-        zero = constant(0, dy.dtype)
+        zero = constant(0, dy.dtype, dy)
         da = fit(k.where(condition, dy, zero), shapes[0]) if need[1] else None
         return None, da, fit(k.where(condition, zero, dy), shapes[1]) if need[2] else None
 
@@ -206,10 +206,11 @@ def where(condition, input, other) -> Tensor:
         raise TypeError(f"where: condition must be bool, got {condition.data.dtype}")
     if isinstance(input, NUMBERS) and isinstance(other, NUMBERS):
         dtype = np.float32 if isinstance(input, float) or isinstance(other, float) else np.int64
-        input = wrap(constant(input, dtype))
+        input = wrap(constant(input, dtype, condition.data))
     a, b = operands("where", input, other)
     if a.data.dtype in FLOATS:
         return apply(Where(), condition, a, b)
+    together("where", condition=condition.data, input=a.data, other=b.data)
     return wrap(np.where(condition.data, a.data, b.data))
 
 

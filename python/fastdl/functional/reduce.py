@@ -65,7 +65,7 @@ class Mean(Operation):
     def backward(self, dy):
         shape, axes = self.shape, self.axes
         n = math.prod(shape if axes is None else [shape[a] for a in axes])
-        dx = of(dy).divide(dy, constant(n, dy.dtype))
+        dx = of(dy).divide(dy, constant(n, dy.dtype, dy))
         return (np.broadcast_to(dx.reshape(_kept(shape, axes)), shape),)
 
 
@@ -117,7 +117,7 @@ class _ExtremeAll(Operation):
 
     def backward(self, dy):
         (x, y), k = self.saved, of(dy)
-        taken = k.where(k.equal(x, y), constant(1, x.dtype), constant(0, x.dtype))
+        taken = k.where(k.equal(x, y), constant(1, x.dtype, x), constant(0, x.dtype, x))
         return (k.multiply(taken, k.divide(dy, k.sum(taken, None, False))),)
 
 
@@ -145,7 +145,7 @@ def sum(input, dim=None, keepdim: bool = False) -> Tensor:
     axes = axes_of("sum", dim, input.data.ndim)
     if input.data.dtype in FLOATS:
         return apply(Sum(axes, keepdim), input)
-    recording.leaves("sum of integers or bools", input.data)
+    recording.outside("sum of integers or bools", input.data)
     return wrap(np.sum(input.data, axes, np.int64, keepdims=keepdim))
 
 
@@ -177,7 +177,7 @@ def _extremum(name: str, along, of_all, numpy_arg, input, dim, keepdim):
         return wrap(x.reshape(-1)[numpy_arg(x)])
     axis = check_dim(name, dim, x.ndim)
     if x.ndim == 0:
-        return Extremum(input.view(()), wrap(np.zeros((), np.int64)))
+        return Extremum(input.view(()), wrap(np.zeros((), np.int64, like=x)))
     if x.shape[axis] == 0:
         raise ValueError(f"{name}: input must have at least one element along dim {axis}, got shape {x.shape}")
     if x.dtype in FLOATS:
@@ -219,10 +219,10 @@ def _position(name: str, function, input, dim, keepdim) -> Tensor:
     x = input.data
     axis = None if dim is None else check_dim(name, dim, x.ndim)
     if axis is not None and x.ndim == 0:
-        return wrap(np.zeros((), np.int64))
+        return wrap(np.zeros((), np.int64, like=x))
     if (x.size if axis is None else x.shape[axis]) == 0:
         raise ValueError(f"{name}: input must have at least one element, got shape {x.shape}")
-    index = getattr(of(x), name)(x, axis) if x.dtype in FLOATS else np.asarray(function(x, axis), np.int64)
+    index = getattr(of(x), name)(x, axis) if x.dtype in FLOATS else function(x, axis).astype(np.int64)
     if keepdim:
         index = index.reshape(_kept(x.shape, None if axis is None else (axis,)))
     return wrap(index)

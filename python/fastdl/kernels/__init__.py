@@ -1,8 +1,8 @@
 """Kernels: pure functions of arrays, one implementation per backend, the same names and signatures in each.
 
-`of(*arrays)` is the one place that decides which backend serves a call: host arrays go to the host backend that
-`fastdl.set_device` chose ("cpu" when the compiled module is there, else "numpy"). See `fastdl.kernels.numpy` for the
-definition of every kernel.
+`of(*arrays)` is the one place that decides which backend serves a call: CuPy arrays go to "cuda", host arrays to the
+host backend that `fastdl.set_device` chose ("cpu" when the compiled module is there, else "numpy"). See
+`fastdl.kernels.numpy` for the definition of every kernel.
 """
 
 from __future__ import annotations
@@ -12,6 +12,10 @@ import os
 import warnings
 from types import ModuleType
 
+import numpy as np
+
+from .. import recording
+
 # One kernel family, one name on every floor; tests/test_families.py walks this list.
 FAMILIES = (
     "gemm", "linear", "im2col", "conv2d", "pool2d", "batch_norm", "activation", "softmax", "cross_entropy", "loss",
@@ -19,14 +23,21 @@ FAMILIES = (
 )  # fmt: skip
 
 _host: ModuleType | None = None
+_cuda: ModuleType | None = None  # once it is loaded
+_default: ModuleType | None = None  # serves new tensors; None: the host's backend
+gpu_arrays: tuple = ()  # the array types of `_cuda`
 
 
 def backend(name: str) -> ModuleType:
     """The backend module called `name` ("numpy", "cpu", "cuda"); raises RuntimeError saying why it can't be had."""
+    global _cuda, gpu_arrays
     if name not in ("numpy", "cpu", "cuda"):
         raise ValueError(f"device must be 'numpy', 'cpu' or 'cuda', got {name!r}")
     try:
-        return importlib.import_module(f"fastdl.kernels.{name}")
+        module = importlib.import_module(f"fastdl.kernels.{name}")
+        if name == "cuda":
+            _cuda, gpu_arrays = module, (module.library.ndarray,)
+        return module
     except ImportError as error:
         if isinstance(error, ModuleNotFoundError) and error.name == "fastdl._cpu":
             why = "fastdl was installed without compiled kernels"
@@ -41,6 +52,16 @@ def set_host(name: str) -> None:
     """Choose the backend that serves host (NumPy) arrays: "numpy" or "cpu"."""
     global _host
     _host = backend(name)
+
+
+def choose(name: str) -> None:
+    """Choose the backend that serves new tensors; "numpy" or "cpu" then serves all host arrays too."""
+    global _default
+    if name == "cuda":
+        _default = backend(name)
+    else:
+        set_host(name)
+        _default = None
 
 
 def host() -> ModuleType:
@@ -75,5 +96,48 @@ def _pure_on_purpose() -> bool:
 
 
 def of(*arrays) -> ModuleType:
-    """The backend that serves these arrays (None entries are skipped)."""
+    """The backend that serves these arrays (None entries are skipped): "cuda" if one of them is a CuPy array."""
+    if gpu_arrays:
+        for array in arrays:
+            if isinstance(array, gpu_arrays):
+                if recording.session is not None:
+                    recording.session.on_gpu()
+                return _cuda
     return _host or host()
+
+
+def is_array(value) -> bool:
+    """Whether the value is an array that a backend serves.
+
+    Raises RuntimeError with the reason where it is a CuPy array and the CUDA backend can't be had.
+    """
+    if isinstance(value, (np.ndarray, *gpu_arrays)):
+        return True
+    if gpu_arrays or type(value).__module__.partition(".")[0] != "cupy":
+        return False
+    backend("cuda")
+    return isinstance(value, gpu_arrays)
+
+
+def on_gpu(array) -> bool:
+    """Whether the array lies in a GPU's memory."""
+    return isinstance(array, gpu_arrays)
+
+
+def place(array: np.ndarray, device: str | None = None):
+    """An array where `device` (None: the one in use) wants it: itself, or a copy."""
+    if not (_default is not None if device is None else device == "cuda"):
+        return to_host(array)
+    return array if isinstance(array, gpu_arrays) else backend("cuda").to_device(array)
+
+
+def to_host(array) -> np.ndarray:
+    """The array in the host's memory: itself, or a copy in the same memory order."""
+    return _cuda.to_host(array) if isinstance(array, gpu_arrays) else array
+
+
+def beside(array, like):
+    """The array in the memory where `like` lies: itself, or a copy, for moves that were asked for."""
+    if isinstance(like, gpu_arrays):
+        return array if isinstance(array, gpu_arrays) else _cuda.to_device(np.asarray(array))
+    return to_host(array)

@@ -5,6 +5,10 @@ no such module in this build, no CuPy, no driver or GPU, or a GPU that this buil
 not import it.
 """
 
+import functools
+
+import numpy as np
+
 try:
     import fastdl._cuda as _cuda
 except ModuleNotFoundError as error:
@@ -14,16 +18,18 @@ except ModuleNotFoundError as error:
     ) from error
 
 try:
-    import cupy as _cupy
+    import cupy as library
 except ModuleNotFoundError as error:
     raise ImportError("CuPy is not installed: pip install 'cupy-cuda13x[ctk]'") from error
 
+from .. import recording
 from . import _cublaslt
 from . import numpy as _reference
 
 name = "cuda"
 __all__ = [kernel for kernel in _reference.__all__ if hasattr(_cuda, kernel)]
 globals().update({kernel: getattr(_cuda, kernel) for kernel in __all__})
+write_words = _cuda.write_words
 set_tf32, get_tf32 = _cuda.set_tf32, _cuda.get_tf32
 _cuda.set_cublaslt_finder(lambda: _cublaslt.load(_cuda))
 
@@ -37,15 +43,15 @@ def cublaslt() -> str:
 def _check_gpu() -> None:
     """Raise ImportError unless a kernel of this build runs on the current GPU."""
     try:
-        count = _cupy.cuda.runtime.getDeviceCount()
-    except _cupy.cuda.runtime.CUDARuntimeError as error:
+        count = library.cuda.runtime.getDeviceCount()
+    except library.cuda.runtime.CUDARuntimeError as error:
         raise ImportError(f"CUDA finds no NVIDIA driver or GPU: {error}") from error
     if count == 0:
         raise ImportError("CUDA finds no GPU")
     try:
         _cuda.probe()
     except RuntimeError as error:
-        device = _cupy.cuda.Device()
+        device = library.cuda.Device()
         raise ImportError(
             f"GPU {device.id} (compute capability {device.compute_capability}) can't run the kernels of this build, "
             f"which are for {_cuda.architectures}: {error}"
@@ -53,3 +59,46 @@ def _check_gpu() -> None:
 
 
 _check_gpu()
+
+
+# Arrays that are not made by kernels.
+
+
+def to_device(array: np.ndarray):
+    """A copy on the current GPU, in the same memory order."""
+    order = _memory_order(array)
+    return library.asarray(np.asarray(array.transpose(order), order="C")).transpose(np.argsort(order).tolist())
+
+
+def to_host(array) -> np.ndarray:
+    """A copy in the host's memory, in the same memory order; waits for what computes it."""
+    order = _memory_order(array)
+    return library.asnumpy(array.transpose(order)).transpose(np.argsort(order).tolist())
+
+
+def _memory_order(array) -> list:
+    """The axes from the outermost in memory to the innermost."""
+    return sorted(range(array.ndim), key=lambda axis: -array.strides[axis])
+
+
+def constant(value, dtype):
+    """A 0-d array, copied once and kept: not to be written to.
+
+    Raises RuntimeError for a new one while a CUDA graph is recorded, which can't hold the copy.
+    """
+    host = np.array(value, dtype)
+    made = _constant(library.cuda.runtime.getDevice(), host.dtype, host.tobytes())
+    if recording.session is not None:
+        recording.session.keep(made)
+    return made
+
+
+@functools.lru_cache(maxsize=4096)
+def _constant(device: int, dtype: np.dtype, content: bytes):
+    value = np.frombuffer(content, dtype).reshape(())
+    if library.cuda.get_current_stream().is_capturing():
+        raise RuntimeError(
+            f"the step uses the number {value}, which it did not use the first time: what changes from step to step "
+            "must be in a tensor"
+        )
+    return library.asarray(value)

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from fastdl import kernels
 from fastdl.tensor import Tensor, changed
 
 
@@ -39,13 +40,15 @@ def load(module, state_dict: Mapping, strict: bool) -> IncompatibleKeys:
     return IncompatibleKeys(missing, unexpected)
 
 
-def as_array(value) -> np.ndarray | None:
-    """The value as a NumPy array, sharing memory where it can; None if it is no array of numbers.
+def as_array(value):
+    """The value as an array, sharing memory where it can; None if it is no array of numbers.
 
     Takes fastdl tensors, anything NumPy converts, and PyTorch tensors on any device, bfloat16 among them.
     """
     if isinstance(value, Tensor):
         return value.data
+    if kernels.is_array(value):
+        return value if value.dtype.kind in "fiub" else None
     if hasattr(value, "detach") and hasattr(value, "cpu"):  # a PyTorch tensor
         value = value.detach().cpu()
         value = value.float() if "bfloat16" in str(value.dtype) else value
@@ -86,8 +89,9 @@ def parse_to(args: tuple, device, dtype) -> tuple:
 
 
 def assign(tensor: Tensor, values) -> None:
-    """Overwrite the tensor's elements in place, as autograd is to notice."""
-    tensor.data[...] = values
+    """Overwrite the tensor's elements with a number or an array that lies anywhere; autograd is to notice."""
+    own = tensor.data
+    own[...] = kernels.beside(values, own) if kernels.is_array(values) else values
     changed(tensor)
 
 

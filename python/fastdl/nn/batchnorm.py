@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
+from fastdl import creation, kernels
 from fastdl import functional as F
-from fastdl import kernels
 from fastdl.nn import _check, init
 from fastdl.nn.module import Module
 from fastdl.nn.parameter import Parameter
-from fastdl.tensor import Tensor, changed
+from fastdl.tensor import changed
 
 
 class _BatchNorm(Module):
@@ -41,7 +41,7 @@ class _BatchNorm(Module):
             self.register_parameter(name, Parameter(init.empty(shape, device, dtype)) if wanted else None)
         for name in ("running_mean", "running_var"):
             self.register_buffer(name, init.empty(shape, device, dtype) if track_running_stats else None)
-        count = Tensor(np.zeros((), np.int64)) if track_running_stats else None
+        count = creation.zeros((), dtype=np.int64, device=device) if track_running_stats else None
         self.register_buffer("num_batches_tracked", count)
         self.reset_parameters()
 

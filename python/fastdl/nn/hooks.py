@@ -91,18 +91,18 @@ def _call_pre_hook(module, hook, with_kwargs, args, kwargs) -> tuple[tuple, dict
 class _Junction(Operation):
     """Where the gradients of several tensors meet; calls `meet(grads)`, which returns the ones to send on."""
 
-    __slots__ = ("grads", "meet", "shapes")
+    __slots__ = ("arrays", "grads", "meet")
 
     def __init__(self, tensors, meet: Callable) -> None:
         self.edges = [t._node or t for t in tensors]
         self.saved, self.watched = (), []
-        self.shapes = [(t.shape, t.dtype) for t in tensors]
+        self.arrays = [t.data for t in tensors]
         self.grads = [None] * len(tensors)
         self.meet = meet
 
     def backward(self, dy):
         grads, self.grads = self.grads, [None] * len(self.edges)
-        return [np.zeros(*s) if g is None else g for g, s in zip(self.meet(grads), self.shapes)]
+        return [np.zeros_like(x) if g is None else g for g, x in zip(self.meet(grads), self.arrays)]
 
 
 class _Port(Operation):

@@ -13,7 +13,7 @@ import numbers
 
 import numpy as np
 
-from fastdl import random
+from fastdl import creation, random
 from fastdl.nn import _check
 from fastdl.nn._state import assign
 from fastdl.tensor import Tensor
@@ -134,8 +134,7 @@ def empty(shape: tuple, device=None, dtype=None) -> Tensor:
     dtype = np.dtype(np.float32 if dtype is None else dtype)
     if dtype not in (np.float32, np.float64):
         raise TypeError(f"dtype of a layer must be float32 or float64, got {dtype}")
-    tensor = Tensor(np.empty(shape, dtype))
-    return tensor if device is None else tensor.to(device)
+    return creation.empty(shape, dtype=dtype, device=device)
 
 
 def layer_default_(weight: Tensor, bias: Tensor | None) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from fastdl import creation, kernels
 from fastdl import functional as F
 from fastdl.nn import _check
 from fastdl.nn.module import Module
@@ -17,7 +18,7 @@ def _buffer(value) -> Tensor | None:
     """The weights of a loss, given as a tensor or as numbers."""
     if value is None or isinstance(value, Tensor):
         return value if value is None else value.detach()
-    return Tensor(np.asarray(value, value.dtype if isinstance(value, np.ndarray) else np.float32))
+    return creation.tensor(value, dtype=None if kernels.is_array(value) else np.float32)
 
 
 class _Loss(Module):

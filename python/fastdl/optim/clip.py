@@ -8,6 +8,7 @@ from collections.abc import Iterable
 import numpy as np
 
 from .. import kernels, recording
+from ..functional.elementwise import constant
 from ..tensor import Tensor, changed, wrap
 from . import _check as check
 
@@ -26,22 +27,23 @@ def _gradients(owner: str, parameters) -> list[Tensor]:
     return found
 
 
-def _norm(grads: list[Tensor], norm_type: float) -> np.ndarray:
+def _norm(grads: list[Tensor], norm_type: float):
     """The norm of all gradients as one vector, in double precision, a 0-d array."""
-    k = kernels.host()
+    k, like = kernels.of(*[g.data for g in grads]), grads[0].data if grads else np.zeros(())
     if norm_type == math.inf:
-        return _fold(k.maximum, [k.max(k.absolute(g.data), None, False)[0] for g in grads if g.data.size])
+        return _fold(k.maximum, [k.max(k.absolute(g.data), None, False)[0] for g in grads if g.data.size], like)
     if norm_type == 2:
-        return k.sqrt(_fold(k.add, [k.sum_squares(g.data) for g in grads]))
-    powers = [k.power(k.absolute(g.data), np.full((), norm_type, g.dtype)) for g in grads]
-    return k.power(_fold(k.add, [k.sum(p, None, False) for p in powers]), np.array(1 / norm_type))
+        return k.sqrt(_fold(k.add, [k.sum_squares(g.data) for g in grads], like))
+    powers = [k.power(k.absolute(g.data), constant(norm_type, g.dtype, g.data)) for g in grads]
+    total = _fold(k.add, [k.sum(p, None, False) for p in powers], like)
+    return k.power(total, constant(1 / norm_type, np.float64, like))
 
 
-def _fold(function, values: list) -> np.ndarray:
+def _fold(function, values: list, like):
     """function over all values, in double; 0 without one."""
-    total = np.zeros(())
+    total = constant(0, np.float64, like)
     for value in values:
-        total = function(total, value if value.dtype == total.dtype else kernels.host().cast(value, "float64"))
+        total = function(total, value if value.dtype == total.dtype else kernels.of(value).cast(value, "float64"))
     return total
 
 
@@ -73,10 +75,12 @@ def clip_grad_norm_(parameters, max_norm: float, norm_type: float = 2.0, error_i
     if error_if_nonfinite:
         recording.leaves("clip_grad_norm_ with error_if_nonfinite", norm)
         if not math.isfinite(norm):
-            raise RuntimeError(f"{owner}: the norm of order {norm_type:g} of the gradients is {norm:g}")
-    k = kernels.host()
-    factor = k.minimum(k.divide(np.array(max_norm), k.add(norm, np.array(1e-6))), np.array(1.0))
-    if recording.session is not None or not factor >= 1:  # NaN scales too, so that it shows
+            raise RuntimeError(f"{owner}: the norm of order {norm_type:g} of the gradients is {float(norm):g}")
+    k = kernels.of(norm)
+    most, tiny, one = (constant(value, np.float64, norm) for value in (max_norm, 1e-6, 1.0))
+    factor = k.minimum(k.divide(most, k.add(norm, tiny)), one)
+    # NaN scales too, so that it shows; on a GPU one more pass costs less than to wait for the factor.
+    if recording.session is not None or kernels.on_gpu(factor) or not factor >= 1:
         for g in grads:
             k.scale(g.data, factor)
             changed(g)

@@ -17,16 +17,18 @@ from ..tensor import Tensor, changed, wrap
 ALIGNMENT = 256
 
 
-def aligned_zeros(count: int, dtype) -> np.ndarray:
-    """A zero array (count) that starts on a 256-byte border."""
+def aligned_zeros(count: int, dtype, like=None):
+    """A zero array (count) that starts on a 256-byte border, in the memory where `like` lies (None: the host's)."""
     dtype = np.dtype(dtype)
+    if kernels.on_gpu(like):
+        return np.zeros(count, dtype, like=like)  # CuPy's memory starts on borders of 512 bytes
     room = np.zeros(count * dtype.itemsize + ALIGNMENT, np.uint8)
     skip = -room.ctypes.data % ALIGNMENT
     return room[skip : skip + count * dtype.itemsize].view(dtype)
 
 
 class FlatBuffer:
-    """The parameters of one group and dtype, re-homed.
+    """The parameters of one group, dtype and device, re-homed.
 
     `p.data` becomes a view of `data`, and `p._grad_slot`, where backward puts the gradient, one of `grad`.
     steps[i] counts the updates of parameter i; counts differ where a gradient was missing at times.
@@ -40,7 +42,7 @@ class FlatBuffer:
         for p in params:
             self.starts.append(end)
             end += -(-p.numel() // unit) * unit
-        self.data, self.grad = aligned_zeros(end, self.dtype), aligned_zeros(end, self.dtype)
+        self.data, self.grad = (aligned_zeros(end, self.dtype, params[0].data) for _ in range(2))
         self.states: dict[str, np.ndarray] = {}
         self.steps = [0] * len(params)
         self.homes = [self.segment(self.data, i) for i in range(len(params))]
@@ -56,7 +58,7 @@ class FlatBuffer:
     def state(self, name: str) -> np.ndarray:
         """The flat state array of this name, made of zeros when first asked for."""
         if name not in self.states:
-            self.states[name] = aligned_zeros(self.data.size, self.dtype)
+            self.states[name] = aligned_zeros(self.data.size, self.dtype, self.data)
         return self.states[name]
 
     def _bring_home(self, i: int) -> None:
@@ -65,6 +67,11 @@ class FlatBuffer:
             raise RuntimeError(
                 f"optimizer: parameter {i} was {self.dtype} of shape {home.shape} when it was handed over and is "
                 f"now {p.data.dtype} of shape {p.data.shape}; make a new optimizer after such a change"
+            )
+        if kernels.on_gpu(p.data) != kernels.on_gpu(home):
+            raise RuntimeError(
+                f"optimizer: parameter {i} has been moved to {p.device!r} since it was handed over; make a new "
+                "optimizer after such a change"
             )
         home[...] = p.data
         p.data = home

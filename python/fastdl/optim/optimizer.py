@@ -99,8 +99,10 @@ class Optimizer:
         check.number(self._name, "lr", group["lr"], 0)  # a schedule may take it below 0 later
         group.update(self._checked(group))
         self.param_groups.append(group)
-        dtypes = dict.fromkeys(p.dtype for p in params)
-        self._buffers.append([FlatBuffer([p for p in params if p.dtype == d]) for d in dtypes])
+        kinds: dict = {}
+        for p in params:
+            kinds.setdefault((p.dtype, kernels.on_gpu(p.data)), []).append(p)
+        self._buffers.append([FlatBuffer(alike) for alike in kinds.values()])
 
     def _check_param(self, i: int, p) -> None:
         if not isinstance(p, Tensor):
@@ -196,7 +198,8 @@ class Optimizer:
         for (flat, i), (step, arrays) in zip(located, found):
             flat.steps[i] = step
             for name in dict.fromkeys([*flat.states, *arrays]):
-                flat.segment(flat.state(name), i)[...] = arrays.get(name, 0)
+                own = flat.segment(flat.state(name), i)
+                own[...] = kernels.beside(arrays[name], own) if name in arrays else 0
 
     def _parts(self, state_dict) -> tuple[list, Mapping]:
         """The saved groups and states, of which there are as many as here."""
@@ -229,7 +232,7 @@ class Optimizer:
                 continue
             if name not in self._STATES:
                 raise ValueError(f"load_state_dict: {self._name} has the states {self._STATES}, got {name!r}")
-            value = np.asarray(value.data if isinstance(value, Tensor) else value)
+            value = value.data if isinstance(value, Tensor) else np.asarray(value)
             if value.dtype.kind != "f":
                 raise TypeError(f"load_state_dict: state {name!r} must be a float array, got {value.dtype}")
             if value.shape != shape:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from .. import optim
+from .. import get_device, optim
 from ..data import ArrayDataset, DataLoader, load_mnist, mnist
 from .settings import Settings
 
@@ -72,7 +72,11 @@ def mnist_loaders(data_dir: str | None, batch_size: int, validation: int) -> tup
 
 
 def loaders(train, validation, test, batch_size: int, **conversion) -> tuple:
-    """(train, validation, test) loaders: shuffled batches to train on, larger ordered ones to measure with."""
+    """(train, validation, test) loaders: shuffled batches to train on, larger ordered ones to measure with.
+
+    The data sets are copied to the device in use.
+    """
+    train, validation, test = (part.to(get_device()) for part in (train, validation, test))
     ordered = [DataLoader(part, batch_size=max(batch_size, 500), **conversion) for part in (validation, test)]
     return DataLoader(train, batch_size=batch_size, shuffle=True, **conversion), *ordered
 

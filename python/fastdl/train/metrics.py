@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..serialization import to_numpy
+from .. import kernels
+from ..tensor import Tensor
 
 
-def accuracy(output, target) -> np.ndarray:
-    """Which samples are classified right: a bool for each.
+def accuracy(output, target):
+    """Which samples are classified right: a bool for each, in an array where `output` lies.
 
     output: logits (N, C), the class is the largest; or (N,) or (N, 1), the class is 1 where the logit is above 0.
     target: class numbers (N,), or for one logit numbers of output's shape, class 1 above 0.5.
@@ -17,7 +18,7 @@ def accuracy(output, target) -> np.ndarray:
     >>> accuracy(np.array([[0.1, 0.9], [0.8, 0.2]]), np.array([1, 1]))
     array([ True, False])
     """
-    output, target = to_numpy(output), to_numpy(target)
+    output, target = _array(output), _array(target)
     if output.ndim == 2 and output.shape[1] > 1 and target.shape == output.shape[:1]:
         return output.argmax(axis=1) == target
     if output.ndim in (1, 2) and output.size == len(output) and target.size == output.size:
@@ -52,21 +53,53 @@ def resolve(metrics) -> dict:
     return found
 
 
+def _array(value):
+    """The array of a Tensor, anything else as it is."""
+    return value.data if isinstance(value, Tensor) else value
+
+
 class Average:
-    """Sums of metrics over samples; `means()` divides. Sums are exact for counts, so accuracies are exact too."""
+    """Sums of metrics over samples; `means()` divides. Sums are exact for counts, so accuracies are exact too.
+
+    Values on the GPU are not waited for: they are collected there and read together, when `waiting` has grown to
+    `MOST_WAITING` or the sums are asked for.
+    """
+
+    MOST_WAITING = 64
 
     def __init__(self, sums: dict | None = None, count: int = 0):
-        self.sums = dict(sums or {})
+        self._sums = dict(sums or {})
+        self._waiting: list = []  # (name, total on the GPU)
         self.count = count
 
     def add(self, name: str, value, n: int) -> None:
         """Add a metric's value for n samples: a mean (a number), or one value per sample."""
-        value = to_numpy(value)
+        value = _array(value)
         if np.ndim(value) == 0:
-            total = float(value) * n
+            total = value.astype(np.float64) * n if kernels.on_gpu(value) else float(value) * n
         else:
-            total = float(np.sum(value, dtype=np.float64))
-        self.sums[name] = self.sums.get(name, 0.0) + total
+            total = np.sum(value, dtype=np.float64)
+        if kernels.on_gpu(total):
+            self._waiting.append((name, total))
+            self._sums.setdefault(name, 0.0)
+            if len(self._waiting) >= self.MOST_WAITING:
+                self.read()
+        else:
+            self._sums[name] = self._sums.get(name, 0.0) + float(total)
+
+    def read(self) -> None:
+        """Add up what was collected on the GPU, in order."""
+        if self._waiting:
+            values = kernels.to_host(np.stack([total for _, total in self._waiting]))
+            for (name, _), value in zip(self._waiting, values.tolist()):
+                self._sums[name] += value
+            self._waiting = []
+
+    @property
+    def sums(self) -> dict:
+        """The sum of each metric over all samples added, in the order they were added first."""
+        self.read()
+        return self._sums
 
     def means(self, prefix: str = "") -> dict:
         """The mean of each metric over all samples added, in the order they were added first."""

@@ -9,11 +9,14 @@ import numpy as np
 
 from .. import random
 from ..capture import capture
+from ..kernels import beside, is_array, on_gpu
 from ..serialization import to_numpy
 from ..tensor import Tensor
 from . import metrics as metric_functions
 from .callbacks import Callback, LRSchedule
 from .interrupt import CatchInterrupt
+
+_CHECK_STEPS = 64  # between looks at the loss on a GPU
 
 
 class Trainer:
@@ -34,7 +37,8 @@ class Trainer:
     After `fit`, `history` is a list of dicts, one per epoch: epoch, step, lr (of its last step), loss, each metric, and
     loss and metrics of the validation with "val_" before their names. `epoch` and `step` count what is done,
     `stop_reason` tells why `fit` ended early (None: it did not).
-    A loss that is not finite raises FloatingPointError: training cannot recover from it.
+    A loss that is not finite raises FloatingPointError: training cannot recover from it. On the GPU, which is not
+    waited for at every step, up to 64 steps later, and before anything is saved.
 
     >>> trainer = Trainer(model, optim.Adam(model.parameters()), nn.functional.cross_entropy, ["accuracy"])
     >>> trainer.fit(loader, validation, epochs=3)
@@ -131,6 +135,7 @@ class Trainer:
     @property
     def running(self) -> dict:
         """Loss and metrics of the running epoch so far."""
+        self._check_loss()
         return self._sums.means()
 
     @property
@@ -216,13 +221,15 @@ class Trainer:
             if batch is None:
                 if self.batch == 0:
                     raise ValueError("fit: the training loader has no batches")
+                self._check_loss()
+                self.seconds += time.perf_counter() - start  # for the GPU to end what it was given
                 self._validating = True
                 return
             inputs, target = _split(batch, "fit")
             self._lr = self.lr
             loss, output = step(inputs, target)
             n = len(inputs)
-            self._measure(loss.item(), output, target, n)
+            self._measure(loss, output, target, n)
             self.step += 1
             self.batch += 1
             self.samples += n
@@ -234,16 +241,24 @@ class Trainer:
             self._captured = capture(self.train_step, fallback=True)
         return self._captured
 
-    def _measure(self, loss: float, output, target, n: int) -> None:
-        if not math.isfinite(loss):
-            raise FloatingPointError(
-                f"the loss became {loss} at step {self.step + 1} (epoch {self.epoch + 1}); "
-                "try a smaller learning rate or max_grad_norm"
-            )
+    def _measure(self, loss, output, target, n: int) -> None:
         self._sums.add("loss", loss, n)
+        if not on_gpu(loss.data):
+            self._check_loss("at")
+        elif self.step % _CHECK_STEPS == 0:
+            self._check_loss()
         for name, metric in self.metrics.items():
             self._sums.add(name, metric(output, target), n)
         self._sums.count += n
+
+    def _check_loss(self, when: str = "by") -> None:
+        """Raise FloatingPointError if the loss of a step was not finite; on the GPU, of one since the last check."""
+        total = self._sums.sums.get("loss", 0.0)
+        if not math.isfinite(total):
+            raise FloatingPointError(
+                f"the loss became {total} {when} step {self.step + 1} (epoch {self.epoch + 1}); "
+                "try a smaller learning rate or max_grad_norm"
+            )
 
     def _end_epoch(self, validation, complete: bool) -> None:
         """Validate, write the row of the epoch, tell the callbacks. Ctrl-C during validation leaves the epoch open."""
@@ -275,15 +290,17 @@ class Trainer:
         """The model's outputs for all samples, (N, ...), with the model in evaluation mode.
 
         data: a loader whose batches are inputs or (input, target), or an array or Tensor of N inputs, which is cut
-            into batches of batch_size.
+            into batches of batch_size, each copied to where the model's parameters lie.
         """
-        if isinstance(data, (Tensor, np.ndarray)):
+        if isinstance(data, Tensor) or is_array(data):
             if not isinstance(batch_size, (int, np.integer)) or batch_size < 1:
                 raise ValueError(f"predict: batch_size must be a positive integer, got {batch_size!r}")
             array = to_numpy(data)
             if len(array) == 0:
                 raise ValueError(f"predict: data must hold at least one sample, got shape {array.shape}")
-            data = [Tensor(array[i : i + batch_size]) for i in range(0, len(array), batch_size)]
+            there = next(iter(self.model.parameters()), None) if hasattr(self.model, "parameters") else None
+            parts = (array[i : i + batch_size] for i in range(0, len(array), batch_size))
+            data = (Tensor(part if there is None else beside(part, there.data)) for part in parts)
         outputs = []
         with _Evaluation(self.model):
             for batch in data:
@@ -303,7 +320,7 @@ class Trainer:
                 inputs, target = _split(batch, caller)
                 output = self.model(inputs)
                 n = len(inputs)
-                sums.add("loss", self.loss(output, target).item(), n)
+                sums.add("loss", self.loss(output, target), n)
                 for name, metric in self.metrics.items():
                     sums.add(name, metric(output, target), n)
                 sums.count += n
@@ -315,6 +332,7 @@ class Trainer:
 
     def state_dict(self) -> dict:
         """Everything that decides how training goes on; what a checkpoint holds."""
+        self._check_loss()
         progress = {"epoch": self.epoch, "step": self.step, "batch": self.batch, "validating": self._validating}
         progress.update(lr=self._lr, stop_reason=self.stop_reason, average=self._sums.state_dict())
         return {

@@ -15,7 +15,9 @@ INTEGERS = (np.dtype(np.int32), np.dtype(np.int64))
 
 
 def type_name(value) -> str:
-    return type(value).__name__
+    """The name of a value's type, with what to do about an array on the GPU."""
+    name, module = type(value).__name__, type(value).__module__
+    return f"cupy.{name}; move it with .cpu()" if module.partition(".")[0] == "cupy" else name
 
 
 def array(kernel: str, name: str, x) -> None:
@@ -97,6 +99,18 @@ def axis(kernel: str, name: str, value: int, ndim: int) -> int:
     if not -ndim <= value < ndim:
         raise ValueError(f"{kernel}: {name} must lie in [{-ndim}, {ndim}), got {value}")
     return value % ndim
+
+
+def counter(kernel: str, value) -> int:
+    """The counter of a random stream: an int in [0, 2**64), or a 0-d int64 array that holds its bits."""
+    if isinstance(value, np.ndarray):
+        if value.ndim or value.dtype != np.int64:
+            raise TypeError(
+                f"{kernel}: counter must be an int or a 0-d array of int64, got shape {value.shape} of {value.dtype}"
+            )
+        return int(value) % 2**64
+    integer(kernel, "counter", value, 0, 2**64)
+    return int(value)
 
 
 def integer(kernel: str, name: str, value, low: int, high: int) -> None:

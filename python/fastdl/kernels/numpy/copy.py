@@ -18,7 +18,7 @@ DTYPES = tuple(map(np.dtype, ("float32", "float64", "int32", "int64", "uint8", "
 def _check_plain(kernel: str, name: str, x) -> None:
     """x is an array of one of the library's dtypes."""
     if not isinstance(x, np.ndarray):
-        raise TypeError(f"{kernel}: {name} must be a NumPy array, got {type(x).__name__}")
+        raise TypeError(f"{kernel}: {name} must be a NumPy array, got {_check.type_name(x)}")
     if x.dtype not in DTYPES:
         allowed = "float32, float64, int32, int64, uint8 or bool"
         raise TypeError(f"{kernel}: {name} must be {allowed}, got {x.dtype}")

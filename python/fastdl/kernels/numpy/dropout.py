@@ -18,14 +18,14 @@ def dropout(x, p, seed, counter):
     gives zeros.
     The gradient is the same call on dy (Srivastava et al., JMLR 15, 2014, section 4; scaled when training).
 
-    Args: x: float32 or float64, any shape; p: number in [0, 1]; seed, counter: ints in [0, 2**64).
+    Args: x: float32 or float64, any shape; p: number in [0, 1]; seed, counter: as `random_words`.
     Returns: y like x.
     Raises: TypeError if x is not a float array or seed, counter no ints, ValueError for a value out of range.
     """
     _check.array("dropout", "x", x)
     _check.number("dropout", "p", p, 0, 1)
     _check.integer("dropout", "seed", seed, 0, 2**64)
-    _check.integer("dropout", "counter", counter, 0, 2**64)
+    counter = _check.counter("dropout", counter)
     if p == 1:
         return np.zeros_like(x)
     order = (0, 2, 3, 1) if x.ndim == 4 else tuple(range(x.ndim))

@@ -13,7 +13,7 @@ KERNEL = "gather_batch"
 
 def _check_channels(name: str, x, channels: int) -> None:
     if not isinstance(x, np.ndarray):
-        raise TypeError(f"{KERNEL}: {name} must be a NumPy array, got {type(x).__name__}")
+        raise TypeError(f"{KERNEL}: {name} must be a NumPy array, got {_check.type_name(x)}")
     if x.dtype != np.float64:
         raise TypeError(f"{KERNEL}: {name} must be float64, got {x.dtype}")
     if x.shape not in ((1,), (channels,)):
@@ -33,13 +33,13 @@ def gather_batch(data, index, scale, mean, std, dtype):
     first. Raises IndexError for an index outside [0, R), TypeError or ValueError for anything else.
     """
     if not isinstance(data, np.ndarray):
-        raise TypeError(f"{KERNEL}: data must be a NumPy array, got {type(data).__name__}")
+        raise TypeError(f"{KERNEL}: data must be a NumPy array, got {_check.type_name(data)}")
     if data.dtype not in (np.dtype(np.uint8), *_check.FLOATS):
         raise TypeError(f"{KERNEL}: data must be uint8, float32 or float64, got {data.dtype}")
     if data.ndim == 0:
         raise ValueError(f"{KERNEL}: data must have at least 1 dimension, got shape ()")
     if not isinstance(index, np.ndarray):
-        raise TypeError(f"{KERNEL}: index must be a NumPy array, got {type(index).__name__}")
+        raise TypeError(f"{KERNEL}: index must be a NumPy array, got {_check.type_name(index)}")
     if index.dtype != np.int64:
         raise TypeError(f"{KERNEL}: index must be int64, got {index.dtype}")
     _check.rank(KERNEL, "index", index, 1, "(B,)")

@@ -24,7 +24,8 @@ def random_words(seed: int, counter: int, n: int) -> np.ndarray:
 
     Args:
         seed: int in [0, 2**64).
-        counter: int in [0, 2**64), the number of the random call.
+        counter: int in [0, 2**64), the number of the random call; or a 0-d int64 array with its bits, read when the
+            kernel runs.
         n: how many words, at least 0.
 
     Returns: uint32 array (n,).
@@ -34,9 +35,9 @@ def random_words(seed: int, counter: int, n: int) -> np.ndarray:
     ['0x6627e8d5', '0xe169c58d']
     """
     _check.integer("random_words", "seed", seed, 0, 2**64)
-    _check.integer("random_words", "counter", counter, 0, 2**64)
+    counter = _check.counter("random_words", counter)
     _check.integer("random_words", "n", n, 0, 2**62)
-    seed, counter = int(seed), int(counter)
+    seed = int(seed)
     e = np.arange((int(n) + 3) // 4, dtype=np.uint64)
     blocks = philox(
         (e & LOW, e >> WORD, np.uint64(counter & 0xFFFFFFFF), np.uint64(counter >> 32)),

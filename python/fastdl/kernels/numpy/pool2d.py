@@ -115,7 +115,7 @@ def _check_offsets(kernel: str, offsets, input_size, kernel_size, stride, paddin
     _geometry.check_pair(kernel, "input_size", input_size, 1)
     _check_max_window(kernel, kernel_size, stride, padding, dilation)
     if not isinstance(offsets, np.ndarray):
-        raise TypeError(f"{kernel}: offsets must be a NumPy array, got {type(offsets).__name__}")
+        raise TypeError(f"{kernel}: offsets must be a NumPy array, got {_check.type_name(offsets)}")
     if offsets.dtype != _offset_dtype(kernel_size):
         raise TypeError(f"{kernel}: offsets must be {_offset_dtype(kernel_size)}, got {offsets.dtype}")
     _check.rank(kernel, "offsets", offsets, 4, "(N, C, OH, OW)")

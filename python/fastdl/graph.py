@@ -1,0 +1,314 @@
+"""Capture on the GPU: a training step as one CUDA graph, replayed with one launch.
+
+The first call runs the step as written, on a stream of its own: it makes what a graph can't make (workspaces, tables,
+constants). The second runs it once more while that stream records, from memory of a pool of its own, and launches the
+graph. The third replays and, from the same state, runs the step as written: both must give the same bits. What changes
+from step to step (learning rates, step counts, counters of random streams) is read from words in the GPU's memory,
+written before every launch.
+"""
+
+from __future__ import annotations
+
+import math
+import struct
+import threading
+
+import numpy as np
+
+from . import kernels, recording
+from .session import Session
+from .tensor import wrap
+
+_WORDS = 1024  # of 64 bits, for the numbers of one step that change
+_streams = threading.local()
+
+
+class GraphSession(Session):
+    """Notes of a step on the GPU. place: whether the numbers that change are written at once, as a step that runs
+    needs them."""
+
+    def __init__(self, program: GraphProgram, place: bool):
+        super().__init__(program)
+        self._place = place
+        self.sources: list = []  # of each word in use: a function that gives its value before a replay
+        self.first: list = []  # and its bits in this run
+        self._kept: list = []
+        self.mutable: dict = {}  # id: an array that the step changes in place
+
+    def on_gpu(self) -> None:
+        """Kernels on the GPU are what this session is for."""
+
+    def keep(self, array) -> None:
+        """The step reads this array, which must live as long as its program."""
+        self._kept.append(array)
+
+    def leaves(self, what: str, array) -> None:
+        """Values leave for Python, which would have to wait for them."""
+        if kernels.on_gpu(array):
+            self.refuse(f"{what}, which hands a value on the GPU to Python or NumPy")
+
+    def outside(self, what: str, array) -> None:
+        """CuPy's kernels are recorded like fastdl's."""
+
+    def changed(self, tensor) -> None:
+        """A tensor's memory is changed in place."""
+        super().changed(tensor)
+        self.mutable[id(tensor.data)] = tensor.data
+
+    def draw(self, generator, counter: int, on_host: bool):
+        """The place of the counter of a stream that a kernel draws from."""
+        if on_host:
+            self.refuse("random numbers that are drawn on the host; draw them before the step")
+            return super().draw(generator, counter, on_host)
+        super().draw(generator, counter, on_host)
+        offset = next(entry[1] for entry in self.generators if entry[0] is generator) - 1
+        return self.number(counter, np.int64, lambda: (generator.counter + offset) % 2**64)
+
+    def values(self) -> list:
+        """The bits of all words before a replay. Raises ValueError for a learning rate that is not finite."""
+        values = [source() for source in self.sources]
+        for value in values:
+            if isinstance(value, float) and not math.isfinite(value):
+                raise ValueError(f"optimizer: lr must be finite, got {value:g}")
+        return [_bits(value) for value in values]
+
+    def undo(self) -> None:
+        """Take back what the step did to Python objects; its kernels have not run."""
+        for generator, draws in self.generators:
+            generator.counter = (generator.counter - draws) % 2**64
+        for update in self.updates:
+            if update.counts:
+                update.flat.steps[update.first : update.last] = [update.steps] * (update.last - update.first)
+        for counter, changes in self._changes.values():
+            counter[0] -= changes
+        for leaf in self._touched:
+            leaf._grad = self._grads.get(leaf)
+
+    def number(self, value, dtype, source):
+        """A 0-d array on the GPU whose value `source` gives before every replay."""
+        index = len(self.sources)
+        if index == _WORDS:
+            raise RuntimeError(f"more than {_WORDS} learning rates, step counts and random streams")
+        self.sources.append(source)
+        self.first.append(_bits(value))
+        part = self.program.words[index : index + 1]
+        if self._place:
+            self.program.kernels.write_words(part, self.first[-1:])
+        return part.view(dtype).reshape(())
+
+
+def _bits(value) -> int:
+    """A float's bits, or an int modulo 2**64, as a signed 64-bit int."""
+    if isinstance(value, float):
+        return struct.unpack("<q", struct.pack("<d", value))[0]
+    return struct.unpack("<q", struct.pack("<Q", value % 2**64))[0]
+
+
+class GraphProgram:
+    """The graph of a step for one kind of input, with what its replays need from Python."""
+
+    def __init__(self, key, inputs):
+        self.key = key
+        self.kernels = kernels.backend("cuda")
+        self._library = self.kernels.library
+        self._kinds = [_kind(t.data) for t in inputs]
+        self._leaves = [(i, t, t.data) for i, t in enumerate(inputs) if t._requires]
+        self.words = self._library.zeros(_WORDS, np.int64)
+        self._graph = self._session = None
+        self.trusted = False
+
+    # -- what a Session hands over ---------------------------------------------------------------------------
+
+    def watch(self, where: dict, key: str, expected) -> None:
+        """where[key] must be `expected` for a replay; a missing entry counts as None."""
+        self._watched.append((where, key, expected))
+
+    def watch_attribute(self, owner, name: str, expected) -> None:
+        """owner.name must be `expected`."""
+        self._attributes.append((owner, name, expected))
+
+    def add_gradient(self, leaf: dict, gradient) -> None:
+        """After a replay the leaf has this gradient."""
+        self._gradients.append((leaf, gradient))
+
+    def add_update(self, group, options, steps, first, last, counts, lr, step) -> None:
+        """A call of an optimizer: its options must stay, its step counts go on."""
+        self._updates.append((group, options, steps, first, last, counts))
+
+    def add_draws(self, generator: dict, draws: int) -> None:
+        """A generator's counter goes on by `draws`; its seed is part of the program."""
+        self._draws.append((generator, draws))
+        self._seeds.append((generator, generator["seed"]))
+
+    def add_changes(self, counter: list, changes: int) -> None:
+        """A tensor's counter of changes goes on."""
+        self._changes.append((counter, changes))
+
+    def add_generator(self, seed: int, counter: int) -> None:
+        """Counters are read from words: nothing to note."""
+
+    def _finish(self, session: GraphSession) -> None:
+        self._watched, self._attributes, self._gradients, self._updates = [], [], [], []
+        self._draws, self._seeds, self._changes = [], [], []
+        self._session = session
+        session.finish()
+
+    # -- the three first calls ---------------------------------------------------------------------------------
+
+    @property
+    def recorded(self) -> bool:
+        """Whether there is a graph."""
+        return self._graph is not None
+
+    def run_once(self, function, args, kwargs) -> tuple:
+        """(result, reasons why the step can't be replayed) of the step as written, on the stream that will record."""
+        here, there = self._library.cuda.get_current_stream(), _stream(self._library)
+        there.wait_event(here.record())
+        session = GraphSession(self, place=True)
+        with there, _recording(session):
+            result = function(*args, **kwargs)
+        here.wait_event(there.record())
+        self._finish(session)
+        return result, session.reasons
+
+    def record(self, function, inputs, flatten, unflatten) -> list[str]:
+        """Record the graph; the reasons why it can't be, after which Python's side is as if nothing had been called."""
+        stream, fixed = _stream(self._library), {i for i, _, _ in self._leaves}
+        self._pool = self._library.cuda.MemoryPool()
+        session, error, graph = GraphSession(self, place=False), None, None
+        with self._library.cuda.using_allocator(self._pool.malloc):
+            self._staged = [t.data if i in fixed else self.kernels.clone(t.data) for i, t in enumerate(inputs)]
+            given = iter([t if i in fixed else wrap(x) for i, (t, x) in enumerate(zip(inputs, self._staged))])
+            args, kwargs = unflatten(self.key[0], given), unflatten(self.key[1], given) or {}
+            with stream, _recording(session):
+                stream.begin_capture()
+                try:
+                    tensors: list = []
+                    self._structure = flatten(function(*args, **kwargs), tensors)
+                except Exception as raised:
+                    error = raised
+                try:
+                    graph = stream.end_capture()
+                except Exception as raised:
+                    error = error or raised
+        reasons = session.reasons + ([f"recording a CUDA graph failed: {error}"] if error is not None else [])
+        if reasons:
+            session.undo()
+            return reasons
+        self._finish(session)
+        self._graph, self._results = graph, [t.data for t in tensors]
+        return []
+
+    def check(self, function, args, kwargs, inputs, flatten) -> tuple:
+        """(result of the step as written, what a replay from the same state made different: a word or nothing)."""
+        state = self._mutable()
+        before = [self.kernels.clone(x) for x in state]
+        replayed = self.launch(inputs, self._session.values())
+        left = [None if gradient is None else gradient.data for _, gradient in self._gradients]
+        after, left = ([x if x is None else self.kernels.clone(x) for x in arrays] for arrays in (state, left))
+        for x, saved in zip(state, before):
+            self.kernels.assign(x, saved)
+        result = function(*args, **kwargs)
+        tensors: list = []
+        if flatten(result, tensors) != self._structure or not _same([t.data for t in tensors], replayed):
+            return result, "the result"
+        if not _same(state, after):
+            return result, "what it changes in place"
+        now = [leaf.get("_grad") for leaf, _ in self._gradients]
+        if not _same([None if gradient is None else gradient.data for gradient in now], left):
+            return result, "the gradients"
+        self.trusted = True
+        return result, ""
+
+    def _mutable(self) -> list:
+        """The arrays that the step changes: buffers of optimizers whole, others one by one."""
+        arrays = dict(self._session.mutable)
+        for update in self._session.updates:
+            flat = update.flat
+            arrays.update({id(x): x for x in (flat.data, flat.grad, *flat.states.values())})
+        return list(arrays.values())
+
+    # -- replay ----------------------------------------------------------------------------------------------------
+
+    def accepts(self, inputs) -> bool:
+        """Whether a replay would do what the function would do."""
+        return (
+            len(inputs) == len(self._kinds)
+            and all(_kind(t.data) == kind for t, kind in zip(inputs, self._kinds))
+            and all(inputs[i] is t and t.data is array for i, t, array in self._leaves)
+            and all(where.get(key) is expected for where, key, expected in self._watched)
+            and all(getattr(owner, name) is expected for owner, name, expected in self._attributes)
+            and all(generator["seed"] == seed for generator, seed in self._seeds)
+            and all(
+                all(group.get(key) == value for key, value in options.items())
+                and steps[first:last].count(steps[first]) == last - first
+                for group, options, steps, first, last, _ in self._updates
+            )
+        )
+
+    def launch(self, inputs, values: list) -> list:
+        """Copy the inputs in, write the words, launch the graph; copies of its results."""
+        for t, staged in zip(inputs, self._staged):
+            if t.data is not staged:
+                self.kernels.assign(staged, t.data)
+        if values:
+            self.kernels.write_words(self.words, values)
+        self._graph.launch()
+        return [self.kernels.clone(x) for x in self._results]
+
+    def first_launch(self, inputs) -> list:
+        """The launch that does what was recorded: Python's side has done its part while recording."""
+        return self.launch(inputs, self._session.first)
+
+    def replay(self, inputs) -> list:
+        """Launch, and let Python's side follow."""
+        results = self.launch(inputs, self._session.values())
+        for leaf, gradient in self._gradients:
+            leaf["_grad"] = gradient
+        for _, _, steps, first, last, counts in self._updates:
+            if counts:
+                steps[first:last] = [steps[first] + 1] * (last - first)
+        for generator, draws in self._draws:
+            generator["counter"] = (generator["counter"] + draws) % 2**64
+        for counter, changes in self._changes:
+            counter[0] += changes
+        return results
+
+    def rebuild(self, arrays, unflatten):
+        """What the function returns, around these arrays."""
+        return unflatten(self._structure, iter([wrap(array) for array in arrays]))
+
+
+def _kind(array) -> tuple:
+    return array.shape, array.strides, array.dtype, kernels.on_gpu(array)
+
+
+def _stream(library):
+    """The stream that this thread records on, one for each GPU."""
+    found = _streams.__dict__.setdefault(library, {})
+    device = library.cuda.runtime.getDevice()
+    if device not in found:
+        found[device] = library.cuda.Stream(non_blocking=True)
+    return found[device]
+
+
+class _recording:
+    def __init__(self, session):
+        self._session = session
+
+    def __enter__(self):
+        recording.session = self._session
+
+    def __exit__(self, *error):
+        recording.session = None
+
+
+def _same(arrays: list, others: list) -> bool:
+    """Whether the arrays (or None) have the same bits."""
+
+    def same(a, b) -> bool:
+        if a is None or b is None:
+            return a is b
+        return a.shape == b.shape and kernels.to_host(a).tobytes() == kernels.to_host(b).tobytes()
+
+    return len(arrays) == len(others) and all(map(same, arrays, others))

@@ -1,0 +1,372 @@
+"""CuPy for machines without a GPU: the part of its API that fastdl uses, on the host's memory, as strict as CuPy is.
+
+An array here is no NumPy array, never becomes one in silence, and does not mix with them. Behind it, the CUDA kernels
+run as plain loops (`fastdl._cuda_emulated`). What CuPy does not have, or does differently, must not be added here.
+"""
+
+import contextlib
+import importlib
+import re
+import sys
+from types import ModuleType, SimpleNamespace
+
+import numpy as np
+
+from fastdl import kernels
+
+
+class ndarray(np.lib.mixins.NDArrayOperatorsMixin):  # noqa: N801 - CuPy's name
+    """`cupy.ndarray`."""
+
+    __array_priority__ = 100
+    __hash__ = None
+
+    def __init__(self, shape, dtype=float, memptr=None, strides=None):
+        memory = np.zeros(shape, dtype) if memptr is None else memptr.memory
+        start = 0 if memptr is None else memptr.start
+        self.a = np.ndarray(shape, dtype, buffer=memory if np.prod(shape) else None, offset=start, strides=strides)
+
+    def __array__(self, *args, **kwargs):
+        raise TypeError("Implicit conversion to a NumPy array is not allowed.")
+
+    def __array_ufunc__(self, ufunc, method, *inputs, out=None, **kwargs):
+        if method != "__call__" or any(isinstance(x, np.ndarray) for x in inputs):
+            return NotImplemented
+        if out is not None:
+            kwargs["out"] = tuple(map(_host, out))
+        return _array(_work(lambda: ufunc(*map(_host, inputs), **kwargs), _flat((inputs, out or ()))))
+
+    def __array_function__(self, function, types, args, kwargs):
+        if function.__name__ not in _FUNCTIONS:
+            return NotImplemented
+        if any(isinstance(x, np.ndarray) for x in _flat((args, kwargs))):
+            raise TypeError(f"Unsupported type {np.ndarray}")
+        given = _host(args), _host({k: v for k, v in kwargs.items() if k != "like"})
+        return _array(_work(lambda: function(*given[0], **given[1]), _flat((args, kwargs))))
+
+    def __getitem__(self, index):
+        index = _index(index)
+        return _array(_work(lambda: self.a[index], [self]))
+
+    def __setitem__(self, index, value):
+        if isinstance(value, np.ndarray):
+            raise TypeError(f"Unsupported type {np.ndarray}")
+        index, value = _index(index), _host(value)
+        _work(lambda: self.a.__setitem__(index, value), [self])
+
+    def __iter__(self):
+        return (self[i] for i in range(len(self.a)))
+
+    def __len__(self):
+        return len(self.a)
+
+    def __bool__(self):
+        return bool(self.item())
+
+    def __float__(self):
+        return float(self.item())
+
+    def __int__(self):
+        return int(self.item())
+
+    def __index__(self):
+        return self.item().__index__()
+
+    def item(self):
+        """A Python number; waits."""
+        _wait()
+        return self.a.item()
+
+    def tolist(self):
+        """Nested lists; waits."""
+        _wait()
+        return self.a.tolist()
+
+    def __dlpack__(self, stream=None, max_version=None, dl_device=None, copy=None):
+        raise BufferError("the stand-in's memory is the host's")
+
+    def __dlpack_device__(self):
+        return (2, 0)
+
+    @property
+    def __cuda_array_interface__(self):
+        at = {"data": (self.a.ctypes.data, False), "strides": None if self.a.flags.c_contiguous else self.a.strides}
+        return {"shape": self.a.shape, "typestr": self.a.dtype.str, "descr": [("", self.a.dtype.str)],
+                "stream": 1, "version": 3, **at}  # fmt: skip
+
+    shape, dtype, ndim = (property(lambda self, name=n: getattr(self.a, name)) for n in ("shape", "dtype", "ndim"))
+    size, strides, flags = (property(lambda self, name=n: getattr(self.a, name)) for n in ("size", "strides", "flags"))
+    itemsize, nbytes = (property(lambda self, name=n: getattr(self.a, name)) for n in ("itemsize", "nbytes"))
+    data = property(lambda self: Pointer(self.a, 0))
+    device = property(lambda self: SimpleNamespace(id=0))
+    T = property(lambda self: self.transpose())
+
+    def set(self, array):
+        """Copy a NumPy array here."""
+        assert type(array) is np.ndarray and array.dtype == self.dtype
+        _wait()
+        self.a[...] = array
+
+
+def _method(name):
+    def call(self, *args, **kwargs):
+        if any(isinstance(x, np.ndarray) for x in _flat((args, kwargs))):
+            raise TypeError(f"Unsupported type {np.ndarray}")
+        given = _host(args), _host(kwargs)
+        return _array(_work(lambda: getattr(self.a, name)(*given[0], **given[1]), [self, *_flat((args, kwargs))]))
+
+    return call
+
+
+for _name in ("all any argmax argmin argsort astype copy fill max mean min nonzero ravel reshape squeeze sum "
+              "swapaxes take transpose view").split():  # fmt: skip
+    setattr(ndarray, _name, _method(_name))
+
+_FUNCTIONS = set(
+    "all any arange argmax argmin broadcast_to clip concatenate empty empty_like expand_dims full full_like "
+    "may_share_memory ndim ones ones_like squeeze stack sum take_along_axis where zeros zeros_like".split()
+)
+
+
+class Pointer:
+    """`cupy.cuda.MemoryPointer`: memory and a place in it."""
+
+    def __init__(self, memory, start):
+        self.memory, self.start = memory, start
+
+    def __add__(self, count):
+        return Pointer(self.memory, self.start + count)
+
+    ptr = property(lambda self: self.memory.ctypes.data + self.start)
+
+
+class CUDARuntimeError(RuntimeError):
+    """`cupy.cuda.runtime.CUDARuntimeError`."""
+
+
+class Graph:
+    """`cupy.cuda.Graph`: the calls that were made while a stream was capturing; they run when it is launched."""
+
+    def __init__(self):
+        self.calls, self.broken = [], None
+
+    def launch(self, stream=None):
+        """Run them."""
+        assert _graph is None
+        for call in self.calls:
+            call()
+
+
+class Stream:
+    """`cupy.cuda.Stream`: everything happens at once, so that there is nothing to wait for."""
+
+    def __init__(self, non_blocking=False):
+        self._non_blocking = non_blocking
+
+    def __enter__(self):
+        _current.append(self)
+        return self
+
+    def __exit__(self, *error):
+        _current.pop()
+
+    def record(self, event=None):
+        """An event."""
+        return self
+
+    def wait_event(self, event):
+        """Nothing to wait for."""
+        if _graph is not None:
+            _graph.broken = "waiting for an event of another stream"
+
+    def is_capturing(self):
+        """Whether it records."""
+        return _graph is not None
+
+    def begin_capture(self, mode=None):
+        """Record from now on what is called, in place of running it."""
+        global _graph
+        if not self._non_blocking:
+            raise RuntimeError("cannot capture on a stream that blocks")
+        _graph = Graph()
+
+    def end_capture(self):
+        """The graph."""
+        global _graph
+        graph, _graph = _graph, None
+        if graph.broken:
+            raise CUDARuntimeError(f"cudaErrorStreamCaptureInvalidated: {graph.broken}")
+        return graph
+
+
+_graph = None  # that is being recorded
+_current = [Stream()]
+
+
+def _wait():
+    """What waits for the GPU breaks a capture."""
+    if _graph is not None:
+        _graph.broken = "waiting for the GPU"
+        raise CUDARuntimeError("cudaErrorStreamCaptureUnsupported: operation not permitted when stream is capturing")
+
+
+def _work(compute, given):
+    """compute(); while a stream captures its result is still to come (floats are NaN), and the call is in the graph."""
+    if _graph is None:
+        return compute()
+    given = [x.a for x in given if isinstance(x, ndarray)]
+    before = [x.copy() for x in given]
+    result = _no_numbers(compute())
+    for x, old in zip(given, before):
+        if x.size and x.flags.writeable and x.tobytes() != old.tobytes():
+            x[...] = old
+    made = [x for x in _flat(result) if isinstance(x, np.ndarray)]
+    made = [x for x in made if not any(np.may_share_memory(x, other) for other in given)]
+    if made or result is None or any(x is result for x in given):
+        for x in made:
+            if x.dtype.kind == "f":
+                x.fill(np.nan)
+        _graph.calls.append(lambda: _again(compute, result, made))
+    return result
+
+
+def _no_numbers(result):
+    return np.asarray(result) if isinstance(result, np.generic) else result
+
+
+def _again(compute, result, made):
+    for old, new in zip(_flat(result), _flat(_no_numbers(compute()))):
+        if any(old is x for x in made):
+            old[...] = new
+
+
+def _flat(value):
+    if isinstance(value, dict):
+        value = list(value.values())
+    if isinstance(value, (list, tuple)):
+        return [x for item in value for x in _flat(item)]
+    return [value]
+
+
+def _host(value):
+    """Arrays here as NumPy arrays, in nested tuples, lists and dicts."""
+    if isinstance(value, ndarray):
+        return value.a
+    if isinstance(value, dict):
+        return {key: _host(item) for key, item in value.items()}
+    return type(value)(map(_host, value)) if type(value) in (list, tuple) else value
+
+
+def _array(value):
+    """NumPy's results as arrays here: CuPy hands out no numbers, but 0-d arrays."""
+    if isinstance(value, (np.ndarray, np.generic)):
+        out = object.__new__(ndarray)
+        out.a = np.asarray(value)
+        return out
+    return type(value)(map(_array, value)) if type(value) in (list, tuple) else value
+
+
+def _index(index):
+    if any(isinstance(x, (np.ndarray, list)) for x in (index if isinstance(index, tuple) else (index,))):
+        raise IndexError("the stand-in takes no host arrays and lists as an index")
+    index = _host(index) if isinstance(index, tuple) else (_host(index),)
+    basic = Ellipsis not in index if all(x is None or isinstance(x, (int, slice)) for x in index) else False
+    return (*index, ...) if basic else index  # an element is a view, too
+
+
+def zeros(shape, dtype=float):
+    """`cupy.zeros`, on a border of 512 bytes."""
+    count = int(np.prod(shape)) * np.dtype(dtype).itemsize
+    room = np.zeros(count + 512, np.uint8)
+    skip = -room.ctypes.data % 512
+    made = room[skip : skip + count].view(dtype).reshape(shape)
+    if _graph is not None:
+        _graph.calls.append(lambda: made.fill(0))
+    return _array(made)
+
+
+def asarray(array, dtype=None):
+    """`cupy.asarray`: a copy of host memory."""
+    if not isinstance(array, ndarray):
+        _wait()
+    return array if isinstance(array, ndarray) else _array(np.array(array, dtype, order="C"))
+
+
+def asnumpy(array):
+    """`cupy.asnumpy`: a copy in C order; waits."""
+    _wait()
+    return np.array(_host(array), order="C")
+
+
+class Extension:
+    """`fastdl._cuda`: the emulated kernels on arrays here, refusing NumPy's as the bindings for CuPy do."""
+
+    architectures, HOST = "emulated", {"gather_batch": ("mean", "std")}
+
+    def __init__(self):
+        self._module = importlib.import_module("fastdl._cuda_emulated")
+
+    def probe(self):
+        """Runs a kernel."""
+
+    def set_cublaslt_finder(self, find):
+        """Never asks it: the library computes on a GPU."""
+
+    def load_cublaslt(self, path):
+        raise RuntimeError("cuBLASLt needs a GPU")
+
+    def __getattr__(self, name):
+        kernel = getattr(self._module, name)
+        if not callable(kernel):
+            return kernel
+        names = re.findall(r"(?:\(|, )(\w+):", kernel.__doc__ or "")
+
+        def call(*args, **kwargs):
+            given = {**dict(zip(names, args)), **kwargs}
+            for argument, value in given.items():
+                if argument not in self.HOST.get(name, ()) and any(isinstance(x, np.ndarray) for x in _flat(value)):
+                    words = f"{argument} must be a CuPy array, got numpy.ndarray; move it with .to('cuda')"
+                    raise TypeError(f"{name}: {words}")
+            own = {id(x.a): x for x in _flat((args, kwargs)) if isinstance(x, ndarray)}
+            host = _host(args), _host(kwargs)
+            result = _work(lambda: kernel(*host[0], **host[1]), _flat((args, kwargs)))
+            known = own.get(id(result)) if isinstance(result, np.ndarray) else None
+            return _array(result) if known is None else known
+
+        return call
+
+
+def _module() -> ModuleType:
+    cupy = ModuleType("cupy")
+    for name in ("ndarray", "zeros", "asarray", "asnumpy"):
+        setattr(cupy, name, globals()[name])
+    runtime = SimpleNamespace(getDeviceCount=lambda: 1, getDevice=lambda: 0, CUDARuntimeError=CUDARuntimeError)
+    cupy.cuda = SimpleNamespace(
+        runtime=runtime, Device=lambda: SimpleNamespace(id=0, compute_capability="90"), Stream=Stream,
+        get_current_stream=lambda: _current[-1], MemoryPool=lambda: SimpleNamespace(malloc=None),
+        using_allocator=lambda malloc: contextlib.nullcontext(),
+    )  # fmt: skip
+    ndarray.__module__ = "cupy"
+    return cupy
+
+
+@contextlib.contextmanager
+def installed():
+    """Within the block `kernels.backend("cuda")` is this; raises ImportError where the kernels are not built so."""
+    modules = {"cupy": _module(), "fastdl._cuda": Extension()}
+    names = (*modules, "fastdl.kernels.cuda")
+    before = {name: sys.modules.pop(name, None) for name in names}
+    state = kernels._cuda, kernels.gpu_arrays, kernels._default, kernels.__dict__.get("cuda")
+    sys.modules.update(modules)
+    fastdl = sys.modules["fastdl"]
+    fastdl._cuda = modules["fastdl._cuda"]
+    try:
+        yield kernels.backend("cuda")
+    finally:
+        kernels._cuda, kernels.gpu_arrays, kernels._default = state[:3]
+        kernels.__dict__.pop("cuda", None)
+        del fastdl._cuda
+        for name in names:
+            sys.modules.pop(name, None)
+            if before[name] is not None:
+                sys.modules[name] = before[name]
