@@ -80,7 +80,7 @@ cuda: EXTRAS = train,cuda13
 cuda:  ## build and install with the CUDA kernels (nvcc of CUDA 13)
 	@$(MAKE) build EXTRAS=$(EXTRAS) BUILD_FLAGS="-C cmake.define.FASTDL_CUDA=ON"
 
-gpu-check:  ## on a machine with an NVIDIA GPU: build for it, test the kernels there; logs in build/gpu-check
+gpu-check:  ## on a machine with an NVIDIA GPU: build for it, test and time there; logs in build/gpu-check
 	@$(PYTHON) .ci/gpu-check
 
 SANITIZE := build/sanitize

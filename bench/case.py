@@ -45,11 +45,47 @@ class Case:
 
 def calls(kernel: str, *arguments) -> dict[str, Run]:
     """The runs of one kernel call: fastdl's backend in use, and the NumPy reference."""
-    from fastdl import kernels
     from fastdl.kernels import numpy as reference
 
-    ours, theirs = getattr(kernels.host(), kernel), getattr(reference, kernel)
-    return {"fastdl": lambda: ours(*arguments), "numpy": lambda: theirs(*arguments)}
+    ours, theirs = getattr(backend(), kernel), getattr(reference, kernel)
+    placed = tuple(map(place, arguments))
+    return {"fastdl": lambda: ours(*placed), "numpy": lambda: theirs(*arguments)}
+
+
+def several_calls(function: Callable, *arrays) -> dict[str, Run]:
+    """The runs of function(kernels, *arrays): with fastdl's backend in use, and with the NumPy reference."""
+    from fastdl.kernels import numpy as reference
+
+    ours, placed = backend(), tuple(map(place, arrays))
+    return {"fastdl": lambda: function(ours, *placed), "numpy": lambda: function(reference, *arrays)}
+
+
+def backend():
+    """The kernels of the device in use."""
+    import fastdl
+    from fastdl import kernels
+
+    return kernels.backend(fastdl.get_device())
+
+
+def place(value):
+    """An array where the device in use wants it; anything else as it is."""
+    import numpy as np
+
+    from fastdl import kernels
+
+    return kernels.place(value) if isinstance(value, np.ndarray) else value
+
+
+def to_numpy(value):
+    """An array or tensor of any framework, from wherever it lies."""
+    import numpy as np
+
+    from fastdl import kernels
+
+    if hasattr(value, "detach"):
+        value = value.detach().cpu()
+    return np.asarray(kernels.to_host(value))
 
 
 def normal(rng, *shape: int):
@@ -78,7 +114,8 @@ def random_images(rng, n: int, c: int, h: int, w: int):
     return np.moveaxis(normal(rng, n, h, w, c), 3, 1)
 
 
-def formats(torch, *arrays):
+def formats(rivals, *arrays):
     """Pairs of a way's name and the arrays as tensors: PyTorch's two memory formats of images."""
+    torch = rivals.torch
     for way, layout in (("channels_last", torch.channels_last), ("contiguous", torch.contiguous_format)):
-        yield way, [torch.from_numpy(array).contiguous(memory_format=layout) for array in arrays]
+        yield way, [rivals.tensor(array).contiguous(memory_format=layout) for array in arrays]

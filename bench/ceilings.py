@@ -61,8 +61,9 @@ class Ceilings:
 
     def bandwidth(self, size: float) -> float:
         """Bytes/s of the best memory loop over a working set of `size` bytes, between the sizes measured."""
-        best = [max(self._median(f"{loop} {name}") for loop in LOOPS) for name in SIZES]
-        return float(np.interp(math.log(max(size, 1)), [math.log(s) for s in SIZES.values()], best))
+        loops, sizes = self._measured()
+        best = [max(self._median(f"{loop} {name}") for loop in loops) for name in sizes]
+        return float(np.interp(math.log(max(size, 1)), [math.log(s) for s in sizes.values()], best))
 
     def seconds(self, flops: float, bytes: float) -> float:
         """The least time for this work: that of the arithmetic or that of the memory, whichever is longer."""
@@ -86,6 +87,10 @@ class Ceilings:
             rates = ", ".join(f"{loop} {self._amount(f'{loop} {name}')}" for loop in LOOPS)
             lines.append(f"  {name:>6}: {rates}")
         return lines
+
+    def _measured(self) -> tuple:
+        """The memory loops, and the sizes of their working sets."""
+        return LOOPS, SIZES
 
     def _median(self, name: str) -> float:
         return statistics.median(self._samples.get(name, [math.nan]))

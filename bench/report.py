@@ -7,7 +7,7 @@ import math
 from ..explain import duration
 
 WIDTH = 80
-COLUMNS = {"torch-compile": "compile"}  # shorter in a heading
+COLUMNS = {"torch-compile": "compile", "torch-graph": "graph"}  # shorter in a heading
 TIME, SPREAD, RATE, CEILING, RATIO = 8, 5, 11, 5, 7
 
 

@@ -8,7 +8,10 @@ import os
 import sys
 from pathlib import Path
 
-NAMES = ("numpy", "torch", "torch-compile", "jax")
+from . import gpu
+
+NAMES = ("numpy", "torch", "torch-compile", "torch-graph", "jax")
+TORCH = {"torch", "torch-compile", "torch-graph"}
 DEFAULT = ("numpy", "torch")
 
 
@@ -35,7 +38,11 @@ class Rivals:
         self.threads = fastdl.get_num_threads()
         self.notes: list[str] = []
         missing = set()
-        self.torch = self._load("torch", {"torch", "torch-compile"} & set(names), missing)
+        self.torch = self._load("torch", TORCH & set(names), missing)
+        if gpu.in_use():
+            names = self._on_gpu(names, missing)
+        elif "torch-graph" in names:
+            raise ValueError("--against torch-graph is a CUDA graph: it needs --device cuda")
         os.environ["PJRT_NPROC"] = str(self.threads)  # jax reads it when it makes its threads, at its first use
         self.jax = self._load("jax", {"jax"} & set(names), missing)
         self.names = tuple(name for name in NAMES if name in names and name not in missing)
@@ -60,6 +67,24 @@ class Rivals:
             left_out = " and ".join(sorted(wanted))
             self.notes.append(f"{package} is not installed: {left_out} left out (`make bench` installs the rivals)")
             return None
+
+    def _on_gpu(self, names, missing: set[str]) -> list:
+        """The rivals that are timed on a GPU; PyTorch makes its tensors there, in float32 proper as fastdl does."""
+        if "jax" in names:
+            self.notes.append("jax is timed on the CPU only: left out")
+        if self.torch and not self.torch.cuda.is_available():
+            self.notes.append("this torch has no CUDA: left out")
+            missing |= TORCH
+            self.torch = None
+        if self.torch:
+            self.torch.set_default_device("cuda")
+            self.torch.backends.cuda.matmul.allow_tf32 = self.torch.backends.cudnn.allow_tf32 = False
+            self.torch.backends.cudnn.benchmark = True
+        return [name for name in names if name != "jax"]
+
+    def tensor(self, array):
+        """The array as a PyTorch tensor on the device that is timed; on the host they share memory."""
+        return self.torch.from_numpy(array).to("cuda" if gpu.in_use() else "cpu")
 
     def _check_jax(self) -> None:
         """PJRT_NPROC is no promise of XLA's, so count its threads."""

@@ -13,14 +13,15 @@ from datetime import datetime, timezone
 from functools import partial
 from pathlib import Path
 
-from . import first_calls, memory, plot, sweep, timer
+from . import first_calls, gpu, memory, plot, sweep, timer
 from .case import Case
 from .ceilings import Ceilings
+from .gpu import GpuCeilings
 from .report import Table, summary
 from .rivals import DEFAULT, Rivals, versions
 
 SUITES = ("kernels", "training")
-SECTIONS = {"first_calls": first_calls, "memory": memory}  # of training, after its rows
+SECTIONS = {"first_calls": first_calls, "memory": memory}  # of training on the host, after its rows
 
 
 def modules(suite: str) -> list:
@@ -53,8 +54,9 @@ def run(
 
     suite: "kernels", "training" or "all"; pattern: only cases whose "family name" contains it. rivals: which of
     `rivals.NAMES` to time beside fastdl; one that is not installed is named and left out. threads: for fastdl and every
-    rival. device: fastdl's backend, "numpy" or "cpu". plot_path: also time an MLP's step over batch sizes and widths,
-    whatever the suite and the pattern (two minutes), and draw the times into this file.
+    rival. device: fastdl's backend, "numpy", "cpu" or "cuda". plot_path: also time an MLP's step over batch sizes and
+    widths, whatever the suite and the pattern (two minutes), and draw the times into this file. Raises RuntimeError at
+    the end, when all others are timed and written, if a case fails: a wrong result is not timed.
     """
     import fastdl as fd
 
@@ -70,6 +72,8 @@ def run(
         print(f"\ncost of a step over batch sizes and widths: {plot_path}", file=out or sys.stdout)
     if json_path:
         _write_json(json_path, report)
+    if report["failed"]:
+        raise RuntimeError(f"{len(report['failed'])} cases failed, the first: {report['failed'][0]}")
     return report
 
 
@@ -77,13 +81,14 @@ def _run(suite, pattern, rivals: Rivals, rounds: int, with_sweeps: bool, out) ->
     parts = {part: list(collect(rivals, part, pattern)) for part in (SUITES if suite == "all" else (suite,))}
     wanted = pattern or ""
     sections = {key: part for key, part in SECTIONS.items() if "training" in parts and wanted in part.NAME}
+    sections = {} if gpu.in_use() else sections
     if not any(parts.values()) and not sections and not (with_sweeps and wanted in sweep.NAME):
         raise ValueError(f"no benchmark case contains {pattern!r}; there are cases of {_names(parts)}")
-    machine, ceilings = environment(rivals), Ceilings()
+    machine, ceilings = environment(rivals), GpuCeilings(rivals.torch) if gpu.in_use() else Ceilings()
     print(*_heading(machine), *rivals.notes, sep="\n", file=out, flush=True)
     ceilings.measure()
     print(*ceilings.lines(), sep="\n", file=out, flush=True)
-    rows = []
+    rows, failed = [], []
     for part, cases in parts.items():
         columns = (*rivals.names, "eager") if part == "training" and _captures() else rivals.names
         table = Table(columns, out)
@@ -92,10 +97,16 @@ def _run(suite, pattern, rivals: Rivals, rounds: int, with_sweeps: bool, out) ->
         while cases:
             case = cases.pop(0)  # so that its arrays go when it is done
             table.measuring(f"{case.family} {case.name}")
-            rows.append(_measure(case, rounds, {"fastdl", "1 thread", *columns}, ceilings))
+            try:
+                rows.append(_measure(case, rounds, {"fastdl", "1 thread", *columns}, ceilings))
+            except RuntimeError as error:  # a wrong result, or what a rival can't do: the others are still worth having
+                failed.append(str(error))
+                table.clear()
+                print(f"failed: {error}", file=out, flush=True)
+                continue
             table.add(rows[-1])
             ceilings.measure_if_due()
-    report = {"environment": machine, "results": rows}
+    report = {"environment": machine, "results": rows, "failed": failed}
     for key, part in sections.items():
         table = Table((), out)
         report[key] = part.measure(rivals, table.measuring)
@@ -144,7 +155,7 @@ def environment(rivals: Rivals) -> dict:
     found = config()
     return {
         "time": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "machine": _cpu_model(),
+        "machine": gpu.name() if gpu.in_use() else _cpu_model(),
         "cores": len(os.sched_getaffinity(0)),
         "threads": rivals.threads,
         "backend": found["device"],
@@ -159,6 +170,8 @@ def environment(rivals: Rivals) -> dict:
 
 def _heading(machine: dict) -> list[str]:
     packages = ", ".join(f"{name} {machine[name]}" for name in ("numpy", "torch", "jax") if machine[name])
+    if machine["backend"] == "cuda":
+        return [f"{machine['machine']}; {packages}", "float32 without TF32; a turn ends when the GPU has done its work"]
     threads = f"{machine['threads']} thread{'s' if machine['threads'] != 1 else ''}"
     return [f"{machine['machine']}, {threads}", f"fastdl on {machine['backend']} {machine['isa'] or ''}; {packages}"]
 
@@ -166,7 +179,7 @@ def _heading(machine: dict) -> list[str]:
 def _captures() -> bool:
     import fastdl
 
-    return hasattr(fastdl, "capture") and fastdl.get_device() == "cpu"
+    return hasattr(fastdl, "capture") and fastdl.get_device() != "numpy"
 
 
 def _names(parts) -> str:

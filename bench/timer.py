@@ -5,7 +5,7 @@ each turn long enough to time (MIN_TURN seconds, several calls for a quick kerne
 Before a turn the process must have come to rest: OpenBLAS keeps its threads spinning for up to 120 ms (2^28 cycles)
 after a call, OpenMP for some milliseconds, and they would take a core from the next rival, which can be fifty times
 slower then. Then the rival runs untimed for WARM_UP seconds, as it would in a training loop: the system takes up to
-20 ms to move a woken thread to an idle core.
+20 ms to move a woken thread to an idle core. On a GPU a turn ends when the GPU has done its work.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .case import Case, Run
+from . import gpu
+from .case import Case, Run, to_numpy
 
 MIN_TURN = 0.003  # seconds; the clock's own cost (50 ns) is nothing beside it
 REST = 0.01  # seconds in which no thread may have worked
@@ -111,7 +112,9 @@ def _quickest(ways: dict[str, Run]) -> str:
 
 
 def _rest() -> None:
-    """Wait until the threads of this process have stopped working."""
+    """Wait until the threads of this process have stopped working, or the GPU has."""
+    if gpu.in_use():
+        return gpu.synchronize()
     end = time.perf_counter() + LONGEST_REST
     while time.perf_counter() < end:
         before = time.process_time()
@@ -124,6 +127,7 @@ def _turn(run: Run, calls: int) -> float:
     start = time.perf_counter()
     for _ in range(calls):
         run()
+    gpu.synchronize()
     return (time.perf_counter() - start) / calls
 
 
@@ -155,5 +159,4 @@ def _results(case: Case, rival: str, run: Run) -> list[np.ndarray]:
 
 def _arrays(result) -> list[np.ndarray]:
     items = result if isinstance(result, (tuple, list)) else (result,)
-    items = [item.detach() if hasattr(item, "detach") else item for item in items if item is not None]
-    return [np.asarray(item).copy() for item in items]
+    return [to_numpy(item).copy() for item in items if item is not None]

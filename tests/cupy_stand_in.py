@@ -292,6 +292,11 @@ def asarray(array, dtype=None):
     return array if isinstance(array, ndarray) else _array(np.array(array, dtype, order="C"))
 
 
+def copyto(target, source):
+    """`cupy.copyto`."""
+    target[...] = source
+
+
 def asnumpy(array):
     """`cupy.asnumpy`: a copy in C order; waits."""
     _wait()
@@ -301,7 +306,7 @@ def asnumpy(array):
 class Extension:
     """`fastdl._cuda`: the emulated kernels on arrays here, refusing NumPy's as the bindings for CuPy do."""
 
-    architectures, HOST = "emulated", {"gather_batch": ("mean", "std")}
+    architectures, HOST = "emulated", {"gather_batch": ("mean", "std"), "write_words": ("values",)}
 
     def __init__(self):
         self._module = importlib.import_module("fastdl._cuda_emulated")
@@ -338,9 +343,13 @@ class Extension:
 
 def _module() -> ModuleType:
     cupy = ModuleType("cupy")
-    for name in ("ndarray", "zeros", "asarray", "asnumpy"):
+    for name in ("ndarray", "zeros", "asarray", "asnumpy", "copyto"):
         setattr(cupy, name, globals()[name])
-    runtime = SimpleNamespace(getDeviceCount=lambda: 1, getDevice=lambda: 0, CUDARuntimeError=CUDARuntimeError)
+    runtime = SimpleNamespace(
+        getDeviceCount=lambda: 1, getDevice=lambda: 0, CUDARuntimeError=CUDARuntimeError, deviceSynchronize=_wait,
+        memGetInfo=lambda: (1 << 30, 1 << 31),
+        getDeviceProperties=lambda device: {"name": b"a stand-in"},
+    )  # fmt: skip
     cupy.cuda = SimpleNamespace(
         runtime=runtime, Device=lambda: SimpleNamespace(id=0, compute_capability="90"), Stream=Stream,
         get_current_stream=lambda: _current[-1], MemoryPool=lambda: SimpleNamespace(malloc=None),

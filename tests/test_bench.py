@@ -137,7 +137,7 @@ def test_summary_shows_where_fastdl_loses():
 def test_unknown_names():
     with pytest.raises(ValueError, match="no benchmark case contains 'nothing'; there are cases of activation, adam"):
         _run("kernels", "nothing", ())
-    with pytest.raises(ValueError, match="--against must name numpy, torch, torch-compile or jax, got caffe"):
+    with pytest.raises(ValueError, match="--against must name numpy, torch, .*torch-graph or jax, got caffe"):
         _run("kernels", "relu", ("numpy", "caffe"))
     with pytest.raises(ValueError, match="--rounds must be at least 1, got 0"):
         _run("kernels", "relu", rounds=0)
@@ -240,3 +240,42 @@ def test_a_plot_that_can_t_be_drawn(monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     with pytest.raises(ImportError, match="--plot needs matplotlib"):
         _run("training", "sweep", (), plot_path="cost.png")
+
+
+def test_on_the_gpu(cuda, monkeypatch):
+    """Cases of every family, fastdl on the GPU beside NumPy; with a stand-in for it nothing is to be read off."""
+    from fastdl.bench import gpu
+
+    monkeypatch.setattr(gpu, "SIZES", {"1 MB": 1 << 20})
+    monkeypatch.setattr(gpu, "SQUARE", 8)
+    found = {}
+    for suite, name in (
+        ("kernels", "relu backward 8x3"), ("kernels", "linear backward 8x2x3"), ("kernels", "both relu 128x512x1x1"),
+        ("kernels", "cross_entropy 8x2"), ("kernels", "max 2x2 100x64x14x14"), ("kernels", "adam optimizer"),
+        ("kernels", "sgd step 0.4M"), ("kernels", "gather 100x1"), ("kernels", "affine 100x512"), ("training", "XOR"),
+    ):  # fmt: skip
+        report, text = _run(suite, name, ("numpy",), rounds=1, device="cuda")
+        found |= {row["case"]: row for row in report["results"]}
+        assert report["environment"]["backend"] == "cuda" and "float32 without TF32" in text
+    assert len(found) == 10 and all({"fastdl", "numpy"} <= row["seconds"].keys() for row in found.values())
+    with pytest.raises(ValueError, match="torch-graph is a CUDA graph: it needs --device cuda"):
+        _run("kernels", "relu", ("torch-graph",), device="cpu")
+
+
+def test_a_case_that_fails_does_not_stop_the_others(monkeypatch, tmp_path):
+    from fastdl.bench import timer
+
+    verify = timer.verify
+    names = []
+
+    def verify_all_but_the_first(case, wanted):
+        names.append(case.name)
+        if len(names) == 1:
+            raise RuntimeError(f"{case.name}: off by 1")
+        verify(case, wanted)
+
+    monkeypatch.setattr(timer, "verify", verify_all_but_the_first)
+    with pytest.raises(RuntimeError, match="1 cases failed, the first: relu forward 8x3: off by 1"):
+        _run("kernels", "8x3", ("numpy",), rounds=1, json_path=tmp_path / "bench.json")
+    report = json.loads((tmp_path / "bench.json").read_text())
+    assert report["failed"] == ["relu forward 8x3: off by 1"] and len(report["results"]) == len(names) - 1 > 1

@@ -27,7 +27,7 @@ def _forward(rivals, function: str, shape) -> dict:
     x = _input(shape)
     runs = calls(f"{function}_forward", x)
     if torch := rivals.torch:
-        runs["torch"] = partial(getattr(torch, function), torch.from_numpy(x))
+        runs["torch"] = partial(getattr(torch, function), rivals.tensor(x))
     return runs
 
 
@@ -36,7 +36,7 @@ def _backward(rivals, function: str, shape) -> dict:
     y = calls(f"{function}_forward", dy)["numpy"]()
     runs = calls(f"{function}_backward", dy, y)
     if torch := rivals.torch:
-        runs["torch"] = _torch_backward(torch, function, torch.from_numpy(dy), torch.from_numpy(y))
+        runs["torch"] = _torch_backward(torch, function, rivals.tensor(dy), rivals.tensor(y))
     return runs
 
 

@@ -7,7 +7,7 @@ from functools import partial
 
 import numpy as np
 
-from ..case import Case, normal
+from ..case import Case, backend, normal, place
 
 SIZES = [400_000, 16_000_000]
 TENSORS, SIZE = 100, 4096
@@ -30,17 +30,17 @@ def cases(rivals):
 
 def _flat(rivals, case: Case, size: int) -> dict:
     """Kernel calls; each changes its own parameters, which are the result to check."""
-    from fastdl import kernels
     from fastdl.kernels import numpy as reference
 
     rng = np.random.default_rng(0)
     start, grad = normal(rng, size), normal(rng, size)
     runs = {}
-    for rival, kernel in (("fastdl", kernels.host()), ("numpy", reference)):
+    for rival, kernel in (("fastdl", backend()), ("numpy", reference)):
         arrays = [normal(rng, size) for _ in range(3)]
         for array, value in zip(arrays, (start, 0, 0)):
             array[...] = value
         arrays.insert(1, grad)
+        arrays = list(map(place, arrays)) if rival == "fastdl" else arrays
         runs[rival] = partial(_STEPS[case.family], kernel, *arrays)
         case.shown[rival] = lambda _, param=arrays[0]: param
     if rivals.torch:
@@ -55,12 +55,13 @@ def _optimizers(rivals, case: Case) -> dict:
     start, grads = rng.standard_normal((2, TENSORS, SIZE), dtype=np.float32)
     runs = {}
     for rival, device in (("fastdl", fd.get_device()), ("numpy", "numpy")):
-        params = [fd.nn.Parameter(one.copy()) for one in start]
-        optimizer = getattr(fd.optim, NAMES[case.family])(params, **OPTIONS[case.family])
-        for param, grad in zip(params, grads):
-            (param * fd.tensor(grad)).sum().backward()
+        with fd.device(device):
+            params = [fd.tensor(one, requires_grad=True) for one in start]
+            optimizer = getattr(fd.optim, NAMES[case.family])(params, **OPTIONS[case.family])
+            for param, grad in zip(params, grads):
+                (param * fd.tensor(grad)).sum().backward()
         runs[rival] = optimizer.step if rival == "fastdl" else partial(_step_on, device, optimizer)
-        case.shown[rival] = lambda _, params=params: [param.detach().numpy() for param in params]
+        case.shown[rival] = lambda _, params=params: params
     if rivals.torch:
         _add_torch(rivals.torch, case, runs, start, grads)
     return runs
@@ -79,7 +80,7 @@ def _add_torch(torch, case: Case, runs: dict, start, grads) -> None:
     runs["torch"] = getattr(torch.optim, NAMES[case.family])(params, **options).step
     for param, grad in zip(params, grads):
         (param * torch.tensor(grad)).sum().backward()
-    case.shown["torch"] = lambda _: [param.detach().numpy() for param in params]
+    case.shown["torch"] = lambda _: params
 
 
 def _momentum(kernel, param, grad, buf, _):

@@ -4,10 +4,7 @@ from functools import partial
 
 import numpy as np
 
-from fastdl import kernels
-from fastdl.kernels import numpy as reference
-
-from ..case import Case, formats, random_images
+from ..case import Case, formats, random_images, several_calls
 
 SHAPES = [(64, 64, 32), (64, 32, 32), (64, 128, 8), (128, 512, 1)]
 
@@ -26,15 +23,15 @@ def _runs(rivals, n: int, c: int, size: int, relu: bool) -> dict:
     x, dy = (random_images(rng, n, c, size, size) for _ in range(2))
     weight, bias = rng.standard_normal((2, c), dtype=np.float32)
 
-    def both(K):
+    def both(K, x, dy, weight, bias):
         y, mean, invstd = K.batch_norm_forward(x, weight, bias, None, None, 0.1, 1e-5, relu)
         return y, *K.batch_norm_backward(dy, x, weight, mean, invstd, (True, True, True), bias, relu)
 
-    runs = {"fastdl": partial(both, kernels.host()), "numpy": partial(both, reference)}
+    runs = several_calls(both, x, dy, weight, bias)
     if torch := rivals.torch:
-        parameters = torch.from_numpy(weight), torch.from_numpy(bias)
+        parameters = rivals.tensor(weight), rivals.tensor(bias)
         runs["torch"] = {
-            way: _torch_run(torch, relu, *images, *parameters) for way, images in formats(torch, x, dy)
+            way: _torch_run(torch, relu, *images, *parameters) for way, images in formats(rivals, x, dy)
         }
     return runs
 

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from ..case import Case, normal
+from ..case import Case, normal, place
 
 
 def gelu(tanh, x, y):
@@ -25,14 +25,14 @@ def cases(rivals):
     for formula, count in ((affine, 4), (gelu, 9)):
         for shape in ((100, 512), (1000, 1000), (3000, 3000)):
             x, y = normal(rng, *shape), normal(rng, *shape)
-            ours = tuple(map(fd.from_numpy, (x, y)))
+            ours = tuple([fd.Tensor(place(array)) for array in (x, y)])
             step = fd.capture(lambda x, y, f=formula: f(functional.tanh, x, y))
             runs = {
                 "fastdl": lambda s=step, o=ours: s(*o).data,
                 "numpy": lambda f=formula, x=x, y=y: f(np.tanh, x, y),
             }
             if torch:
-                theirs = tuple(map(torch.from_numpy, (x, y)))
+                theirs = tuple(map(rivals.tensor, (x, y)))
                 runs["torch"] = lambda f=formula, t=theirs: f(torch.tanh, *t)
             if "torch-compile" in rivals:
                 torch._inductor.config.compile_threads = 1  # no pool of compilers beside the timings

@@ -4,10 +4,7 @@ from functools import partial
 
 import numpy as np
 
-from fastdl import kernels
-from fastdl.kernels import numpy as reference
-
-from ..case import Case, calls, formats, products, random_images
+from ..case import Case, calls, formats, products, random_images, several_calls
 
 # batch, channels, size, outputs, kernel, stride, padding
 SHAPES = [
@@ -57,7 +54,7 @@ def _forward(rivals, n, c, size, o, k, stride, padding, out) -> dict:
     if rivals.torch:
         convolve = rivals.torch.nn.functional.conv2d
         runs["torch"] = {
-            way: partial(convolve, x, w, None, stride, padding) for way, (x, w) in formats(rivals.torch, x, weight)
+            way: partial(convolve, x, w, None, stride, padding) for way, (x, w) in formats(rivals, x, weight)
         }
     if rivals.jax:
         runs["jax"] = _jax_forward(rivals.jax, x, weight, stride, padding)
@@ -68,11 +65,11 @@ def _both(rivals, n, c, size, o, k, stride, padding, out) -> dict:
     x, dy, weight = _arrays(n, c, size, o, k, out)
     attrs = ((stride, stride), (padding, padding), (1, 1), 1)
 
-    def both(kernel):
+    def both(kernel, x, dy, weight):
         y = kernel.conv2d_forward(x, weight, None, *attrs)
         return y, *kernel.conv2d_backward(dy, x, weight, *attrs, (True, True, False))
 
-    runs = {"fastdl": partial(both, kernels.host()), "numpy": partial(both, reference)}
+    runs = several_calls(both, x, dy, weight)
     if torch := rivals.torch:
         settings = (None, [stride] * 2, [padding] * 2, [1, 1], False, [0, 0], 1, [True, True, False])
 
@@ -80,7 +77,7 @@ def _both(rivals, n, c, size, o, k, stride, padding, out) -> dict:
             y = torch.nn.functional.conv2d(x, weight, None, stride, padding)
             return y, *torch.ops.aten.convolution_backward(dy, x, weight, *settings)[:2]
 
-        runs["torch"] = {way: partial(both_torch, *arrays) for way, arrays in formats(torch, x, dy, weight)}
+        runs["torch"] = {way: partial(both_torch, *arrays) for way, arrays in formats(rivals, x, dy, weight)}
     return runs
 
 

@@ -13,5 +13,5 @@ def cases(rivals):
         runs = calls("dropout", x, 0.5, 1, 2)
         case = Case("dropout", f"{shape[0]}x{shape[1]}", runs, bytes=8.0 * x.size)
         if torch:
-            case.others["torch"] = lambda x=torch.from_numpy(x): torch.nn.functional.dropout(x, 0.5)
+            case.others["torch"] = lambda x=rivals.tensor(x): torch.nn.functional.dropout(x, 0.5)
         yield case

@@ -15,16 +15,16 @@ def cases(rivals):
         for name, other, moved in (("add", y, 12.0), ("multiply", y, 12.0), ("add", row, 8.0)):
             runs = calls(name, x, other)
             if torch:
-                tx, to = torch.from_numpy(x), torch.from_numpy(other)
+                tx, to = rivals.tensor(x), rivals.tensor(other)
                 runs["torch"] = lambda f=getattr(torch, name), x=tx, o=to: f(x, o)
             what = f"{name} {shape}" + (" row" if other is row else "")
             yield Case("elementwise", what, runs, bytes=moved * x.size)
         runs = calls("exp", x)
         if torch:
-            runs["torch"] = lambda x=torch.from_numpy(x): torch.exp(x)
+            runs["torch"] = lambda x=rivals.tensor(x): torch.exp(x)
         yield Case("elementwise", f"exp {shape}", runs, bytes=8.0 * x.size)
         for name, axes in (("sum", None), ("sum", (0,)), ("mean", (1,))):
             runs = calls(name, x, axes, False)
             if torch:
-                runs["torch"] = lambda f=getattr(torch, name), x=torch.from_numpy(x), d=axes: f(x, dim=d)
+                runs["torch"] = lambda f=getattr(torch, name), x=rivals.tensor(x), d=axes: f(x, dim=d)
             yield Case("reduce", f"{name} {shape} {'all' if axes is None else axes}", runs, bytes=4.0 * x.size)

@@ -14,7 +14,7 @@ def cases(rivals):
     dy = normal(rng, *SHAPE, WIDTH)
     forward, backward = calls("embedding_forward", weight, index), calls("embedding_backward", dy, index, ROWS, -1)
     if torch:
-        tweight, tindex, tdy = map(torch.from_numpy, (weight, index, dy))
+        tweight, tindex, tdy = map(rivals.tensor, (weight, index, dy))
         slope = torch.ops.aten.embedding_dense_backward
         forward["torch"] = lambda: torch.nn.functional.embedding(tindex, tweight)
         backward["torch"] = lambda: slope(tdy, tindex, ROWS, -1, False)

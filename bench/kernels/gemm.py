@@ -23,7 +23,7 @@ def _runs(rivals, size: int, a_transposed: bool, b_transposed: bool) -> dict:
     runs = calls("gemm", a.T if a_transposed else a, b.T if b_transposed else b)
     runs["numpy"] = partial(np.matmul, a.T if a_transposed else a, b.T if b_transposed else b)
     if rivals.torch:
-        x, y = map(rivals.torch.from_numpy, (a, b))
+        x, y = map(rivals.tensor, (a, b))
         runs["torch"] = partial(rivals.torch.mm, x.t() if a_transposed else x, y.t() if b_transposed else y)
     if rivals.jax:
         multiply = rivals.jax.jit(lambda a, b: (a.T if a_transposed else a) @ (b.T if b_transposed else b))

@@ -47,14 +47,14 @@ def _forward(rivals, *shape: int) -> dict:
     x, _, weight, bias = _arrays(*shape)
     runs = calls("linear_forward", x, weight, bias)
     if torch := rivals.torch:
-        runs["torch"] = partial(torch.nn.functional.linear, *map(torch.from_numpy, (x, weight, bias)))
+        runs["torch"] = partial(torch.nn.functional.linear, *map(rivals.tensor, (x, weight, bias)))
     return runs
 
 
 def _backward(rivals, *shape: int) -> dict:
     x, dy, weight, _ = _arrays(*shape)
     runs = calls("linear_backward", dy, x, weight, (True, True, True))
-    if torch := rivals.torch:
-        tx, tdy, tw = map(torch.from_numpy, (x, dy, weight))
+    if rivals.torch:
+        tx, tdy, tw = map(rivals.tensor, (x, dy, weight))
         runs["torch"] = lambda: (tdy @ tw, tdy.T @ tx, tdy.sum(0))
     return runs

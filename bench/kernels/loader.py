@@ -4,7 +4,8 @@ from functools import partial
 
 import numpy as np
 
-from ..case import Case
+from .. import gpu
+from ..case import Case, to_numpy
 
 COUNT, SIZE, BATCH = 60_000, 28, 100
 MEAN, STD = 0.13066, 0.30811
@@ -24,12 +25,11 @@ def _runs(rivals) -> dict:
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (COUNT, 1, SIZE, SIZE), dtype=np.uint8)
     labels = rng.integers(0, 10, COUNT)
-    loader = fd.data.DataLoader(
-        fd.data.ArrayDataset(images, labels), BATCH, shuffle=True, scale=1 / 255, mean=MEAN, std=STD
-    )
+    dataset = fd.data.ArrayDataset(images, labels).to(fd.get_device())
+    loader = fd.data.DataLoader(dataset, BATCH, shuffle=True, scale=1 / 255, mean=MEAN, std=STD)
     runs = {"fastdl": partial(_drain, loader), "numpy": partial(_drain, _NumpyLoader(images, labels))}
     if rivals.torch:
-        runs["torch"] = _torch_ways(rivals.torch, images, labels)
+        runs["torch"] = _torch_ways(rivals, images, labels)
     return runs
 
 
@@ -43,7 +43,7 @@ def _sums(loader) -> np.ndarray:
     """Per label, the sum of all its images in one epoch."""
     sums = np.zeros((10, SIZE * SIZE))
     for x, y in loader:
-        sums += np.eye(10)[np.asarray(y)].T @ np.asarray(x).reshape(-1, SIZE * SIZE)
+        sums += np.eye(10)[to_numpy(y)].T @ to_numpy(x).reshape(-1, SIZE * SIZE)
     return sums
 
 
@@ -69,10 +69,23 @@ class _Normalised:
             yield (x.float() * (1 / 255) - MEAN) / STD, y
 
 
-def _torch_ways(torch, images, labels) -> dict:
-    """TensorDataset of the bytes, normalised as batches, or of floats normalised beforehand."""
-    data = torch.utils.data
-    x, y = torch.from_numpy(images), torch.from_numpy(labels)
+class _Resident:
+    """Batches of tensors that lie on the GPU."""
+
+    def __init__(self, torch, x, y):
+        self.torch, self.x, self.y = torch, x, y
+
+    def __iter__(self):
+        for rows in self.torch.randperm(COUNT, device="cuda").split(BATCH):
+            yield self.x[rows], self.y[rows]
+
+
+def _torch_ways(rivals, images, labels) -> dict:
+    """TensorDataset of the bytes, normalised as batches, or of floats normalised beforehand; on a GPU tensors there."""
+    torch, data = rivals.torch, rivals.torch.utils.data
+    x, y = rivals.tensor(images), rivals.tensor(labels)
+    if gpu.in_use():
+        return {"resident": partial(_drain, _Normalised(_Resident(torch, x, y)))}
 
     def loader(x):
         return data.DataLoader(data.TensorDataset(x, y), batch_size=BATCH, shuffle=True)

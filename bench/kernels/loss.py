@@ -15,7 +15,7 @@ def cases(rivals):
         forward = calls(f"{name}_forward", x, target, *options)
         if torch:
             function = getattr(torch.nn.functional, torch_name)
-            forward["torch"] = lambda f=function, x=torch.from_numpy(x), t=torch.from_numpy(target): f(x, t)
+            forward["torch"] = lambda f=function, x=rivals.tensor(x), t=rivals.tensor(target): f(x, t)
         yield Case("loss", f"{name} forward 100x784", forward, bytes=8.0 * x.size)
         backward = calls(f"{name}_backward", np.ones((), np.float32), x, target, *options)
         yield Case("loss", f"{name} backward 100x784", backward, bytes=12.0 * x.size)

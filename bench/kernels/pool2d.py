@@ -4,10 +4,7 @@ from functools import partial
 
 import numpy as np
 
-from fastdl import kernels
-from fastdl.kernels import numpy as reference
-
-from ..case import Case, formats, random_images
+from ..case import Case, formats, random_images, several_calls
 
 SHAPES = [(100, 32, 28), (100, 64, 14), (64, 32, 32)]
 
@@ -25,11 +22,11 @@ def _runs(rivals, n: int, c: int, size: int) -> dict:
     x, dy = random_images(rng, n, c, size, size), random_images(rng, n, c, size // 2, size // 2)
     attrs = ((2, 2), (2, 2), (0, 0), (1, 1))
 
-    def both(K):
+    def both(K, x, dy):
         y, offsets = K.max_pool2d_forward(x, *attrs, False)
         return y, K.max_pool2d_backward(dy, offsets, (size, size), *attrs)
 
-    runs = {"fastdl": partial(both, kernels.host()), "numpy": partial(both, reference)}
+    runs = several_calls(both, x, dy)
     if torch := rivals.torch:
         aten = torch.ops.aten
 
@@ -38,5 +35,5 @@ def _runs(rivals, n: int, c: int, size: int) -> dict:
             back = aten.max_pool2d_with_indices_backward(dy, x, [2, 2], [2, 2], [0, 0], [1, 1], False, index)
             return y, back
 
-        runs["torch"] = {way: partial(both_torch, *arrays) for way, arrays in formats(torch, x, dy)}
+        runs["torch"] = {way: partial(both_torch, *arrays) for way, arrays in formats(rivals, x, dy)}
     return runs

@@ -22,7 +22,7 @@ def _forward(rivals, name: str, rows: int, classes: int) -> dict:
     x = normal(np.random.default_rng(0), rows, classes)
     runs = calls(f"{name}_forward", x, 1)
     if torch := rivals.torch:
-        runs["torch"] = partial(getattr(torch, name), torch.from_numpy(x), 1)
+        runs["torch"] = partial(getattr(torch, name), rivals.tensor(x), 1)
     return runs
 
 
@@ -32,5 +32,5 @@ def _backward(rivals, name: str, rows: int, classes: int) -> dict:
     runs = calls(f"{name}_backward", dy, y, 1)
     if torch := rivals.torch:
         slope = getattr(torch.ops.aten, f"_{name}_backward_data")
-        runs["torch"] = partial(slope, torch.from_numpy(dy), torch.from_numpy(y), 1, torch.float32)
+        runs["torch"] = partial(slope, rivals.tensor(dy), rivals.tensor(y), 1, torch.float32)
     return runs

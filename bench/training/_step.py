@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from ..case import Case
+from .. import gpu
+from ..case import Case, to_numpy
 
 STEPS = 4  # whose losses must agree: the first shows forward, the others backward and the update
 BYTES = {"SGD": 3, "Momentum": 5, "Adam": 7}  # floats read and written to update one parameter
@@ -64,14 +65,16 @@ def runs(rivals, task: Task) -> dict:
     import fastdl as fd
 
     made = {"fastdl": fastdl_step(task)}
-    if hasattr(fd, "capture") and fd.get_device() == "cpu":
+    if hasattr(fd, "capture") and fd.get_device() != "numpy":
         made["eager"] = fastdl_step(task, captured=False)
     with fd.device("numpy"):
         made["numpy"] = _on_numpy(fastdl_step(task, captured=False))
     if "torch" in rivals:
-        made["torch"] = _torch_ways(rivals.torch, task)
+        made["torch"] = _torch_ways(rivals, task)
     if "torch-compile" in rivals:
-        made["torch-compile"] = _torch_ways(rivals.torch, task, compiled=True)
+        made["torch-compile"] = _torch_ways(rivals, task, compiled=True)
+    if "torch-graph" in rivals:
+        made["torch-graph"] = {way: _torch_graph(rivals.torch, run) for way, run in _torch_ways(rivals, task).items()}
     if rivals.jax:
         from . import _jax
 
@@ -125,30 +128,53 @@ def _step(model, optimizer, loss_function) -> Callable:
     return step
 
 
-def _torch_ways(torch, task: Task, compiled: bool = False) -> dict:
+def _torch_ways(rivals, task: Task, compiled: bool = False) -> dict:
     """PyTorch's steps: images in both memory formats."""
     formats = ("channels_last", "contiguous") if len(task.shape) == 4 else ("",)
-    return {name: _torch_step(torch, task, name == "channels_last", compiled) for name in formats}
+    return {name: _torch_step(rivals, task, name == "channels_last", compiled) for name in formats}
 
 
-def _torch_step(torch, task: Task, channels_last: bool, compiled: bool) -> Callable:
+def _torch_graph(torch, step) -> Callable:
+    """A step recorded as a CUDA graph by hand, after three calls on another stream, as PyTorch's notes say."""
+    side = torch.cuda.Stream()
+    side.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(side):
+        for _ in range(3):
+            step()
+    torch.cuda.current_stream().wait_stream(side)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        loss = step()
+
+    def replay():
+        graph.replay()
+        return loss
+
+    return replay
+
+
+def _torch_step(rivals, task: Task, channels_last: bool, compiled: bool) -> Callable:
     """compiled: model and loss by torch.compile, forward and backward; the fused optimizer stays eager.
 
-    Compiled too, it made the step of the MLPs slower; on LeNet-5 single runs went either way.
+    Compiled too, it made the step of the MLPs slower; on LeNet-5 single runs went either way. On a GPU the mode is
+    "reduce-overhead".
     """
+    torch = rivals.torch
     model = task.build(torch.nn)
-    weights = {key: torch.tensor(np.asarray(value.detach())) for key, value in _model(task).state_dict().items()}
+    weights = {key: torch.tensor(to_numpy(value)) for key, value in _model(task).state_dict().items()}
     model.load_state_dict(weights)
-    x, y = map(torch.from_numpy, task.batch())
+    x, y = map(rivals.tensor, task.batch())
     if channels_last:
         last = {"memory_format": torch.channels_last}
         x, model = x.contiguous(**last), model.to(**last)
     optimizer = getattr(torch.optim, "SGD" if task.optimizer == "Momentum" else task.optimizer)
-    optimizer = optimizer(model.parameters(), fused=True, **task.options)
+    capturable = {"capturable": True} if gpu.in_use() and task.optimizer == "Adam" else {}
+    optimizer = optimizer(model.parameters(), fused=True, **task.options, **capturable)
     loss_function = task.loss(torch.nn.functional)
     if not compiled:
         return _bound(_step(model, optimizer, loss_function), x, y)
     torch._dynamo.config.recompile_limit = 1000  # every task compiles the same lambda
     torch._inductor.config.compile_threads = 1  # no pool of compilers beside the timings
-    loss = torch.compile(lambda x, y: loss_function(model(x), y), dynamic=False)
+    mode = "reduce-overhead" if gpu.in_use() else None
+    loss = torch.compile(lambda x, y: loss_function(model(x), y), dynamic=False, mode=mode)
     return _bound(_step(lambda x: x, optimizer, loss), x, y)

@@ -4,13 +4,14 @@ from functools import partial
 
 import fastdl as fd
 
+from .. import gpu
 from ..case import Case
 from ._step import STEPS, fastdl_step
 from .cnn import lenet5
 
 
 def cases(rivals):
-    if rivals.threads > 1:
+    if rivals.threads > 1 and not gpu.in_use():
         task = lenet5()
         runs = partial(_runs, task, rivals.threads)
         name = f"LeNet-5, {rivals.threads} over 1"

@@ -123,7 +123,7 @@ class CapturedStep:
         reasons = program.record(self._function, inputs, _flatten, _unflatten)
         if reasons:
             return self._give_up(reasons, self._function(*args, **kwargs))
-        return program.rebuild(program.first_launch(inputs), _unflatten)
+        return program.rebuild(program.launch(inputs), _unflatten)
 
     def explain(self, rounds: int = 5):
         """A table of the program that was replayed or recorded last: each call with its shapes, bytes, time and share.

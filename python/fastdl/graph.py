@@ -9,13 +9,11 @@ written before every launch.
 
 from __future__ import annotations
 
-import math
-import struct
 import threading
 
 import numpy as np
 
-from . import kernels, recording
+from . import _cpu, kernels, recording
 from .session import Session
 from .tensor import wrap
 
@@ -28,10 +26,13 @@ class GraphSession(Session):
     needs them."""
 
     def __init__(self, program: GraphProgram, place: bool):
-        super().__init__(program)
-        self._place = place
-        self.sources: list = []  # of each word in use: a function that gives its value before a replay
-        self.first: list = []  # and its bits in this run
+        super().__init__(_cpu.Program([], []))  # an empty one, for Python's side of a replay
+        self._words, self._place = program.words, place
+        self._write = program.kernels.write_words
+        self.values = np.zeros(_WORDS, np.int64)  # of the words, in the host's memory
+        self.used = 0
+        self._hosts: dict = {}  # id of a number's place on the GPU: its place in `values`, and that on the GPU
+        self._counters: list = []  # (word, generator, how many draws before it)
         self._kept: list = []
         self.mutable: dict = {}  # id: an array that the step changes in place
 
@@ -61,16 +62,35 @@ class GraphSession(Session):
             self.refuse("random numbers that are drawn on the host; draw them before the step")
             return super().draw(generator, counter, on_host)
         super().draw(generator, counter, on_host)
-        offset = next(entry[1] for entry in self.generators if entry[0] is generator) - 1
-        return self.number(counter, np.int64, lambda: (generator.counter + offset) % 2**64)
+        before = next(entry[1] for entry in self.generators if entry[0] is generator) - 1
+        self._counters.append((self.used, generator, before))
+        return self.number(counter, np.int64)
 
-    def values(self) -> list:
-        """The bits of all words before a replay. Raises ValueError for a learning rate that is not finite."""
-        values = [source() for source in self.sources]
-        for value in values:
-            if isinstance(value, float) and not math.isfinite(value):
-                raise ValueError(f"optimizer: lr must be finite, got {value:g}")
-        return [_bits(value) for value in values]
+    def place_of(self, number):
+        """Where a replay writes the value of a number that kernels read on the GPU."""
+        return self._hosts[id(number)][0]
+
+    def follow(self) -> None:
+        """Python's side of a replay: `values` are those of this step, and what counts steps goes on."""
+        self.count_draws()
+        self.program.run([])
+
+    def rehearse(self) -> None:
+        """The same without touching Python objects."""
+        self.count_draws()
+        self.program.rehearse([])
+
+    def count_draws(self) -> None:
+        """The values of the counters of random streams."""
+        for word, generator, before in self._counters:
+            self.values[word] = _signed(generator.counter + before)
+
+    def finish(self) -> None:
+        """Hand the notes over, once the step has run."""
+        super().finish()
+        for generator, _ in self.generators:
+            self.program.watch(generator.__dict__, "seed", generator.seed)
+        self.program.finish([], [])
 
     def undo(self) -> None:
         """Take back what the step did to Python objects; its kernels have not run."""
@@ -84,24 +104,23 @@ class GraphSession(Session):
         for leaf in self._touched:
             leaf._grad = self._grads.get(leaf)
 
-    def number(self, value, dtype, source):
-        """A 0-d array on the GPU whose value `source` gives before every replay."""
-        index = len(self.sources)
-        if index == _WORDS:
+    def number(self, value, dtype):
+        """A 0-d array on the GPU whose value a replay takes from the word of the same place in `values`."""
+        if self.used == _WORDS:
             raise RuntimeError(f"more than {_WORDS} learning rates, step counts and random streams")
-        self.sources.append(source)
-        self.first.append(_bits(value))
-        part = self.program.words[index : index + 1]
+        part = slice(self.used, self.used + 1)
+        self.used += 1
+        host, there = (words[part].view(dtype).reshape(()) for words in (self.values, self._words))
+        host[...] = _signed(value) if dtype is np.int64 else value
         if self._place:
-            self.program.kernels.write_words(part, self.first[-1:])
-        return part.view(dtype).reshape(())
+            self._write(self._words[part], self.values[part])
+        self._hosts[id(there)] = host, there
+        return there
 
 
-def _bits(value) -> int:
-    """A float's bits, or an int modulo 2**64, as a signed 64-bit int."""
-    if isinstance(value, float):
-        return struct.unpack("<q", struct.pack("<d", value))[0]
-    return struct.unpack("<q", struct.pack("<Q", value % 2**64))[0]
+def _signed(value: int) -> int:
+    """A 64-bit word as a signed int."""
+    return (value + 2**63) % 2**64 - 2**63
 
 
 class GraphProgram:
@@ -116,42 +135,6 @@ class GraphProgram:
         self.words = self._library.zeros(_WORDS, np.int64)
         self._graph = self._session = None
         self.trusted = False
-
-    # -- what a Session hands over ---------------------------------------------------------------------------
-
-    def watch(self, where: dict, key: str, expected) -> None:
-        """where[key] must be `expected` for a replay; a missing entry counts as None."""
-        self._watched.append((where, key, expected))
-
-    def watch_attribute(self, owner, name: str, expected) -> None:
-        """owner.name must be `expected`."""
-        self._attributes.append((owner, name, expected))
-
-    def add_gradient(self, leaf: dict, gradient) -> None:
-        """After a replay the leaf has this gradient."""
-        self._gradients.append((leaf, gradient))
-
-    def add_update(self, group, options, steps, first, last, counts, lr, step) -> None:
-        """A call of an optimizer: its options must stay, its step counts go on."""
-        self._updates.append((group, options, steps, first, last, counts))
-
-    def add_draws(self, generator: dict, draws: int) -> None:
-        """A generator's counter goes on by `draws`; its seed is part of the program."""
-        self._draws.append((generator, draws))
-        self._seeds.append((generator, generator["seed"]))
-
-    def add_changes(self, counter: list, changes: int) -> None:
-        """A tensor's counter of changes goes on."""
-        self._changes.append((counter, changes))
-
-    def add_generator(self, seed: int, counter: int) -> None:
-        """Counters are read from words: nothing to note."""
-
-    def _finish(self, session: GraphSession) -> None:
-        self._watched, self._attributes, self._gradients, self._updates = [], [], [], []
-        self._draws, self._seeds, self._changes = [], [], []
-        self._session = session
-        session.finish()
 
     # -- the three first calls ---------------------------------------------------------------------------------
 
@@ -168,7 +151,8 @@ class GraphProgram:
         with there, _recording(session):
             result = function(*args, **kwargs)
         here.wait_event(there.record())
-        self._finish(session)
+        session.finish()
+        self._session = session
         return result, session.reasons
 
     def record(self, function, inputs, flatten, unflatten) -> list[str]:
@@ -195,15 +179,17 @@ class GraphProgram:
         if reasons:
             session.undo()
             return reasons
-        self._finish(session)
-        self._graph, self._results = graph, [t.data for t in tensors]
+        session.finish()
+        self._session, self._graph, self._results = session, graph, [t.data for t in tensors]
+        self._gradients = session.new_gradients()
         return []
 
     def check(self, function, args, kwargs, inputs, flatten) -> tuple:
         """(result of the step as written, what a replay from the same state made different: a word or nothing)."""
         state = self._mutable()
         before = [self.kernels.clone(x) for x in state]
-        replayed = self.launch(inputs, self._session.values())
+        self._session.rehearse()
+        replayed = self.launch(inputs)
         left = [None if gradient is None else gradient.data for _, gradient in self._gradients]
         after, left = ([x if x is None else self.kernels.clone(x) for x in arrays] for arrays in (state, left))
         for x, saved in zip(state, before):
@@ -214,7 +200,7 @@ class GraphProgram:
             return result, "the result"
         if not _same(state, after):
             return result, "what it changes in place"
-        now = [leaf.get("_grad") for leaf, _ in self._gradients]
+        now = [leaf._grad for leaf, _ in self._gradients]
         if not _same([None if gradient is None else gradient.data for gradient in now], left):
             return result, "the gradients"
         self.trusted = True
@@ -236,43 +222,23 @@ class GraphProgram:
             len(inputs) == len(self._kinds)
             and all(_kind(t.data) == kind for t, kind in zip(inputs, self._kinds))
             and all(inputs[i] is t and t.data is array for i, t, array in self._leaves)
-            and all(where.get(key) is expected for where, key, expected in self._watched)
-            and all(getattr(owner, name) is expected for owner, name, expected in self._attributes)
-            and all(generator["seed"] == seed for generator, seed in self._seeds)
-            and all(
-                all(group.get(key) == value for key, value in options.items())
-                and steps[first:last].count(steps[first]) == last - first
-                for group, options, steps, first, last, _ in self._updates
-            )
+            and self._session.program.accepts([])
         )
 
-    def launch(self, inputs, values: list) -> list:
+    def launch(self, inputs) -> list:
         """Copy the inputs in, write the words, launch the graph; copies of its results."""
         for t, staged in zip(inputs, self._staged):
             if t.data is not staged:
                 self.kernels.assign(staged, t.data)
-        if values:
-            self.kernels.write_words(self.words, values)
+        if used := self._session.used:
+            self.kernels.write_words(self.words, self._session.values[:used])
         self._graph.launch()
         return [self.kernels.clone(x) for x in self._results]
 
-    def first_launch(self, inputs) -> list:
-        """The launch that does what was recorded: Python's side has done its part while recording."""
-        return self.launch(inputs, self._session.first)
-
     def replay(self, inputs) -> list:
-        """Launch, and let Python's side follow."""
-        results = self.launch(inputs, self._session.values())
-        for leaf, gradient in self._gradients:
-            leaf["_grad"] = gradient
-        for _, _, steps, first, last, counts in self._updates:
-            if counts:
-                steps[first:last] = [steps[first] + 1] * (last - first)
-        for generator, draws in self._draws:
-            generator["counter"] = (generator["counter"] + draws) % 2**64
-        for counter, changes in self._changes:
-            counter[0] += changes
-        return results
+        """One call of the step."""
+        self._session.follow()
+        return self.launch(inputs)
 
     def rebuild(self, arrays, unflatten):
         """What the function returns, around these arrays."""

@@ -95,14 +95,17 @@ class Session:
         self.program.add_generator(generator.seed, generator.counter)
         return counter
 
-    def number(self, value, dtype, source) -> np.ndarray:
-        """A 0-d array that kernels read, and replays write to: what `source()` gives then."""
+    def number(self, value, dtype) -> np.ndarray:
+        """A 0-d array that kernels read and replays write to."""
         return np.array(value, dtype)
+
+    def place_of(self, number) -> np.ndarray:
+        """Where a replay writes that number."""
+        return number
 
     def update(self, flat, group: dict, first: int, last: int, steps: int) -> Update:
         """An optimizer updates parameters [first, last) of a flat buffer."""
-        lr = self.number(float(group["lr"]), np.float64, lambda: float(group["lr"]))
-        step = self.number(steps + 1, np.int64, lambda: flat.steps[first] + 1)
+        lr, step = self.number(float(group["lr"]), np.float64), self.number(steps + 1, np.int64)
         update = Update(flat, group, first, last, steps, lr, step)
         self.updates.append(update)
         return update
@@ -122,15 +125,19 @@ class Session:
             program.watch(tensor.__dict__, "data", array)
         for leaf, grad in self._grads.items():
             program.watch(leaf.__dict__, "_grad", grad)
-        for leaf in self._touched:
-            if leaf._grad is not self._grads.get(leaf, self):
-                program.add_gradient(leaf.__dict__, leaf._grad)
+        for leaf, gradient in self.new_gradients():
+            program.add_gradient(leaf.__dict__, gradient)
         for u in self.updates:
-            program.add_update(u.group, _options(u.group), u.flat.steps, u.first, u.last, u.counts, u.lr, u.step)
+            numbers = self.place_of(u.lr), self.place_of(u.step)
+            program.add_update(u.group, _options(u.group), u.flat.steps, u.first, u.last, u.counts, *numbers)
         for generator, draws in self.generators:
             program.add_draws(generator.__dict__, draws)
         for counter, changes in self._changes.values():
             program.add_changes(counter, changes)
+
+    def new_gradients(self) -> list:
+        """(leaf, gradient) of the leaves whose .grad the step replaced."""
+        return [(leaf, leaf._grad) for leaf in self._touched if leaf._grad is not self._grads.get(leaf, self)]
 
     def gradients(self) -> list:
         """The gradients of the leaves that the step touched: arrays, or None."""

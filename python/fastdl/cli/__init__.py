@@ -113,9 +113,11 @@ def _parser() -> argparse.ArgumentParser:
     bench.add_argument("suite", nargs="?", choices=("kernels", "training", "all"), default="all",
                        help="what to time; default: all")  # fmt: skip
     bench.add_argument("--against", default="numpy,torch", metavar="RIVALS",
-                       help="some of numpy, torch, torch-compile, jax; default numpy,torch")  # fmt: skip
+                       help="some of numpy, torch, torch-compile, torch-graph (on a GPU), jax; "
+                            "default numpy,torch")  # fmt: skip
     bench.add_argument("--filter", metavar="TEXT", help="only benchmarks whose name contains TEXT")
-    bench.add_argument("--device", choices=("numpy", "cpu"), help="where fastdl computes; default: cpu if there")
+    bench.add_argument("--device", choices=("numpy", "cpu", "cuda"),
+                       help="where fastdl computes; default: cpu if there")  # fmt: skip
     bench.add_argument("--threads", type=int, metavar="N", help="threads of fastdl and of every rival; default: all")
     bench.add_argument("--rounds", type=int, default=11, metavar="N", help="turns of every rival; default 11")
     bench.add_argument("--json", metavar="PATH", help="write the results to this file")

@@ -76,6 +76,12 @@ class ArrayDataset:
         return f"ArrayDataset({len(self)} samples: {rows})"
 
 
+def fits_on_gpu(dataset) -> bool:
+    """Whether the arrays of a data set take at most half of the GPU memory that is free."""
+    runtime = kernels.backend("cuda").library.cuda.runtime
+    return sum(a.nbytes for a in dataset.arrays) <= runtime.memGetInfo()[0] / 2
+
+
 def check_dataset(function: str, dataset):
     """The data set, if it is one."""
     if not isinstance(dataset, (ArrayDataset, Subset)):

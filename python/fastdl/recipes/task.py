@@ -9,6 +9,7 @@ import numpy as np
 
 from .. import get_device, optim
 from ..data import ArrayDataset, DataLoader, load_mnist, mnist
+from ..data.dataset import fits_on_gpu
 from .settings import Settings
 
 
@@ -74,11 +75,16 @@ def mnist_loaders(data_dir: str | None, batch_size: int, validation: int) -> tup
 def loaders(train, validation, test, batch_size: int, **conversion) -> tuple:
     """(train, validation, test) loaders: shuffled batches to train on, larger ordered ones to measure with.
 
-    The data sets are copied to the device in use.
+    On a GPU the data sets are copied there, those that don't fit batch by batch.
     """
-    train, validation, test = (part.to(get_device()) for part in (train, validation, test))
-    ordered = [DataLoader(part, batch_size=max(batch_size, 500), **conversion) for part in (validation, test)]
-    return DataLoader(train, batch_size=batch_size, shuffle=True, **conversion), *ordered
+    on_gpu = get_device() == "cuda"
+
+    def loader(part, size: int, shuffle: bool):
+        part = part.to("cuda") if on_gpu and fits_on_gpu(part) else part
+        return DataLoader(part, size, shuffle, device="cuda" if on_gpu else None, **conversion)
+
+    large = max(batch_size, 500)
+    return loader(train, batch_size, True), loader(validation, large, False), loader(test, large, False)
 
 
 def floats(array) -> np.ndarray:

@@ -12,6 +12,7 @@ from fastdl.data import ArrayDataset, DataLoader, Subset, random_split
 from fastdl.recipes import runner
 from fastdl.train import Trainer, load_checkpoint, save_checkpoint
 from functional.cases import CASES
+from small_nets import batch, small_net
 from tolerances import assert_close
 
 pytestmark = pytest.mark.usefixtures("cuda")
@@ -178,19 +179,6 @@ def test_same_seed_same_numbers():
 # Layers, optimizers, state
 
 
-def small_net(device=None):
-    fd.manual_seed(1)
-    return nn.Sequential(
-        nn.Conv2d(1, 4, 3, padding=1, bias=False, device=device), nn.BatchNorm2d(4, device=device), nn.ReLU(),
-        nn.MaxPool2d(2), nn.Flatten(), nn.Linear(64, 3, device=device),
-    )  # fmt: skip
-
-
-def batch(n=12):
-    rng = np.random.default_rng(0)
-    return fd.from_numpy(rng.standard_normal((n, 1, 8, 8)).astype(np.float32)), fd.from_numpy(rng.integers(0, 3, n))
-
-
 def steps(model, optimizer, x, y, count=3, clip=None):
     for _ in range(count):
         optimizer.zero_grad()
@@ -275,6 +263,28 @@ def test_data_set_and_loader():
     assert all(kernels.on_gpu(a) for a in (*Subset(there, rows)[:2], *Subset(dataset, rows).to("cuda")[2:4]))
     parts = random_split(there, [0.5, 0.5], seed=1, stratify=1)
     assert [len(p) for p in parts] == [10, 10] and all(p.to("cpu").arrays[0] is not images for p in parts)
+
+
+@pytest.mark.parametrize("device", ["cuda", "cpu", "numpy"])
+def test_batches_are_copied_where_they_are_wanted(device):
+    data = ArrayDataset(np.arange(24, dtype=np.float32).reshape(6, 1, 2, 2), np.arange(6))
+    loaders = [DataLoader(d, batch_size=4, device=device) for d in (data, data.to("cuda"))]
+    for batches in zip(*loaders, DataLoader(data, batch_size=4)):
+        for x, y in batches[:2]:
+            assert (on_gpu(x, y) if device == "cuda" else not on_gpu(x) and not on_gpu(y))
+            assert x.tolist() == batches[2][0].tolist() and y.tolist() == batches[2][1].tolist()
+
+
+def test_recipes_keep_large_data_on_the_host(monkeypatch):
+    from fastdl.recipes.task import loaders
+
+    data, runtime = classes(), kernels.backend("cuda").library.cuda.runtime
+    with fd.device("cuda"):
+        for free, resident in ((1 << 30, True), (100, False)):
+            monkeypatch.setattr(runtime, "memGetInfo", lambda free=free: (free, 1 << 30))
+            for loader in loaders(data, data, data, 16):
+                assert kernels.on_gpu(loader.dataset.arrays[0]) == resident
+                assert all(on_gpu(x, y) for x, y in loader)
 
 
 def classes(n=64):

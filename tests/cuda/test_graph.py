@@ -6,7 +6,7 @@ import pytest
 import fastdl as fd
 from fastdl import functional as F
 from fastdl import kernels, nn
-from test_cuda_tensors import batch, small_net
+from small_nets import batch, small_net
 
 pytestmark = pytest.mark.usefixtures("cuda")
 
@@ -141,7 +141,7 @@ def test_what_leaves_the_gpu_is_refused(leave):
         leave(y)
         return y
 
-    with pytest.raises(fd.CaptureError, match="step can't be replayed: .*test_cuda_graph.py.*The step itself was done"):
+    with pytest.raises(fd.CaptureError, match="step can't be replayed: .*test_graph.py.*The step itself was done"):
         fd.capture(step)(x)
     fallen = fd.capture(step, fallback=True)
     with pytest.warns(RuntimeWarning, match="It runs as written, slower"):
