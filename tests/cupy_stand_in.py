@@ -320,6 +320,12 @@ class Extension:
     def probe(self):
         """Runs a kernel."""
 
+    def set_cublaslt_finder(self, find):
+        """Never asks it: the library computes on a GPU."""
+
+    def load_cublaslt(self, path):
+        raise RuntimeError("cuBLASLt needs a GPU")
+
     def __getattr__(self, name):
         kernel = getattr(self._module, name)
         if not callable(kernel):

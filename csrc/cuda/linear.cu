@@ -1,16 +1,63 @@
-// Dense layers by the tiled product, with bias, ReLU and ReLU's backward in its epilogue.
+// Dense layers by cuBLASLt, and by the tiled product with bias, ReLU and ReLU's backward in its epilogue where there is
+// no such library. The library adds the bias and sums dy for its gradient where it can; ReLU and its backward are a
+// pass of their own, as the library's would make 0 of NaN.
 #include "core/linear.h"
 
 #include "cuda/column_sums.h"
+#include "cuda/matmul.h"
 #include "cuda/product.h"
 
 namespace fastdl::cuda::gpu {
 
+namespace {
+
+// What PutRows does to a sum, to a result that is already there.
+template <class T>
+struct Finish {
+  PutRows<T> put;
+
+  template <int N>
+  FASTDL_DEVICE_ONLY void run(int64_t i, int) const {
+    Pack<T, N> sums = load_pack<N>(put.c + i);
+    for (int j = 0; j < N; ++j) sums.v[j] = put.finish(i + j, put.bias == nullptr ? 0 : (i + j) % put.n, sums.v[j]);
+    store_pack<N>(put.c + i, sums);
+  }
+};
+
+template <class T>
+void finish(const PutRows<T>& put) {
+  if (put.bias == nullptr && put.gate == nullptr && !put.relu) return;
+  for_packs<kPack<T>>(put.m * put.n, on_border(put.c), FASTDL_LAMBDA { return 0; }, Finish<T>{put});
+}
+
+// The library's product with as much of the rest as it takes; false if it makes none.
+template <class T>
+bool by_library(Matmul product, PutRows<T> put) {
+  if (put.bias != nullptr) {
+    product.epilogue = Epilogue::bias;
+    product.vector = const_cast<T*>(put.bias);
+    if (matmul(product)) {
+      put.bias = nullptr;
+      finish(put);
+      return true;
+    }
+    product.epilogue = Epilogue::none;
+    product.vector = nullptr;
+  }
+  if (!matmul(product)) return false;
+  finish(put);
+  return true;
+}
+
+}  // namespace
+
 void linear_forward(View x, View weight, View bias, bool relu, Out y) {
   const int64_t rows = x.shape[0], inputs = x.shape[1], outputs = weight.shape[0];
+  const Matmul product{x.dtype, 1, rows, outputs, inputs, {x.data, inputs, 1}, {weight.data, 1, inputs}, y.data};
   with_float(x.dtype, [&](auto type) {
     using T = decltype(type);
     const PutRows<T> put{y.as<T>(), rows, outputs, bias ? bias.as<T>() : nullptr, nullptr, relu};
+    if (by_library(product, put)) return;
     multiply<T>(1, rows, outputs, inputs, Matrix<T>{x.as<T>(), inputs, 1, true},
                 Matrix<T>{weight.as<T>(), 1, inputs, true}, put);
   });
@@ -21,13 +68,28 @@ void linear_backward(View dy, View x, View weight, View gate, Out dx, Out dweigh
   with_float(dy.dtype, [&](auto type) {
     using T = decltype(type);
     const T* const g = dy.as<T>();
-    if (dx)
-      multiply<T>(1, rows, inputs, outputs, Matrix<T>{g, outputs, 1, true}, Matrix<T>{weight.as<T>(), inputs, 1, false},
-                  PutRows<T>{dx.as<T>(), rows, inputs, nullptr, gate ? gate.as<T>() : nullptr});
-    if (dweight)
-      multiply<T>(1, outputs, inputs, rows, Matrix<T>{g, 1, outputs, false}, Matrix<T>{x.as<T>(), inputs, 1, false},
-                  PutRows<T>{dweight.as<T>(), outputs, inputs});
-    if (dbias) column_sums(g, rows, outputs, dbias.as<T>());
+    if (dx) {
+      const PutRows<T> put{dx.as<T>(), rows, inputs, nullptr, gate ? gate.as<T>() : nullptr};
+      const Matmul product{dy.dtype, 1, rows, inputs, outputs, {g, outputs, 1}, {weight.data, inputs, 1}, dx.data};
+      if (!by_library(product, put))
+        multiply<T>(1, rows, inputs, outputs, Matrix<T>{g, outputs, 1, true},
+                    Matrix<T>{weight.as<T>(), inputs, 1, false}, put);
+    }
+    bool summed = false;
+    if (dweight) {
+      Matmul product{dy.dtype, 1, outputs, inputs, rows, {g, 1, outputs}, {x.data, inputs, 1}, dweight.data};
+      if (dbias) {
+        product.epilogue = Epilogue::row_sums;
+        product.vector = dbias.data;
+        summed = matmul(product);
+        product.epilogue = Epilogue::none;
+        product.vector = nullptr;
+      }
+      if (!summed && !matmul(product))
+        multiply<T>(1, outputs, inputs, rows, Matrix<T>{g, 1, outputs, false}, Matrix<T>{x.as<T>(), inputs, 1, false},
+                    PutRows<T>{dweight.as<T>(), outputs, inputs});
+    }
+    if (dbias && !summed) column_sums(g, rows, outputs, dbias.as<T>());
   });
 }
 

@@ -132,10 +132,13 @@ struct PutRows {
 
   FASTDL_DEVICE_ONLY void operator()(int64_t batch, int64_t i, int64_t j, T sum) const {
     const int64_t at = (batch * m + i) * n + j;
+    c[at] = finish(at, j, sum);
+  }
+  FASTDL_DEVICE_ONLY T finish(int64_t at, int64_t j, T sum) const {
     if (bias != nullptr) sum += bias[j];
     if (relu) sum = activation::relu(sum);
     if (gate != nullptr) sum = activation::relu_backward(sum, gate[at]);
-    c[at] = sum;
+    return sum;
   }
 };
 

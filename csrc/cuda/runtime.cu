@@ -31,6 +31,11 @@ void write_words(std::int64_t* to, const std::int64_t* values, std::int64_t coun
   }
 }
 
+void refuse_capture(const char* what) {
+  throw std::runtime_error(std::string("a CUDA graph is being captured and needs ") + what +
+                           ", which can't be made now: run the step once without capture first");
+}
+
 #if defined(__CUDACC__)
 
 namespace {
@@ -39,23 +44,6 @@ thread_local cudaStream_t t_stream = nullptr;
 
 void check(cudaError_t error, const char* what) {
   if (error != cudaSuccess) throw std::runtime_error(std::string(what) + ": " + cudaGetErrorString(error));
-}
-
-int current_device() {
-  int device = 0;
-  check(cudaGetDevice(&device), "cudaGetDevice");
-  return device;
-}
-
-bool is_capturing() {
-  cudaStreamCaptureStatus status = cudaStreamCaptureStatusNone;
-  check(cudaStreamIsCapturing(stream(), &status), "cudaStreamIsCapturing");
-  return status != cudaStreamCaptureStatusNone;
-}
-
-[[noreturn]] void refuse_capture(const char* what) {
-  throw std::runtime_error(std::string("a CUDA graph is being captured and needs ") + what +
-                           ", which can't be made now: run the step once without capture first");
 }
 
 // Memory of the device for as long as the process lives.
@@ -72,6 +60,18 @@ std::mutex g_mutex;
 cudaStream_t stream() { return t_stream; }
 void set_stream(void* stream) { t_stream = static_cast<cudaStream_t>(stream); }
 
+int current_device() {
+  int device = 0;
+  check(cudaGetDevice(&device), "cudaGetDevice");
+  return device;
+}
+
+bool is_capturing() {
+  cudaStreamCaptureStatus status = cudaStreamCaptureStatusNone;
+  check(cudaStreamIsCapturing(stream(), &status), "cudaStreamIsCapturing");
+  return status != cudaStreamCaptureStatusNone;
+}
+
 std::int64_t processors() {
   thread_local int device = -1, count = 1;
   if (const int now = current_device(); now != device) {
@@ -79,6 +79,15 @@ std::int64_t processors() {
     device = now;
   }
   return count;
+}
+
+int compute_capability_major() {
+  thread_local int device = -1, major = 0;
+  if (const int now = current_device(); now != device) {
+    check(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, now), "cudaDeviceGetAttribute");
+    device = now;
+  }
+  return major;
 }
 
 void probe() {
@@ -115,13 +124,24 @@ void* workspace(std::size_t bytes) {
 
 #else
 
+namespace {
+
+thread_local bool t_capturing = false;
+
+}  // namespace
+
+int current_device() { return 0; }
+bool is_capturing() { return t_capturing; }
+void emulate_capture(bool on) { t_capturing = on; }
+
 const void* resident(const void* host, std::size_t) { return host; }
 
 void* workspace(std::size_t bytes) {
+  constexpr std::size_t kBorder = 256;
   thread_local std::vector<char> memory;
-  if (memory.size() < bytes + 64) memory.resize(bytes + 64);
-  std::memset(memory.data(), 0xff, bytes + 64);  // NaN: nothing may count on what is there
-  return memory.data() + (64 - reinterpret_cast<std::uintptr_t>(memory.data()) % 64) % 64;
+  if (memory.size() < bytes + kBorder) memory.resize(bytes + kBorder);
+  std::memset(memory.data(), 0xff, bytes + kBorder);  // NaN: nothing may count on what is there
+  return memory.data() + (kBorder - reinterpret_cast<std::uintptr_t>(memory.data()) % kBorder) % kBorder;
 }
 
 #endif

@@ -13,9 +13,21 @@ namespace fastdl::cuda::gpu {
 #if defined(__CUDACC__) || defined(FASTDL_CUDA)
 cudaStream_t stream();  // of this thread's call, set by the bindings from CuPy's current stream
 void set_stream(void* stream);
-std::int64_t processors();  // multiprocessors of the current device
-void check_launch();        // throws RuntimeError with CUDA's words if the last launch failed
-void probe();               // runs a kernel and waits for it; throws likewise
+std::int64_t processors();       // multiprocessors of the current device
+int compute_capability_major();  // of the current device
+void check_launch();             // throws RuntimeError with CUDA's words if the last launch failed
+void probe();                    // runs a kernel and waits for it; throws likewise
+#endif
+
+// Emulated: device 0.
+int current_device();
+
+// Is a graph being captured on the stream? Then nothing can be allocated, waited for or tried out, and what a kernel
+// would have to make throws RuntimeError: `what` completes "a CUDA graph is being captured and needs ...".
+bool is_capturing();
+[[noreturn]] void refuse_capture(const char* what);
+#if !defined(__CUDACC__) && !defined(FASTDL_CUDA)
+void emulate_capture(bool on);
 #endif
 
 // A small table of the host as the device sees it: uploaded once for each content and device, and kept. Raises while a
@@ -30,7 +42,8 @@ const T* resident(const T* host, std::int64_t count) {
 // waits nor needs memory of the host that stays as it is.
 void write_words(std::int64_t* to, const std::int64_t* values, std::int64_t count);
 
-// Memory for a kernel's own use until the next one that is launched on this stream; never smaller afterwards.
+// Memory for a kernel's own use until the next one that is launched on this stream, on a border of 256 bytes; never
+// smaller afterwards.
 void* workspace(std::size_t bytes);
 template <class T>
 T* workspace(std::int64_t count) {

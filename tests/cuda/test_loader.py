@@ -6,6 +6,7 @@ from types import ModuleType, SimpleNamespace
 import pytest
 
 from fastdl import kernels
+from fastdl.kernels import _cublaslt
 from fastdl.kernels import numpy as reference
 
 
@@ -27,6 +28,10 @@ def modules(monkeypatch):
     for name in reference.__all__:
         setattr(extension, name, name)
     extension.probe, extension.write_words, extension.architectures = lambda: None, None, "90-real"
+    extension.set_tf32 = extension.get_tf32 = extension.set_cublaslt_finder = lambda *args: None
+    extension.load_cublaslt = lambda path: 130100
+    monkeypatch.setattr(_cublaslt, "_version", None)
+    monkeypatch.setattr(_cublaslt, "_reasons", None)
     cupy = ModuleType("cupy")
     cupy.ndarray = type("ndarray", (), {})
     runtime = SimpleNamespace(getDeviceCount=lambda: 1, CUDARuntimeError=CUDARuntimeError)
@@ -78,6 +83,44 @@ def test_gpu_without_code_for_it(modules):
     modules.extension.probe = fail(RuntimeError("no kernel image is available"))
     with pytest.raises(RuntimeError, match=r"GPU 0 \(compute capability 61\) can't run .* for 90-real: no kernel"):
         kernels.backend("cuda")
+
+
+@pytest.fixture
+def pathfinder(modules):
+    """A cuda-pathfinder that finds a file, and what cuBLASLt's loader was given."""
+    found = ModuleType("cuda.pathfinder")
+    found.load_nvidia_dynamic_lib = lambda name: SimpleNamespace(abs_path=f"/wheel/lib{name}.so.13")
+    modules.monkeypatch.setitem(sys.modules, "cuda", ModuleType("cuda"))
+    modules.monkeypatch.setitem(sys.modules, "cuda.pathfinder", found)
+    found.asked = []
+    modules.extension.load_cublaslt = lambda path: found.asked.append(path) or 130100
+    return found
+
+
+def test_cublaslt_by_pathfinder(modules, pathfinder):
+    finders = []
+    modules.extension.set_cublaslt_finder = finders.append
+    backend = kernels.backend("cuda")
+    assert pathfinder.asked == [] and "not looked for yet" in _cublaslt.status()
+    finders[0]()
+    finders[0]()
+    assert pathfinder.asked == ["/wheel/libcublasLt.so.13"]
+    assert backend.cublaslt() == "13.1.0"
+
+
+def test_cublaslt_by_the_linker(modules, pathfinder):
+    pathfinder.load_nvidia_dynamic_lib = lambda name: fail(RuntimeError("no libcublasLt.so*\nsearched: /wheel"))()
+    assert kernels.backend("cuda").cublaslt() == "13.1.0"
+    assert pathfinder.asked == [None]
+
+
+def test_no_pathfinder_and_no_cublaslt(modules, pathfinder):
+    modules.monkeypatch.setitem(sys.modules, "cuda.pathfinder", None)
+    modules.extension.load_cublaslt = lambda path: fail(RuntimeError("libcublasLt.so.13: cannot open"))()
+    assert kernels.backend("cuda").cublaslt() == (
+        "missing, fastdl's own products serve: import of cuda.pathfinder halted; None in sys.modules; "
+        "libcublasLt.so.13: cannot open"
+    )
 
 
 def test_importing_fastdl_loads_neither_cupy_nor_cuda():

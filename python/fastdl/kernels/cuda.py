@@ -23,12 +23,21 @@ except ModuleNotFoundError as error:
     raise ImportError("CuPy is not installed: pip install 'cupy-cuda13x[ctk]'") from error
 
 from .. import recording
+from . import _cublaslt
 from . import numpy as _reference
 
 name = "cuda"
 __all__ = [kernel for kernel in _reference.__all__ if hasattr(_cuda, kernel)]
 globals().update({kernel: getattr(_cuda, kernel) for kernel in __all__})
 write_words = _cuda.write_words
+set_tf32, get_tf32 = _cuda.set_tf32, _cuda.get_tf32
+_cuda.set_cublaslt_finder(lambda: _cublaslt.load(_cuda))
+
+
+def cublaslt() -> str:
+    """The version of cuBLASLt that matrix products use, looked for now if need be, or why there is none."""
+    _cublaslt.load(_cuda)
+    return _cublaslt.status()
 
 
 def _check_gpu() -> None:
