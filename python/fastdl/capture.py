@@ -84,7 +84,7 @@ class CapturedStep:
             return self._function(*args, **kwargs)
         inputs: list = []
         key = (_flatten(args, inputs), _flatten(kwargs, inputs) if kwargs else None)
-        if kernels.gpu_arrays and (get_device() == "cuda" or any(kernels.on_gpu(t.data) for t in inputs)):
+        if kernels.gpu_arrays and self._on_gpu(inputs):
             return self._call_on_gpu(key, inputs, args, kwargs)
         if kernels.host().name != "cpu":
             return self._function(*args, **kwargs)
@@ -97,6 +97,11 @@ class CapturedStep:
             return self._check(program, inputs, args, kwargs)
         self._usual = program.native.replay
         return program.rebuild(program.native.run([t.data for t in inputs]))
+
+    @staticmethod
+    def _on_gpu(inputs) -> bool:
+        """Whether the step belongs on the GPU: an input is there, or it has none and new tensors are made there."""
+        return any(kernels.on_gpu(t.data) for t in inputs) or (not inputs and get_device() == "cuda")
 
     def _call_on_gpu(self, key, inputs, args, kwargs):
         from .graph import GraphProgram

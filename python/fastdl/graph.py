@@ -88,6 +88,7 @@ class GraphSession(Session):
     def finish(self) -> None:
         """Hand the notes over, once the step has run."""
         super().finish()
+        self.program.watch(kernels.__dict__, "tf32", kernels.tf32)
         for generator, _ in self.generators:
             self.program.watch(generator.__dict__, "seed", generator.seed)
         self.program.finish([], [])
@@ -148,10 +149,17 @@ class GraphProgram:
         here, there = self._library.cuda.get_current_stream(), _stream(self._library)
         there.wait_event(here.record())
         session = GraphSession(self, place=True)
-        with there, _recording(session):
-            result = function(*args, **kwargs)
-        here.wait_event(there.record())
-        session.finish()
+        session.program.start()  # for kernels on the host, of which there should be none
+        try:
+            with there, _recording(session):
+                result = function(*args, **kwargs)
+        finally:
+            session.program.stop()
+            here.wait_event(there.record())
+        if session.program.calls():
+            session.reasons.append("it runs kernels on the host in a step with inputs on the GPU")
+        if not session.reasons:
+            session.finish()
         self._session = session
         return result, session.reasons
 

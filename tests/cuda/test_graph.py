@@ -92,6 +92,17 @@ def test_other_shapes_have_programs_of_their_own():
     assert same_run(run).programs == 2
 
 
+def test_another_precision_has_a_program_of_its_own():
+    _, _, step = make(True)
+    losses(step, 2)
+    try:
+        fd.set_float32_matmul_precision("high")
+        losses(step, 2)
+    finally:
+        fd.set_float32_matmul_precision("highest")
+    assert step.programs == 2
+
+
 def test_gradients_that_pile_up():
     def run(model, rule, step):
         @fd.capture if isinstance(step, fd.capture(lambda: 0).__class__) else lambda f: f
@@ -231,6 +242,35 @@ def test_a_step_on_the_host_with_kernels_on_the_gpu_is_refused():
 
     with pytest.raises(fd.CaptureError, match="kernels on the GPU in a step without inputs there"):
         step(fd.ones(2))
+
+
+def test_a_step_on_the_gpu_with_kernels_on_the_host_is_refused(cpu):
+    weight = fd.ones(2)
+
+    @fd.capture
+    def step(x):
+        (weight * 2.0).sum()
+        return x * 2.0
+
+    with fd.device("cpu"), pytest.raises(fd.CaptureError, match="it runs kernels on the host in a step with inputs"):
+        step(fd.ones(2, device="cuda"))
+
+
+def test_steps_without_inputs_and_steps_on_the_host():
+    with fd.device("cuda"):
+        weight, host = fd.ones(2), fd.ones(2, device="cpu")
+        step = fd.capture(lambda: weight * 2.0)
+        assert [step().tolist() for _ in range(5)] == [[2.0, 2.0]] * 5
+        on_host = fd.capture(lambda x: x * 2.0)
+        assert [on_host(host).tolist() for _ in range(5)] == [[2.0, 2.0]] * 5
+
+
+def test_an_error_in_the_step_is_the_callers():
+    x = fd.ones(2, 3, device="cuda")
+    step = fd.capture(lambda x: x @ x)
+    for _ in range(2):
+        with pytest.raises(ValueError, match="matmul: other must have 3 rows"):
+            step(x)
 
 
 def test_a_learning_rate_that_is_not_finite_is_refused():

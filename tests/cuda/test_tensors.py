@@ -87,6 +87,15 @@ def test_nothing_leaves_unasked():
         fd.from_numpy(x.data)
 
 
+def test_precision_reaches_the_kernels(cuda):
+    fd.set_float32_matmul_precision("high")
+    try:
+        assert cuda.get_tf32()
+    finally:
+        fd.set_float32_matmul_precision("highest")
+    assert not cuda.get_tf32()
+
+
 def test_printing():
     assert repr(fd.tensor([1.0, 2.0], device="cuda")) == "tensor([1., 2.], device='cuda')"
     assert f"{fd.tensor(0.5, device='cuda'):.2f}" == "0.50"
