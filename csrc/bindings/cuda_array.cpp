@@ -52,6 +52,10 @@ View make_view(const py::handle& a, DType dtype) {
   return view;
 }
 
+void use_current_stream() {
+  cuda::gpu::set_stream(reinterpret_cast<void*>(cupy().current_stream().attr("ptr").cast<std::uintptr_t>()));
+}
+
 // Every call of a kernel begins with its arguments, so that the stream is known before the first launch.
 void expect_array(const char* kernel, const char* name, const py::handle& x) {
   if (!is_array(x))
@@ -65,7 +69,7 @@ void expect_array(const char* kernel, const char* name, const py::handle& x) {
   if (cudaGetDevice(&device) != cudaSuccess || device != of_array)
     check::fail_value(kernel, std::string(name) + " must lie on the current GPU, " + std::to_string(device) +
                                   ", got one on GPU " + std::to_string(of_array));
-  cuda::gpu::set_stream(reinterpret_cast<void*>(cupy().current_stream().attr("ptr").cast<std::uintptr_t>()));
+  use_current_stream();
 }
 
 DType expect_one_of(const char* kernel, const char* name, const py::handle& x, std::initializer_list<DType> dtypes,
@@ -118,6 +122,7 @@ Output empty_ordered(DType dtype, const std::int64_t* shape, int ndim, const int
     extents[static_cast<std::size_t>(d)] = shape[d];
     strides[static_cast<std::size_t>(d)] = view.strides[d] * item_size(dtype);
   }
+  use_current_stream();  // a call may have no array among its arguments
   const py::object memory = cupy().alloc(count * item_size(dtype));
   view.data = reinterpret_cast<void*>(memory.attr("ptr").cast<std::uintptr_t>());
   output.array = cupy().ndarray(extents, cupy().numpy_dtype(kNames[static_cast<int>(dtype)]), memory, strides);

@@ -1,5 +1,8 @@
 """Captured steps on the GPU: as CUDA graphs, bit for bit what the step does as written."""
 
+import gc
+import weakref
+
 import numpy as np
 import pytest
 
@@ -252,8 +255,86 @@ def test_a_step_on_the_gpu_with_kernels_on_the_host_is_refused(cpu):
         (weight * 2.0).sum()
         return x * 2.0
 
-    with fd.device("cpu"), pytest.raises(fd.CaptureError, match="it runs kernels on the host in a step with inputs"):
+    with fd.device("cpu"), pytest.raises(fd.CaptureError, match="it runs kernels on the host in a step on the GPU"):
         step(fd.ones(2, device="cuda"))
+
+
+def test_tensors_of_the_host_among_inputs_and_results_are_refused():
+    x, host = fd.ones(2, device="cuda"), fd.ones(2)
+    for step, args in ((lambda x, y: x * 2.0, (x, host)), (lambda x: (x * 2.0, host), (x,))):
+        with pytest.raises(fd.CaptureError, match="takes or returns tensors in the host's memory"):
+            fd.capture(step)(*args)
+    with pytest.raises(fd.CaptureError, match="got a CuPy array"):
+        fd.capture(lambda x: x.data)(x)
+
+
+def test_inputs_changed_in_place_are_refused():
+    for change in (lambda x: x.add_(1.0), lambda x: x[0].zero_()):
+        with pytest.raises(fd.CaptureError, match="a change of an input in place"):
+            fd.capture(lambda x, change=change: change(x) * 2.0)(fd.ones(2, 2, device="cuda"))
+
+
+def test_intermediates_changed_in_place():
+    model = nn.Sequential(nn.Linear(4, 4, device="cuda"), nn.ReLU(inplace=True), nn.Linear(4, 2, device="cuda"))
+
+    @fd.capture
+    def step(x):
+        h = model(x)
+        h += 1.0
+        h[0] = 3.0
+        return h.sum()
+
+    x = fd.rand(3, 4, device="cuda")
+    assert len({step(x).item() for _ in range(6)}) == 1 and step.programs == 1
+
+
+def test_arrays_that_only_the_graph_reads_stay():
+    box = [fd.full((2,), 5.0, device="cuda"), fd.tensor([7, 8], device="cuda")]
+
+    @fd.capture
+    def step(x):
+        return x * box[0] + box[1].float()
+
+    x = fd.ones(2, device="cuda")
+    for _ in range(4):
+        step(x)
+    gone = [weakref.ref(t.data) for t in box]
+    box.clear()
+    gc.collect()
+    assert all(ref() is not None for ref in gone)
+    box += [fd.zeros(2, device="cuda"), fd.zeros(2, device="cuda")]
+    assert step(x).tolist() == [12.0, 13.0]
+
+
+def test_what_fails_is_not_tried_again():
+    x, calls = fd.ones(2, device="cuda"), []
+
+    def step(x):
+        calls.append(1)
+        return x * float(len(calls))
+
+    captured = fd.capture(step)
+    captured(x)
+    with pytest.raises(fd.CaptureError):
+        captured(x)
+    assert captured.programs == 0
+
+
+def test_an_interrupt_while_recording_leaves_the_stream_free():
+    calls = []
+
+    def step(x):
+        calls.append(1)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return x * 2.0
+
+    captured, x = fd.capture(step), fd.ones(2, device="cuda")
+    captured(x)
+    with pytest.raises(KeyboardInterrupt):
+        captured(x)
+    other = fd.capture(lambda x: x * 3.0)
+    assert [other(x).tolist() for _ in range(4)] == [[3.0, 3.0]] * 4
 
 
 def test_steps_without_inputs_and_steps_on_the_host():

@@ -111,7 +111,7 @@ def of(*arrays) -> ModuleType:
         for array in arrays:
             if isinstance(array, gpu_arrays):
                 if recording.session is not None:
-                    recording.session.on_gpu()
+                    recording.session.on_gpu(arrays)
                 return _cuda
     return _host or host()
 
