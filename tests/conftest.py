@@ -6,10 +6,9 @@ import importlib
 import pytest
 
 import fastdl as fd
+from cupy_stand_in import emulated, installed
 from fastdl import kernels
-
-from .cupy_stand_in import installed
-from .on_gpu import OnGpu
+from on_gpu import OnGpu
 
 try:
     importlib.import_module("fastdl._cpu")
@@ -17,31 +16,22 @@ except ImportError:
     kernels.set_host("numpy")  # chosen, so that no warning about the missing module fails a test
 
 
-class Emulated:
-    """The CUDA kernels as plain loops on NumPy arrays; a family without any skips."""
-
-    name = "emulated"
-
-    def __init__(self):
-        try:
-            self.module = importlib.import_module("fastdl._cuda_emulated")
-        except ImportError:
-            pytest.skip("the CUDA kernels are not built as plain loops (make test-cuda)")
-
-    def __getattr__(self, name):
-        if not hasattr(self.module, name):
-            pytest.skip(f"no CUDA kernel {name} yet")
-        return getattr(self.module, name)
+def _emulated():
+    """The CUDA kernels as plain loops, behind their bindings for CuPy and a stand-in for it."""
+    try:
+        return OnGpu(*emulated(), "emulated")
+    except ImportError:
+        pytest.skip("the CUDA kernels are not built as plain loops (make test-cuda)")
 
 
 def _backend(name):
     if name == "emulated":
-        return Emulated()
+        return _emulated()
     try:
         module = kernels.backend(name)
     except RuntimeError as error:
         pytest.skip(str(error))
-    return OnGpu(module, importlib.import_module("cupy")) if name == "cuda" else module
+    return OnGpu(module, importlib.import_module("cupy"), "cuda") if name == "cuda" else module
 
 
 @pytest.fixture(params=["numpy", "cpu", "cuda", "emulated"])

@@ -7,7 +7,6 @@ run as plain loops (`fastdl._cuda_emulated`). What CuPy does not have, or does d
 import contextlib
 import ctypes
 import importlib
-import re
 import sys
 import weakref
 from types import ModuleType, SimpleNamespace
@@ -27,6 +26,7 @@ class ndarray(np.lib.mixins.NDArrayOperatorsMixin):  # noqa: N801 - CuPy's name
         memory = np.zeros(shape, dtype) if memptr is None else memptr.memory
         start = 0 if memptr is None else memptr.start
         self.a = np.ndarray(shape, dtype, buffer=memory if np.prod(shape) else None, offset=start, strides=strides)
+        _note_pool(self.a)
 
     def __array__(self, *args, **kwargs):
         raise TypeError("Implicit conversion to a NumPy array is not allowed.")
@@ -139,6 +139,7 @@ class Pointer:
     def __add__(self, count):
         return Pointer(self.memory, self.start + count)
 
+    device_id = 0
     ptr = property(lambda self: self.memory.ctypes.data + self.start)
 
     @property
@@ -258,11 +259,16 @@ def _wait():
 
 def _work(compute, given):
     """compute(); while a stream captures its result is still to come (floats are NaN), and the call is in the graph."""
+    global _graph
     if _graph is None:
         return compute()
     given = [x.a for x in given if isinstance(x, ndarray)]
     before = [x.copy() for x in given]
-    result = _no_numbers(compute())
+    graph, _graph = _graph, None  # what the bindings do with CuPy is part of the call
+    try:
+        result = _no_numbers(compute())
+    finally:
+        _graph = graph
     for x, old in zip(given, before):
         if x.size and x.flags.writeable and x.tobytes() != old.tobytes():
             x[...] = old
@@ -344,6 +350,12 @@ def asarray(array, dtype=None, blocking=False):
     return array if isinstance(array, ndarray) else _array(np.array(array, dtype, order="C"))
 
 
+def alloc(size):
+    """`cupy.cuda.alloc`: memory on a border of 512 bytes, with what was there before (NaN)."""
+    room = np.full(size + 512, 0xFF, np.uint8)
+    return Pointer(room, -room.ctypes.data % 512)
+
+
 def copyto(target, source):
     """`cupy.copyto`."""
     target[...] = source
@@ -358,7 +370,7 @@ def asnumpy(array):
 class Extension:
     """`fastdl._cuda`: the emulated kernels on arrays here, refusing NumPy's as the bindings for CuPy do."""
 
-    architectures, HOST = "emulated", {"gather_batch": ("mean", "std"), "write_words": ("values",)}
+    architectures = "emulated"
 
     def __init__(self):
         self._module = importlib.import_module("fastdl._cuda_emulated")
@@ -376,21 +388,22 @@ class Extension:
         kernel = getattr(self._module, name)
         if not callable(kernel):
             return kernel
-        names = re.findall(r"(?:\(|, )(\w+):", kernel.__doc__ or "")
 
         def call(*args, **kwargs):
-            given = {**dict(zip(names, args)), **kwargs}
-            for argument, value in given.items():
-                if argument not in self.HOST.get(name, ()) and any(isinstance(x, np.ndarray) for x in _flat(value)):
-                    words = f"{argument} must be a CuPy array, got numpy.ndarray; move it with .to('cuda')"
-                    raise TypeError(f"{name}: {words}")
             own = {id(x.a): x for x in _flat((args, kwargs)) if isinstance(x, ndarray)}
-            host = _host(args), _host(kwargs)
-            result = _work(lambda: kernel(*host[0], **host[1]), _flat((args, kwargs)))
+            result = _work(lambda: _host(kernel(*args, **kwargs)), _flat((args, kwargs)))
             known = own.get(id(result)) if isinstance(result, np.ndarray) else None
             return _array(result) if known is None else known
 
         return call
+
+
+def emulated():
+    """The module of the emulated kernels and this module as its CuPy; ImportError where it is not built."""
+    with installed():
+        module = importlib.import_module("fastdl._cuda_emulated")
+        module.relu_forward(zeros(1, np.float32))  # finds its CuPy once
+    return module, _module()
 
 
 def _module() -> ModuleType:
@@ -402,8 +415,9 @@ def _module() -> ModuleType:
         memGetInfo=lambda: (1 << 30, 1 << 31),
         getDeviceProperties=lambda device: {"name": b"a stand-in"},
     )  # fmt: skip
-    cupy.cuda = SimpleNamespace(
-        runtime=runtime, Device=lambda: SimpleNamespace(id=0, compute_capability="90"), Stream=Stream,
+    cupy.cuda = ModuleType("cupy.cuda")
+    vars(cupy.cuda).update(
+        runtime=runtime, Device=lambda: SimpleNamespace(id=0, compute_capability="90"), Stream=Stream, alloc=alloc,
         get_current_stream=lambda: _current[-1], MemoryPool=MemoryPool, using_allocator=using_allocator,
     )  # fmt: skip
     cupy.get_default_memory_pool = MemoryPool
@@ -414,7 +428,8 @@ def _module() -> ModuleType:
 @contextlib.contextmanager
 def installed():
     """Within the block `kernels.backend("cuda")` is this; raises ImportError where the kernels are not built so."""
-    modules = {"cupy": _module(), "fastdl._cuda": Extension()}
+    cupy = _module()
+    modules = {"cupy": cupy, "cupy.cuda": cupy.cuda, "fastdl._cuda": Extension()}
     names = (*modules, "fastdl.kernels.cuda")
     before = {name: sys.modules.pop(name, None) for name in names}
     state = kernels._cuda, kernels.gpu_arrays, kernels._default, kernels.__dict__.get("cuda")

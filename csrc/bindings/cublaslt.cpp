@@ -37,7 +37,7 @@ void add_cublaslt(py::module_& m) {
   m.def("set_tf32", &cuda::gpu::set_tf32, py::arg("on"),
         "Whether float32 products of cuBLASLt may round their operands to TF32.");
   m.def("get_tf32", &cuda::gpu::get_tf32);
-#if !defined(FASTDL_CUPY)
+#if !defined(FASTDL_CUDA)
   m.def("emulate_capture", &cuda::gpu::emulate_capture, py::arg("on"),
         "Whether kernels believe that a CUDA graph is being captured.");
 #endif

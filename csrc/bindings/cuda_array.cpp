@@ -1,7 +1,5 @@
 // array.h for CuPy: what an argument is, where it lies, and new arrays from CuPy's memory pool. A kernel runs on CuPy's
 // current stream, so that it takes its turn with what CuPy does.
-#include <cuda_runtime_api.h>
-
 #include <stdexcept>
 
 #include "bindings/array.h"
@@ -60,8 +58,11 @@ View make_view(const py::handle& a, DType dtype) {
   return view;
 }
 
+// The emulated kernels (arrays of a stand-in for CuPy, on the host's memory) have neither streams nor devices.
 void use_current_stream() {
+#if defined(FASTDL_CUDA)
   cuda::gpu::set_stream(reinterpret_cast<void*>(cupy().current_stream().attr("ptr").cast<std::uintptr_t>()));
+#endif
 }
 
 // Every call of a kernel begins with its arguments, so that the stream is known before the first launch.
@@ -72,6 +73,7 @@ void expect_array(const char* kernel, const char* name, const py::handle& x) {
   const auto ndim = x.attr("ndim").cast<int>();
   if (ndim > kMaxDims)
     check::fail_value(kernel, std::string(name) + " must have at most 8 dimensions, got " + std::to_string(ndim));
+#if defined(FASTDL_CUDA)
   int device = 0;
   if (const cudaError_t error = cudaGetDevice(&device); error != cudaSuccess)
     throw std::runtime_error(std::string(kernel) + ": " + cudaGetErrorString(error));
@@ -79,6 +81,7 @@ void expect_array(const char* kernel, const char* name, const py::handle& x) {
   if (device != of_array)
     check::fail_value(kernel, std::string(name) + " must lie on the current GPU, " + std::to_string(device) +
                                   ", got one on GPU " + std::to_string(of_array));
+#endif
   use_current_stream();
 }
 

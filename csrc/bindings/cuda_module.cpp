@@ -33,7 +33,7 @@ PYBIND11_MODULE(FASTDL_MODULE, m) {
   bind::add_cublaslt(m);
   m.def("write_words", &write_words, pybind11::arg("words"), pybind11::arg("values"),
         "Writes int64 values of the host to the front of an array, as arguments of a kernel.");
-#if defined(FASTDL_CUPY)
+#if defined(FASTDL_CUDA)
   m.def("probe", &cuda::gpu::probe, "Runs an empty kernel and waits; RuntimeError if the current GPU can't.");
   m.attr("architectures") = FASTDL_CUDA_ARCHITECTURES;
 #endif

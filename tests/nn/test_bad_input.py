@@ -149,6 +149,8 @@ CALLS = [
 
 @pytest.mark.parametrize("call, error", CALLS)
 def test_call(device, call, error):
+    if device == "cuda" and error is IndexError:
+        pytest.skip("indices in a GPU's memory are not looked at")
     with pytest.raises(error) as caught:
         call()
     assert ": " in str(caught.value)  # names the kernel or layer
