@@ -6,7 +6,7 @@ from types import ModuleType, SimpleNamespace
 import pytest
 
 from fastdl import kernels
-from fastdl.kernels import _cublaslt
+from fastdl.kernels import _libraries
 from fastdl.kernels import numpy as reference
 
 
@@ -30,8 +30,7 @@ def modules(monkeypatch):
     extension.probe, extension.write_words, extension.architectures = lambda: None, None, "90-real"
     extension.set_tf32 = extension.get_tf32 = extension.set_cublaslt_finder = lambda *args: None
     extension.load_cublaslt = lambda path: 130100
-    monkeypatch.setattr(_cublaslt, "_version", None)
-    monkeypatch.setattr(_cublaslt, "_reasons", None)
+    _libraries.cublaslt.forget()
     cupy = ModuleType("cupy")
     cupy.ndarray = type("ndarray", (), {})
     runtime = SimpleNamespace(getDeviceCount=lambda: 1, CUDARuntimeError=CUDARuntimeError)
@@ -44,6 +43,7 @@ def modules(monkeypatch):
     monkeypatch.setattr(kernels, "_cuda", None)
     monkeypatch.setattr(kernels, "gpu_arrays", ())
     yield SimpleNamespace(extension=extension, cupy=cupy, monkeypatch=monkeypatch)
+    _libraries.cublaslt.forget()
     sys.modules.pop("fastdl.kernels.cuda", None)
     if hasattr(kernels, "cuda"):
         del kernels.cuda
@@ -101,7 +101,7 @@ def test_cublaslt_by_pathfinder(modules, pathfinder):
     finders = []
     modules.extension.set_cublaslt_finder = finders.append
     backend = kernels.backend("cuda")
-    assert pathfinder.asked == [] and "not looked for yet" in _cublaslt.status()
+    assert pathfinder.asked == [] and "not looked for yet" in _libraries.cublaslt.status()
     finders[0]()
     finders[0]()
     assert pathfinder.asked == ["/wheel/libcublasLt.so.13"]
