@@ -5,7 +5,9 @@
 #include <string>
 
 #include "bindings/families.h"
+#include "cuda/convolve.h"
 #include "cuda/cublaslt.h"
+#include "cuda/cudnn.h"
 #include "cuda/matmul.h"
 
 namespace fastdl::bind {
@@ -21,7 +23,7 @@ void add_library(py::module_& m, const std::string& name, cuda::gpu::Library<Tab
   m.def(("load_" + name).c_str(),
         [&library](const std::optional<std::string>& path) { return library.load(path.value_or("")); },
         py::arg("path") = py::none(),
-        "Opens the library at path, or as the dynamic linker finds it, and returns its version (130100 is 13.1.0).\n"
+        "Opens the library at path, or as the dynamic linker finds it, and returns its version (90600 is 9.6.0).\n"
         "RuntimeError with the reason if that fails.");
   m.def(("unload_" + name).c_str(), [&library] { library.unload(); }, "Goes back to fastdl's own kernels.");
   m.def(("set_" + name + "_finder").c_str(),
@@ -41,8 +43,9 @@ void add_library(py::module_& m, const std::string& name, cuda::gpu::Library<Tab
 
 void add_libraries(py::module_& m) {
   add_library(m, "cublaslt", cuda::gpu::cublaslt(), &cuda::gpu::describe_plans);
+  add_library(m, "cudnn", cuda::gpu::cudnn(), &cuda::gpu::describe_convolutions);
   m.def("set_tf32", &cuda::gpu::set_tf32, py::arg("on"),
-        "Whether float32 products of NVIDIA's libraries may round their operands to TF32.");
+        "Whether float32 products and convolutions of NVIDIA's libraries may round their operands to TF32.");
   m.def("get_tf32", &cuda::gpu::get_tf32);
 #if !defined(FASTDL_CUPY)
   m.def("emulate_capture", &cuda::gpu::emulate_capture, py::arg("on"),

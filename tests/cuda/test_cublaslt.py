@@ -4,30 +4,18 @@
 
 import ctypes
 import itertools
-import os
-import shutil
-import subprocess
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from layouts import layouts, unchanged
+from stubs import compile_library
 from tolerances import assert_close
 
 HERE = Path(__file__).parent
 FLOATS = ("float32", "float64")
 ALL = (True, True, True)
-
-
-def compile_library(source, target, *flags):
-    compiler = shutil.which(os.environ.get("CXX", "c++"))
-    if compiler is None:
-        pytest.skip("no C++ compiler to make a stand-in for cuBLASLt with")
-    command = [compiler, "-std=c++17", "-O1", "-shared", "-fPIC", "-fvisibility=hidden", *flags]
-    include = f"-I{HERE.parent.parent / 'csrc'}"
-    subprocess.run([*command, include, str(source), "-o", str(target)], check=True, timeout=300)
-    return str(target)
 
 
 @pytest.fixture(scope="session")

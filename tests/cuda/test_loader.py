@@ -28,9 +28,11 @@ def modules(monkeypatch):
     for name in reference.__all__:
         setattr(extension, name, name)
     extension.probe, extension.write_words, extension.architectures = lambda: None, None, "90-real"
-    extension.set_tf32 = extension.get_tf32 = extension.set_cublaslt_finder = lambda *args: None
-    extension.load_cublaslt = lambda path: 130100
+    extension.set_tf32 = extension.get_tf32 = lambda *args: None
+    extension.set_cublaslt_finder = extension.set_cudnn_finder = lambda find: None
+    extension.load_cublaslt, extension.load_cudnn = lambda path: 130100, lambda path: 91002
     _libraries.cublaslt.forget()
+    _libraries.cudnn.forget()
     cupy = ModuleType("cupy")
     cupy.ndarray = type("ndarray", (), {})
     runtime = SimpleNamespace(getDeviceCount=lambda: 1, CUDARuntimeError=CUDARuntimeError)
@@ -44,6 +46,7 @@ def modules(monkeypatch):
     monkeypatch.setattr(kernels, "gpu_arrays", ())
     yield SimpleNamespace(extension=extension, cupy=cupy, monkeypatch=monkeypatch)
     _libraries.cublaslt.forget()
+    _libraries.cudnn.forget()
     sys.modules.pop("fastdl.kernels.cuda", None)
     if hasattr(kernels, "cuda"):
         del kernels.cuda
@@ -120,6 +123,60 @@ def test_no_pathfinder_and_no_cublaslt(modules, pathfinder):
     assert kernels.backend("cuda").cublaslt() == (
         "missing, fastdl's own products serve: import of cuda.pathfinder halted; None in sys.modules; "
         "libcublasLt.so.13: cannot open"
+    )
+
+
+def wheel(modules, tmp_path, monkeypatch, *files):
+    """Make `nvidia.cudnn` importable with these files."""
+    for file in ("nvidia/cudnn/include/cudnn.h", *files):
+        path = tmp_path / file
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    for name in [name for name in sys.modules if name.partition(".")[0] == "nvidia"]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setattr(sys, "path", [str(tmp_path)])
+    monkeypatch.setattr(modules, "asked", [], raising=False)
+    modules.extension.load_cudnn = lambda path: modules.asked.append(path) or 91002
+
+
+def not_in_the_process(*args, **kwargs):
+    raise OSError("libcudnn.so.9: cannot open shared object file")
+
+
+def test_cudnn_of_a_wheel(modules, tmp_path, monkeypatch):
+    monkeypatch.setattr("ctypes.CDLL", not_in_the_process)
+    wheel(modules, tmp_path, monkeypatch, "nvidia/cudnn/lib/libcudnn.so.9")
+    finders = []
+    modules.extension.set_cudnn_finder = finders.append
+    backend = kernels.backend("cuda")
+    assert modules.asked == [] and "the first of the convolutions does" in _libraries.cudnn.status()
+    finders[0]()
+    finders[0]()
+    assert modules.asked == [str(tmp_path / "nvidia/cudnn/lib/libcudnn.so.9")]
+    assert backend.cudnn() == "9.10.2"
+
+
+def test_cudnn_in_the_process(modules, tmp_path, monkeypatch):
+    monkeypatch.setattr("ctypes.CDLL", lambda *args, **kwargs: None)
+    wheel(modules, tmp_path, monkeypatch, "nvidia/cudnn/lib/libcudnn.so.9")
+    assert kernels.backend("cuda").cudnn() == "9.10.2"
+    assert modules.asked == [None]  # no second copy by the wheel's path
+
+
+def test_cudnn_by_the_linker(modules, tmp_path, monkeypatch):
+    monkeypatch.setattr("ctypes.CDLL", not_in_the_process)
+    wheel(modules, tmp_path, monkeypatch)
+    assert kernels.backend("cuda").cudnn() == "9.10.2"
+    assert modules.asked == [None]
+
+
+def test_no_cudnn(modules, monkeypatch):
+    monkeypatch.setattr("ctypes.CDLL", not_in_the_process)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    modules.extension.load_cudnn = lambda path: fail(RuntimeError("libcudnn.so.9: cannot open"))()
+    assert kernels.backend("cuda").cudnn() == (
+        "missing, fastdl's own convolutions serve: no package has nvidia/cudnn/lib/libcudnn.so.9; "
+        "libcudnn.so.9: cannot open"
     )
 
 

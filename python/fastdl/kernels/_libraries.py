@@ -6,8 +6,12 @@ the dynamic linker's own search finds. Where none is found, `status()` says why 
 
 from __future__ import annotations
 
+import ctypes
+import importlib.util
+import os
 import threading
 from collections.abc import Callable
+from pathlib import Path
 from types import ModuleType
 
 
@@ -60,4 +64,21 @@ def _cublaslt_path() -> str | None:
     return load_nvidia_dynamic_lib("cublasLt").abs_path
 
 
+def _cudnn_path() -> str | None:
+    """In the process, or among wheels, which cuda-pathfinder knows by their headers alone."""
+    soname = "libcudnn.so.9"
+    try:
+        ctypes.CDLL(soname, mode=os.RTLD_NOW | os.RTLD_NOLOAD)
+        return None  # the dynamic linker gives the same copy again; by another path it would be a second one
+    except OSError:
+        pass
+    spec = importlib.util.find_spec("nvidia.cudnn")
+    for folder in (spec and spec.submodule_search_locations) or ():
+        path = Path(folder, "lib", soname)
+        if path.is_file():
+            return str(path)
+    raise RuntimeError(f"no package has nvidia/cudnn/lib/{soname}")
+
+
 cublaslt = Library("cublaslt", "products", _cublaslt_path)
+cudnn = Library("cudnn", "convolutions", _cudnn_path)

@@ -32,12 +32,19 @@ globals().update({kernel: getattr(_cuda, kernel) for kernel in __all__})
 write_words = _cuda.write_words
 set_tf32, get_tf32 = _cuda.set_tf32, _cuda.get_tf32
 _cuda.set_cublaslt_finder(lambda: _libraries.cublaslt.load(_cuda))
+_cuda.set_cudnn_finder(lambda: _libraries.cudnn.load(_cuda))
 
 
 def cublaslt() -> str:
     """The version of cuBLASLt that matrix products use, looked for now if need be, or why there is none."""
     _libraries.cublaslt.load(_cuda)
     return _libraries.cublaslt.status()
+
+
+def cudnn() -> str:
+    """The version of cuDNN that convolutions use, looked for now if need be, or why there is none."""
+    _libraries.cudnn.load(_cuda)
+    return _libraries.cudnn.status()
 
 
 def _check_gpu() -> None:
