@@ -3,8 +3,8 @@
 // themselves. No column matrix, no atomics: the weight gradient's long k is cut into pieces whose sums are added in
 // order. One tap on every pixel is a dense layer.
 //
-// Of the library come the sums alone: bias, ReLU, addend and gate are a pass of their own, as its fused call has one
-// algorithm and a ReLU of other rules for NaN, and the bias gradient's sums are fastdl's, in double.
+// Of the library come the sums alone: bias, ReLU, addend and gate are one pass more, the same after every algorithm and
+// with fastdl's rules for NaN, and the bias gradient's sums are fastdl's, in double.
 #include "core/conv2d.h"
 
 #include "cuda/column_sums.h"

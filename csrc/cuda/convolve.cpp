@@ -235,11 +235,15 @@ void choose(const Cudnn& dnn, cudnnHandle_t handle, const Problem& p, Plan& plan
 std::mutex g_mutex;  // for all below, and while a plan or a handle is in use
 // Never destroyed: at the end of the process the library may be gone before them.
 auto& g_plans = *new std::map<Key, Plan>;
-auto& g_handles = *new std::map<int, cudnnHandle_t>;  // by device; nullptr where none can be made
+struct Handle {
+  cudnnHandle_t handle = nullptr;
+  cudnnStatus_t status;  // not success where none can be made: a part of the library is missing, say
+};
+auto& g_handles = *new std::map<int, Handle>;  // by device
 
-cudnnHandle_t handle_of(const Cudnn& dnn, int device) {
-  const auto [at, added] = g_handles.try_emplace(device, nullptr);
-  if (added && dnn.cudnnCreate(&at->second) != CUDNN_STATUS_SUCCESS) at->second = nullptr;
+const Handle& handle_of(const Cudnn& dnn, int device) {
+  const auto [at, added] = g_handles.try_emplace(device);
+  if (added) at->second.status = dnn.cudnnCreate(&at->second.handle);
   return at->second;
 }
 
@@ -260,11 +264,10 @@ bool convolve(Pass pass, const View& a, const View& b, const View& result, const
   if (result.dtype != DType::f32 || !fits(d)) return false;
   const Cudnn* const dnn = cudnn().get();
   if (dnn == nullptr) return false;
-  const bool to_weight = pass == Pass::weight_gradient, to_x = pass == Pass::input_gradient;
-  const View &x = to_x ? result : a, &weight = to_weight ? result : b,
-             &y = pass == Pass::forward ? result
-                  : to_x                ? a
-                                        : b;
+  const bool to_weight = pass == Pass::weight_gradient;
+  const View& x = pass == Pass::input_gradient ? result : a;
+  const View& weight = to_weight ? result : b;
+  const View& y = pass == Pass::forward ? result : (to_weight ? b : a);
   const bool reorder = d.c > d.groups && d.window.kernel_size != check::Pair{1, 1};
   const size_t bytes = reorder ? (static_cast<size_t>(weight.size()) * sizeof(float) + 255) / 256 * 256 : 0;
   if (bytes > kWorkspace / 2) return false;
@@ -279,15 +282,15 @@ bool convolve(Pass pass, const View& a, const View& b, const View& result, const
   auto* const memory = static_cast<char*>(workspace(kWorkspace));
   const Scratch scratch{memory, kWorkspace - bytes};
   if (reorder) p.weight = memory + scratch.bytes;
-  const cudnnHandle_t handle = handle_of(*dnn, p.device);
-  if (handle != nullptr) check(*dnn, dnn->cudnnSetStream(handle, current_stream()), "cudnnSetStream");
+  const auto& [handle, made] = handle_of(*dnn, p.device);
+  if (made == CUDNN_STATUS_SUCCESS) check(*dnn, dnn->cudnnSetStream(handle, current_stream()), "cudnnSetStream");
   if (reorder && !to_weight) {
     const View from = reordered(weight.data, d, false);
     copy(from, contiguous(p.weight, from));
   }
   if (at == g_plans.end()) {
     Plan plan = describe(*dnn, p);
-    if (handle == nullptr) plan.status = CUDNN_STATUS_NOT_SUPPORTED;
+    if (made != CUDNN_STATUS_SUCCESS) plan.status = made;
     if (plan.status == CUDNN_STATUS_SUCCESS) choose(*dnn, handle, p, plan, scratch);
     at = g_plans.emplace(key, std::move(plan)).first;
   }
