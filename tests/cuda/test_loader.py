@@ -90,13 +90,14 @@ def test_gpu_without_code_for_it(modules):
 
 @pytest.fixture
 def pathfinder(modules):
-    """A cuda-pathfinder that finds a file, and what cuBLASLt's loader was given."""
+    """A cuda-pathfinder that finds a file, and what the loaders were given."""
     found = ModuleType("cuda.pathfinder")
     found.load_nvidia_dynamic_lib = lambda name: SimpleNamespace(abs_path=f"/wheel/lib{name}.so.13")
     modules.monkeypatch.setitem(sys.modules, "cuda", ModuleType("cuda"))
     modules.monkeypatch.setitem(sys.modules, "cuda.pathfinder", found)
     found.asked = []
     modules.extension.load_cublaslt = lambda path: found.asked.append(path) or 130100
+    modules.extension.load_cudnn = lambda path: found.asked.append(path) or 91002
     return found
 
 
@@ -126,57 +127,40 @@ def test_no_pathfinder_and_no_cublaslt(modules, pathfinder):
     )
 
 
-def wheel(modules, tmp_path, monkeypatch, *files):
-    """Make `nvidia.cudnn` importable with these files."""
-    for file in ("nvidia/cudnn/include/cudnn.h", *files):
-        path = tmp_path / file
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.touch()
-    for name in [name for name in sys.modules if name.partition(".")[0] == "nvidia"]:
-        monkeypatch.delitem(sys.modules, name)
-    monkeypatch.setattr(sys, "path", [str(tmp_path)])
-    monkeypatch.setattr(modules, "asked", [], raising=False)
-    modules.extension.load_cudnn = lambda path: modules.asked.append(path) or 91002
-
-
-def not_in_the_process(*args, **kwargs):
-    raise OSError("libcudnn.so.9: cannot open shared object file")
-
-
-def test_cudnn_of_a_wheel(modules, tmp_path, monkeypatch):
-    monkeypatch.setattr("ctypes.CDLL", not_in_the_process)
-    wheel(modules, tmp_path, monkeypatch, "nvidia/cudnn/lib/libcudnn.so.9")
+def test_cudnn_by_pathfinder(modules, pathfinder):
+    pathfinder.load_nvidia_dynamic_lib = lambda name: SimpleNamespace(abs_path=f"/wheel/lib{name}.so.9")
     finders = []
     modules.extension.set_cudnn_finder = finders.append
     backend = kernels.backend("cuda")
-    assert modules.asked == [] and "the first of the convolutions does" in _libraries.cudnn.status()
+    assert pathfinder.asked == [] and "the first of the convolutions does" in _libraries.cudnn.status()
     finders[0]()
     finders[0]()
-    assert modules.asked == [str(tmp_path / "nvidia/cudnn/lib/libcudnn.so.9")]
+    assert pathfinder.asked == ["/wheel/libcudnn.so.9"]
     assert backend.cudnn() == "9.10.2"
 
 
-def test_cudnn_in_the_process(modules, tmp_path, monkeypatch):
-    monkeypatch.setattr("ctypes.CDLL", lambda *args, **kwargs: None)
-    wheel(modules, tmp_path, monkeypatch, "nvidia/cudnn/lib/libcudnn.so.9")
+@pytest.mark.parametrize("has", [True, False], ids=["wheel", "no wheel"])
+def test_cudnn_unknown_to_pathfinder(modules, pathfinder, tmp_path, has):
+    """The wheel's library by its path, or the dynamic linker's own search."""
+    pathfinder.load_nvidia_dynamic_lib = lambda name: fail(RuntimeError(f"Unknown library name: {name}"))()
+    path = tmp_path / "nvidia/cudnn/lib/libcudnn.so.9"
+    path.parent.mkdir(parents=True)
+    if has:
+        path.touch()
+    for name in [name for name in sys.modules if name.partition(".")[0] == "nvidia"]:
+        modules.monkeypatch.delitem(sys.modules, name)
+    modules.monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
     assert kernels.backend("cuda").cudnn() == "9.10.2"
-    assert modules.asked == [None]  # no second copy by the wheel's path
+    assert pathfinder.asked == [str(path) if has else None]
 
 
-def test_cudnn_by_the_linker(modules, tmp_path, monkeypatch):
-    monkeypatch.setattr("ctypes.CDLL", not_in_the_process)
-    wheel(modules, tmp_path, monkeypatch)
-    assert kernels.backend("cuda").cudnn() == "9.10.2"
-    assert modules.asked == [None]
-
-
-def test_no_cudnn(modules, monkeypatch):
-    monkeypatch.setattr("ctypes.CDLL", not_in_the_process)
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+def test_no_cudnn(modules):
+    modules.monkeypatch.setitem(sys.modules, "cuda.pathfinder", None)
+    modules.monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     modules.extension.load_cudnn = lambda path: fail(RuntimeError("libcudnn.so.9: cannot open"))()
     assert kernels.backend("cuda").cudnn() == (
-        "missing, fastdl's own convolutions serve: no package has nvidia/cudnn/lib/libcudnn.so.9; "
-        "libcudnn.so.9: cannot open"
+        "missing, fastdl's own convolutions serve: import of cuda.pathfinder halted; None in sys.modules; "
+        "no package has nvidia/cudnn/lib/libcudnn.so.9; libcudnn.so.9: cannot open"
     )
 
 

@@ -1,14 +1,13 @@
 """Finding NVIDIA's libraries for the CUDA backend: looked for when a kernel first asks, never required.
 
-A copy that the process already has (PyTorch's) is taken first, then one from wheels, conda or the system, at last what
-the dynamic linker's own search finds. Where none is found, `status()` says why and fastdl's own kernels serve.
+cuda-pathfinder, which comes with CuPy, takes the copy that the process already has (PyTorch's), then one from wheels,
+conda or the system; without it the dynamic linker's own search decides. Where none is found, `status()` says why and
+fastdl's own kernels serve.
 """
 
 from __future__ import annotations
 
-import ctypes
 import importlib.util
-import os
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -21,11 +20,11 @@ class Library:
     Args:
         name: as the extension has it.
         work: what the library does and fastdl's own kernels do without it, for `status`.
-        find: returns a path, or None for the dynamic linker's own search; raises where there is nothing to be found.
+        finders: each returns a path or raises; the dynamic linker's own search comes after them.
     """
 
-    def __init__(self, name: str, work: str, find: Callable[[], str | None]):
-        self.name, self.work, self.find = name, work, find
+    def __init__(self, name: str, work: str, *finders: Callable[[], str]):
+        self.name, self.work, self.finders = name, work, finders
         self._lock = threading.Lock()
         self.forget()
 
@@ -40,7 +39,7 @@ class Library:
             if self._reasons is not None:
                 return
             reasons = []
-            for find in (self.find, lambda: None):
+            for find in (*self.finders, lambda: None):
                 try:
                     self._version = getattr(extension, f"load_{self.name}")(find())
                     break
@@ -57,21 +56,15 @@ class Library:
         return f"missing, fastdl's own {self.work} serve: " + "; ".join(self._reasons)
 
 
-def _cublaslt_path() -> str | None:
-    """As cuda-pathfinder, which comes with CuPy, finds it: in the process, in wheels, conda or the system."""
+def _by_pathfinder(name: str) -> str:
     from cuda.pathfinder import load_nvidia_dynamic_lib
 
-    return load_nvidia_dynamic_lib("cublasLt").abs_path
+    return load_nvidia_dynamic_lib(name).abs_path
 
 
-def _cudnn_path() -> str | None:
-    """In the process, or among wheels, which cuda-pathfinder knows by their headers alone."""
+def _cudnn_of_wheel() -> str:
+    """For versions of cuda-pathfinder that know cuDNN's headers alone."""
     soname = "libcudnn.so.9"
-    try:
-        ctypes.CDLL(soname, mode=os.RTLD_NOW | os.RTLD_NOLOAD)
-        return None  # the dynamic linker gives the same copy again; by another path it would be a second one
-    except OSError:
-        pass
     spec = importlib.util.find_spec("nvidia.cudnn")
     for folder in (spec and spec.submodule_search_locations) or ():
         path = Path(folder, "lib", soname)
@@ -80,5 +73,5 @@ def _cudnn_path() -> str | None:
     raise RuntimeError(f"no package has nvidia/cudnn/lib/{soname}")
 
 
-cublaslt = Library("cublaslt", "products", _cublaslt_path)
-cudnn = Library("cudnn", "convolutions", _cudnn_path)
+cublaslt = Library("cublaslt", "products", lambda: _by_pathfinder("cublasLt"))
+cudnn = Library("cudnn", "convolutions", lambda: _by_pathfinder("cudnn"), _cudnn_of_wheel)
