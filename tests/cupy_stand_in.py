@@ -9,6 +9,7 @@ import ctypes
 import importlib
 import re
 import sys
+import weakref
 from types import ModuleType, SimpleNamespace
 
 import numpy as np
@@ -140,6 +141,50 @@ class Pointer:
 
     ptr = property(lambda self: self.memory.ctypes.data + self.start)
 
+    @property
+    def mem(self):
+        """`PooledMemory`: says which pool the memory is from."""
+        return SimpleNamespace(pool=_pools.get(id(_root(self.memory)), "default"))
+
+
+class MemoryPool:
+    """`cupy.cuda.MemoryPool`: only a name, as memory here is NumPy's."""
+
+    def malloc(self, size):
+        """Never called."""
+
+    def free_all_blocks(self, stream=None):
+        """Nothing is held."""
+
+
+@contextlib.contextmanager
+def using_allocator(malloc):
+    """`cupy.cuda.using_allocator`."""
+    _allocators.append(malloc.__self__)
+    try:
+        yield
+    finally:
+        _allocators.pop()
+
+
+_pools: dict = {}  # id of the NumPy array that owns memory: its pool
+_allocators = ["default"]
+
+
+def _root(array):
+    """The NumPy array that owns the memory."""
+    while isinstance(array.base, np.ndarray):
+        array = array.base
+    return array
+
+
+def _note_pool(array):
+    """Memory that is seen for the first time is from the pool in use."""
+    root = _root(array)
+    if id(root) not in _pools:
+        _pools[id(root)] = _allocators[-1]
+        weakref.finalize(root, _pools.pop, id(root), None)
+
 
 class CUDARuntimeError(RuntimeError):
     """`cupy.cuda.runtime.CUDARuntimeError`."""
@@ -263,6 +308,7 @@ def _array(value):
     if isinstance(value, (np.ndarray, np.generic)):
         out = object.__new__(ndarray)
         out.a = np.asarray(value)
+        _note_pool(out.a)
         return out
     return type(value)(map(_array, value)) if type(value) in (list, tuple) else value
 
@@ -286,7 +332,7 @@ def zeros(shape, dtype=float):
     return _array(made)
 
 
-def asarray(array, dtype=None):
+def asarray(array, dtype=None, blocking=False):
     """`cupy.asarray`: a copy of host memory, or the memory that `__cuda_array_interface__` describes."""
     if not isinstance(array, ndarray) and hasattr(array, "__cuda_array_interface__"):
         about = array.__cuda_array_interface__
@@ -362,9 +408,9 @@ def _module() -> ModuleType:
     )  # fmt: skip
     cupy.cuda = SimpleNamespace(
         runtime=runtime, Device=lambda: SimpleNamespace(id=0, compute_capability="90"), Stream=Stream,
-        get_current_stream=lambda: _current[-1], MemoryPool=lambda: SimpleNamespace(malloc=None),
-        using_allocator=lambda malloc: contextlib.nullcontext(),
+        get_current_stream=lambda: _current[-1], MemoryPool=MemoryPool, using_allocator=using_allocator,
     )  # fmt: skip
+    cupy.get_default_memory_pool = MemoryPool
     ndarray.__module__ = "cupy"
     return cupy
 

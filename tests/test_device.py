@@ -32,6 +32,15 @@ def test_set_device():
     assert fd.get_device() == "numpy" == fd.ones(1).device
 
 
+def test_precision_of_products():
+    assert fd.get_float32_matmul_precision() == "highest"
+    fd.set_float32_matmul_precision("high")
+    assert fd.get_float32_matmul_precision() == "high"
+    fd.set_float32_matmul_precision("highest")
+    with pytest.raises(ValueError, match="precision must be 'highest' or 'high', got 'medium'"):
+        fd.set_float32_matmul_precision("medium")
+
+
 def test_device_context_nests_and_restores():
     fd.set_device("numpy")
     block = fd.device("numpy")

@@ -2,6 +2,8 @@
 // current stream, so that it takes its turn with what CuPy does.
 #include <cuda_runtime_api.h>
 
+#include <stdexcept>
+
 #include "bindings/array.h"
 #include "bindings/layout.h"
 #include "core/copy.h"
@@ -12,28 +14,34 @@ namespace fastdl::bind {
 namespace {
 
 // CuPy's names, looked up once; importing this module loads no CuPy.
+constexpr int kDTypes = 6;
 struct Cupy {
-  py::object ndarray, alloc, current_stream, numpy_dtype;
+  py::object ndarray, alloc, current_stream;
+  py::object dtypes[kDTypes];  // NumPy's objects, in the order of DType
 };
 
 const Cupy& cupy() {
   static const Cupy* const names = [] {  // never destroyed: the interpreter may be gone by then
     const py::module_ cuda = py::module_::import("cupy.cuda");
-    return new Cupy{py::module_::import("cupy").attr("ndarray"), cuda.attr("alloc"), cuda.attr("get_current_stream"),
-                    py::module_::import("numpy").attr("dtype")};
+    const py::object dtype = py::module_::import("numpy").attr("dtype");
+    auto* const made =
+        new Cupy{py::module_::import("cupy").attr("ndarray"), cuda.attr("alloc"), cuda.attr("get_current_stream"), {}};
+    const char* const kNames[kDTypes] = {"float32", "float64", "int32", "int64", "uint8", "bool"};
+    for (int i = 0; i < kDTypes; ++i) made->dtypes[i] = dtype(kNames[i]);
+    return made;
   }();
   return *names;
 }
 
-const char* const kNames[] = {"float32", "float64", "int32", "int64", "uint8", "bool"};  // in the order of DType
-
+// Almost always one of NumPy's own objects, which is found by its address: to ask for a name takes 3 us.
 bool native_dtype(const py::handle& array, DType* dtype) {
-  const std::string name = py::str(array.attr("dtype"));
-  for (int i = 0; i < 6; ++i)
-    if (name == kNames[i]) {
-      *dtype = static_cast<DType>(i);
-      return true;
-    }
+  const py::object found = array.attr("dtype");
+  for (const bool by_address : {true, false})
+    for (int i = 0; i < kDTypes; ++i)
+      if (by_address ? found.is(cupy().dtypes[i]) : found.equal(cupy().dtypes[i])) {
+        *dtype = static_cast<DType>(i);
+        return true;
+      }
   return false;
 }
 
@@ -52,6 +60,10 @@ View make_view(const py::handle& a, DType dtype) {
   return view;
 }
 
+void use_current_stream() {
+  cuda::gpu::set_stream(reinterpret_cast<void*>(cupy().current_stream().attr("ptr").cast<std::uintptr_t>()));
+}
+
 // Every call of a kernel begins with its arguments, so that the stream is known before the first launch.
 void expect_array(const char* kernel, const char* name, const py::handle& x) {
   if (!is_array(x))
@@ -61,11 +73,13 @@ void expect_array(const char* kernel, const char* name, const py::handle& x) {
   if (ndim > kMaxDims)
     check::fail_value(kernel, std::string(name) + " must have at most 8 dimensions, got " + std::to_string(ndim));
   int device = 0;
-  const auto of_array = x.attr("device").attr("id").cast<int>();
-  if (cudaGetDevice(&device) != cudaSuccess || device != of_array)
+  if (const cudaError_t error = cudaGetDevice(&device); error != cudaSuccess)
+    throw std::runtime_error(std::string(kernel) + ": " + cudaGetErrorString(error));
+  const auto of_array = x.attr("data").attr("device_id").cast<int>();
+  if (device != of_array)
     check::fail_value(kernel, std::string(name) + " must lie on the current GPU, " + std::to_string(device) +
                                   ", got one on GPU " + std::to_string(of_array));
-  cuda::gpu::set_stream(reinterpret_cast<void*>(cupy().current_stream().attr("ptr").cast<std::uintptr_t>()));
+  use_current_stream();
 }
 
 DType expect_one_of(const char* kernel, const char* name, const py::handle& x, std::initializer_list<DType> dtypes,
@@ -118,9 +132,10 @@ Output empty_ordered(DType dtype, const std::int64_t* shape, int ndim, const int
     extents[static_cast<std::size_t>(d)] = shape[d];
     strides[static_cast<std::size_t>(d)] = view.strides[d] * item_size(dtype);
   }
+  use_current_stream();  // a call may have no array among its arguments
   const py::object memory = cupy().alloc(count * item_size(dtype));
   view.data = reinterpret_cast<void*>(memory.attr("ptr").cast<std::uintptr_t>());
-  output.array = cupy().ndarray(extents, cupy().numpy_dtype(kNames[static_cast<int>(dtype)]), memory, strides);
+  output.array = cupy().ndarray(extents, cupy().dtypes[static_cast<int>(dtype)], memory, strides);
   return output;
 }
 

@@ -43,7 +43,9 @@ namespace {
 thread_local cudaStream_t t_stream = nullptr;
 
 void check(cudaError_t error, const char* what) {
-  if (error != cudaSuccess) throw std::runtime_error(std::string(what) + ": " + cudaGetErrorString(error));
+  if (error == cudaSuccess) return;
+  (void)cudaGetLastError();  // or the next launch would report it
+  throw std::runtime_error(std::string(what) + ": " + cudaGetErrorString(error));
 }
 
 // Memory of the device for as long as the process lives.
@@ -103,8 +105,11 @@ const void* resident(const void* host, std::size_t bytes) {
   void*& memory = tables[{current_device(), std::string(static_cast<const char*>(host), bytes)}];
   if (memory == nullptr) {
     if (is_capturing()) refuse_capture("a new table on the device");
-    memory = device_memory(bytes > 0 ? bytes : 1);
-    check(cudaMemcpy(memory, host, bytes, cudaMemcpyHostToDevice), "cudaMemcpy");
+    void* const made = device_memory(bytes > 0 ? bytes : 1);
+    // On the stream of the kernel that reads it: a plain copy may still be under way when it returns.
+    check(cudaMemcpyAsync(made, host, bytes, cudaMemcpyHostToDevice, stream()), "cudaMemcpyAsync");
+    check(cudaStreamSynchronize(stream()), "cudaStreamSynchronize");
+    memory = made;
   }
   return memory;
 }

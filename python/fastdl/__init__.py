@@ -40,8 +40,10 @@ from .creation import (  # noqa: F401
 from .device import (  # noqa: F401
     device,
     get_device,
+    get_float32_matmul_precision,
     get_num_threads,
     set_device,
+    set_float32_matmul_precision,
     set_num_threads,
     show_config,
 )

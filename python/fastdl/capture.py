@@ -84,7 +84,7 @@ class CapturedStep:
             return self._function(*args, **kwargs)
         inputs: list = []
         key = (_flatten(args, inputs), _flatten(kwargs, inputs) if kwargs else None)
-        if kernels.gpu_arrays and (get_device() == "cuda" or any(kernels.on_gpu(t.data) for t in inputs)):
+        if kernels.gpu_arrays and self._on_gpu(inputs):
             return self._call_on_gpu(key, inputs, args, kwargs)
         if kernels.host().name != "cpu":
             return self._function(*args, **kwargs)
@@ -98,6 +98,15 @@ class CapturedStep:
         self._usual = program.native.replay
         return program.rebuild(program.native.run([t.data for t in inputs]))
 
+    def _drop(self, program) -> None:
+        self._graphs.remove(program)
+        program.close()
+
+    @staticmethod
+    def _on_gpu(inputs) -> bool:
+        """Whether the step belongs on the GPU: an input is there, or it has none and new tensors are made there."""
+        return any(kernels.on_gpu(t.data) for t in inputs) or (not inputs and get_device() == "cuda")
+
     def _call_on_gpu(self, key, inputs, args, kwargs):
         from .graph import GraphProgram
 
@@ -106,11 +115,11 @@ class CapturedStep:
                 break
         else:
             program = GraphProgram(key, inputs)
-            result, reasons = program.run_once(self._function, args, kwargs)
+            result, reasons = program.run_once(self._function, args, kwargs, inputs, _flatten)
             if reasons:
                 return self._give_up(reasons, result)
             if len(self._graphs) == _MOST_PROGRAMS:
-                self._graphs.pop(0)
+                self._graphs.pop(0).close()
             self._graphs.append(program)
             return _without_graph(result)
         if program.trusted:
@@ -118,10 +127,12 @@ class CapturedStep:
         if program.recorded:
             result, wrong = program.check(self._function, args, kwargs, inputs, _flatten)
             if wrong:
+                self._drop(program)
                 return self._give_up([_DIFFERS.format(wrong)], result)
             return _without_graph(result)
         reasons = program.record(self._function, inputs, _flatten, _unflatten)
         if reasons:
+            self._drop(program)
             return self._give_up(reasons, self._function(*args, **kwargs))
         return program.rebuild(program.launch(inputs), _unflatten)
 
@@ -186,7 +197,8 @@ class CapturedStep:
         warnings.warn(text + ". It runs as written, slower.", RuntimeWarning, stacklevel=4)
         self._given_up, self._usual = True, None
         self._programs.clear()
-        self._graphs.clear()
+        while self._graphs:
+            self._graphs.pop().close()
         return result
 
 

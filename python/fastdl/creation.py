@@ -137,7 +137,7 @@ def as_tensor(data, dtype=None, device=None) -> Tensor:
     """data as a Tensor, sharing memory where it is a Tensor or array of that dtype and on that device already.
 
     Arrays are NumPy's, CuPy's, and what describes memory of a GPU by `__cuda_array_interface__` (a PyTorch tensor there
-    without autograd, Numba's arrays): CuPy's current stream then waits for the stream that the other library names.
+    without autograd, Numba's arrays): CuPy's current stream then waits for the other library's, if that names one.
     """
     _device.check(device)
     dtype = dtype_of("as_tensor", dtype)
@@ -206,7 +206,7 @@ def full_like(input, fill_value, dtype=None, requires_grad: bool = False) -> Ten
     if not isinstance(fill_value, (numbers.Real, np.bool_)):
         raise TypeError(f"full_like: fill_value must be a number, got {type(fill_value).__name__}")
     value = number_as("full_like", "fill_value", fill_value, dtype_of("full_like", dtype, x.dtype))
-    return Tensor(np.full_like(x, value, value.dtype, subok=False), requires_grad)
+    return Tensor(np.full_like(x, value, value.dtype), requires_grad)
 
 
 def empty_like(input, dtype=None, requires_grad: bool = False) -> Tensor:

@@ -69,6 +69,27 @@ class device:
         kernels._host, kernels._default = self._before.pop()
 
 
+_PRECISIONS = {"highest": False, "high": True}
+
+
+def set_float32_matmul_precision(precision: str) -> None:
+    """How float32 matrix products and dense layers are computed on the GPU, as `torch.set_float32_matmul_precision`.
+
+    precision: "highest" (the default), float32 throughout; "high", operands rounded to TF32 (10 bits of mantissa, three
+        decimal digits) and multiplied on tensor cores, sums in float32. Products on the host are always "highest".
+
+    Raises ValueError for another one.
+    """
+    if precision not in _PRECISIONS:
+        raise ValueError(f"set_float32_matmul_precision: precision must be 'highest' or 'high', got {precision!r}")
+    kernels.set_tf32(_PRECISIONS[precision])
+
+
+def get_float32_matmul_precision() -> str:
+    """What `set_float32_matmul_precision` has set."""
+    return "high" if kernels.tf32 else "highest"
+
+
 def _compiled():
     """The extension module, or None where it is missing."""
     try:

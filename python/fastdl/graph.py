@@ -23,25 +23,31 @@ _streams = threading.local()
 
 class GraphSession(Session):
     """Notes of a step on the GPU. place: whether the numbers that change are written at once, as a step that runs
-    needs them."""
+    needs them.
+    """
 
-    def __init__(self, program: GraphProgram, place: bool):
+    def __init__(self, program: GraphProgram, inputs, place: bool):
         super().__init__(_cpu.Program([], []))  # an empty one, for Python's side of a replay
+        self._inputs = {id(x) for x in inputs}  # arrays of which replays get copies
         self._words, self._place = program.words, place
         self._write = program.kernels.write_words
         self.values = np.zeros(_WORDS, np.int64)  # of the words, in the host's memory
         self.used = 0
         self._hosts: dict = {}  # id of a number's place on the GPU: its place in `values`, and that on the GPU
         self._counters: list = []  # (word, generator, how many draws before it)
-        self._kept: list = []
+        self._owns = program.owns
+        self._kept: dict = {}  # id: an array that a graph reads and nobody else may keep
         self.mutable: dict = {}  # id: an array that the step changes in place
 
-    def on_gpu(self) -> None:
-        """Kernels on the GPU are what this session is for."""
+    def on_gpu(self, arrays) -> None:
+        """A kernel reads or changes these arrays."""
+        for array in arrays:
+            self.keep(array)
 
     def keep(self, array) -> None:
-        """The step reads this array, which must live as long as its program."""
-        self._kept.append(array)
+        """The step reads this array: unless it is of the graph's own memory it must live as long as the program."""
+        if kernels.on_gpu(array) and not self._owns(array):
+            self._kept[id(array)] = array
 
     def leaves(self, what: str, array) -> None:
         """Values leave for Python, which would have to wait for them."""
@@ -50,11 +56,15 @@ class GraphSession(Session):
 
     def outside(self, what: str, array) -> None:
         """CuPy's kernels are recorded like fastdl's."""
+        self.keep(array)
 
     def changed(self, tensor) -> None:
         """A tensor's memory is changed in place."""
         super().changed(tensor)
-        self.mutable[id(tensor.data)] = tensor.data
+        if id((tensor if tensor._base is None else tensor._base).data) in self._inputs:
+            self.refuse("a change of an input in place, of which a graph has a copy")
+        if not self._owns(tensor.data):  # what the step makes itself is made again
+            self.mutable[id(tensor.data)] = tensor.data
 
     def draw(self, generator, counter: int, on_host: bool):
         """The place of the counter of a stream that a kernel draws from."""
@@ -88,6 +98,7 @@ class GraphSession(Session):
     def finish(self) -> None:
         """Hand the notes over, once the step has run."""
         super().finish()
+        self.program.watch(kernels.__dict__, "tf32", kernels.tf32)
         for generator, _ in self.generators:
             self.program.watch(generator.__dict__, "seed", generator.seed)
         self.program.finish([], [])
@@ -133,8 +144,24 @@ class GraphProgram:
         self._kinds = [_kind(t.data) for t in inputs]
         self._leaves = [(i, t, t.data) for i, t in enumerate(inputs) if t._requires]
         self.words = self._library.zeros(_WORDS, np.int64)
-        self._graph = self._session = None
+        self._graph = self._session = self._pool = self._own = None
+        self._staged, self._results, self._gradients = [], [], []
         self.trusted = False
+
+    def __del__(self):
+        self.close()
+
+    def close(self) -> None:
+        """Give the graph's memory back; a pool that is just dropped would keep it."""
+        self._graph = self._session = None
+        self._staged, self._results, self._gradients = [], [], []
+        if self._pool is not None:
+            self._pool.free_all_blocks()
+            self._pool = None
+
+    def owns(self, array) -> bool:
+        """Whether the array lies in the memory that the graph's own pool has handed out."""
+        return self._own is not None and getattr(array.data.mem, "pool", None) == self._own
 
     # -- the three first calls ---------------------------------------------------------------------------------
 
@@ -143,39 +170,60 @@ class GraphProgram:
         """Whether there is a graph."""
         return self._graph is not None
 
-    def run_once(self, function, args, kwargs) -> tuple:
+    def run_once(self, function, args, kwargs, inputs, flatten) -> tuple:
         """(result, reasons why the step can't be replayed) of the step as written, on the stream that will record."""
         here, there = self._library.cuda.get_current_stream(), _stream(self._library)
         there.wait_event(here.record())
-        session = GraphSession(self, place=True)
-        with there, _recording(session):
-            result = function(*args, **kwargs)
-        here.wait_event(there.record())
-        session.finish()
-        self._session = session
-        return result, session.reasons
+        session = GraphSession(self, [t.data for t in inputs if not t._requires], place=True)
+        session.program.start()  # for kernels on the host, of which there should be none
+        try:
+            with there, _recording(session):
+                result = function(*args, **kwargs)
+        finally:
+            session.program.stop()
+            here.wait_event(there.record())
+        reasons, tensors = list(session.reasons), []
+        try:
+            flatten(result, tensors)
+        except TypeError as error:
+            reasons.append(str(error))
+        if not all(kernels.on_gpu(t.data) for t in (*inputs, *tensors)):
+            reasons.append("it takes or returns tensors in the host's memory")
+        if session.program.calls():
+            reasons.append("it runs kernels on the host in a step on the GPU")
+        if not reasons:
+            session.finish()
+            self._session = session
+        del session, tensors
+        self._library.get_default_memory_pool().free_all_blocks(stream=there)  # which only this call allocates on
+        return result, reasons
 
     def record(self, function, inputs, flatten, unflatten) -> list[str]:
         """Record the graph; the reasons why it can't be, after which Python's side is as if nothing had been called."""
         stream, fixed = _stream(self._library), {i for i, _, _ in self._leaves}
         self._pool = self._library.cuda.MemoryPool()
-        session, error, graph = GraphSession(self, place=False), None, None
+        error, graph, tensors = "", None, []
         with self._library.cuda.using_allocator(self._pool.malloc):
+            self._own = self._library.zeros(1, np.uint8).data.mem.pool
             self._staged = [t.data if i in fixed else self.kernels.clone(t.data) for i, t in enumerate(inputs)]
+            session = GraphSession(self, [x for i, x in enumerate(self._staged) if i not in fixed], place=False)
             given = iter([t if i in fixed else wrap(x) for i, (t, x) in enumerate(zip(inputs, self._staged))])
             args, kwargs = unflatten(self.key[0], given), unflatten(self.key[1], given) or {}
             with stream, _recording(session):
                 stream.begin_capture()
                 try:
-                    tensors: list = []
                     self._structure = flatten(function(*args, **kwargs), tensors)
                 except Exception as raised:
-                    error = raised
-                try:
-                    graph = stream.end_capture()
-                except Exception as raised:
-                    error = error or raised
-        reasons = session.reasons + ([f"recording a CUDA graph failed: {error}"] if error is not None else [])
+                    error = str(raised)  # the exception itself would keep the arrays of its frames
+                except BaseException:
+                    session.undo()
+                    raise
+                finally:
+                    try:
+                        graph = stream.end_capture()
+                    except Exception as raised:
+                        error = error or str(raised)
+        reasons = session.reasons + ([f"recording a CUDA graph failed: {error}"] if error else [])
         if reasons:
             session.undo()
             return reasons

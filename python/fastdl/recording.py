@@ -22,6 +22,13 @@ def outside(what: str, *arrays) -> None:
             session.outside(what, array)
 
 
+def keep(*arrays) -> None:
+    """Note arrays that are read other than by kernels: they must live as long as the program."""
+    if session is not None:
+        for array in arrays:
+            session.keep(array)
+
+
 def leaves(what: str, *arrays) -> None:
     """Note that values leave for Python or NumPy: refused if they change from step to step."""
     if session is not None:

@@ -42,7 +42,7 @@ class Session:
             place = _caller()
             self.reasons.append(f"{what} ({place})" if place else what)
 
-    def on_gpu(self) -> None:
+    def on_gpu(self, arrays) -> None:
         """A kernel runs on the GPU, which this recording, on the host, does not see."""
         self.refuse("kernels on the GPU in a step without inputs there")
 

@@ -1,5 +1,8 @@
 """Captured steps on the GPU: as CUDA graphs, bit for bit what the step does as written."""
 
+import gc
+import weakref
+
 import numpy as np
 import pytest
 
@@ -90,6 +93,17 @@ def test_other_shapes_have_programs_of_their_own():
         return [[t.detach().cpu().numpy().tobytes() for t in step(*data(k, 12 if k % 3 else 5))] for k in range(12)]
 
     assert same_run(run).programs == 2
+
+
+def test_another_precision_has_a_program_of_its_own():
+    _, _, step = make(True)
+    losses(step, 2)
+    try:
+        fd.set_float32_matmul_precision("high")
+        losses(step, 2)
+    finally:
+        fd.set_float32_matmul_precision("highest")
+    assert step.programs == 2
 
 
 def test_gradients_that_pile_up():
@@ -231,6 +245,114 @@ def test_a_step_on_the_host_with_kernels_on_the_gpu_is_refused():
 
     with pytest.raises(fd.CaptureError, match="kernels on the GPU in a step without inputs there"):
         step(fd.ones(2))
+
+
+def test_a_step_on_the_gpu_with_kernels_on_the_host_is_refused(cpu):
+    weight = fd.ones(2)
+
+    @fd.capture
+    def step(x):
+        (weight * 2.0).sum()
+        return x * 2.0
+
+    with fd.device("cpu"), pytest.raises(fd.CaptureError, match="it runs kernels on the host in a step on the GPU"):
+        step(fd.ones(2, device="cuda"))
+
+
+def test_tensors_of_the_host_among_inputs_and_results_are_refused():
+    x, host = fd.ones(2, device="cuda"), fd.ones(2)
+    for step, args in ((lambda x, y: x * 2.0, (x, host)), (lambda x: (x * 2.0, host), (x,))):
+        with pytest.raises(fd.CaptureError, match="takes or returns tensors in the host's memory"):
+            fd.capture(step)(*args)
+    with pytest.raises(fd.CaptureError, match="got a CuPy array"):
+        fd.capture(lambda x: x.data)(x)
+
+
+def test_inputs_changed_in_place_are_refused():
+    for change in (lambda x: x.add_(1.0), lambda x: x[0].zero_()):
+        with pytest.raises(fd.CaptureError, match="a change of an input in place"):
+            fd.capture(lambda x, change=change: change(x) * 2.0)(fd.ones(2, 2, device="cuda"))
+
+
+def test_intermediates_changed_in_place():
+    model = nn.Sequential(nn.Linear(4, 4, device="cuda"), nn.ReLU(inplace=True), nn.Linear(4, 2, device="cuda"))
+
+    @fd.capture
+    def step(x):
+        h = model(x)
+        h += 1.0
+        h[0] = 3.0
+        return h.sum()
+
+    x = fd.rand(3, 4, device="cuda")
+    found = [step(x * float(k)).item() for k in (1, 2, 3, 4, 1, 2, 3)]
+    assert found[:3] == found[4:] and len(set(found)) == 4 and step.programs == 1
+
+
+def test_arrays_that_only_the_graph_reads_stay():
+    box = [fd.full((2,), 5.0, device="cuda"), fd.tensor([7, 8], device="cuda")]
+
+    @fd.capture
+    def step(x):
+        return x * box[0] + box[1].float()
+
+    x = fd.ones(2, device="cuda")
+    for _ in range(4):
+        step(x)
+    gone = [weakref.ref(t.data) for t in box]
+    box.clear()
+    gc.collect()
+    assert all(ref() is not None for ref in gone)
+    box += [fd.zeros(2, device="cuda"), fd.zeros(2, device="cuda")]
+    assert step(x).tolist() == [12.0, 13.0]
+
+
+def test_what_fails_is_not_tried_again():
+    x, calls = fd.ones(2, device="cuda"), []
+
+    def step(x):
+        calls.append(1)
+        return x * float(len(calls))
+
+    captured = fd.capture(step)
+    captured(x)
+    with pytest.raises(fd.CaptureError):
+        captured(x)
+    assert captured.programs == 0
+
+
+def test_an_interrupt_while_recording_leaves_the_stream_free():
+    calls = []
+
+    def step(x):
+        calls.append(1)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return x * 2.0
+
+    captured, x = fd.capture(step), fd.ones(2, device="cuda")
+    captured(x)
+    with pytest.raises(KeyboardInterrupt):
+        captured(x)
+    other = fd.capture(lambda x: x * 3.0)
+    assert [other(x).tolist() for _ in range(4)] == [[3.0, 3.0]] * 4
+
+
+def test_steps_without_inputs_and_steps_on_the_host():
+    with fd.device("cuda"):
+        weight, host = fd.ones(2), fd.ones(2, device="cpu")
+        step = fd.capture(lambda: weight * 2.0)
+        assert [step().tolist() for _ in range(5)] == [[2.0, 2.0]] * 5
+        on_host = fd.capture(lambda x: x * 2.0)
+        assert [on_host(host).tolist() for _ in range(5)] == [[2.0, 2.0]] * 5
+
+
+def test_an_error_in_the_step_is_the_callers():
+    x = fd.ones(2, 3, device="cuda")
+    step = fd.capture(lambda x: x @ x)
+    for _ in range(2):
+        with pytest.raises(ValueError, match="matmul: other must have 3 rows"):
+            step(x)
 
 
 def test_a_learning_rate_that_is_not_finite_is_refused():

@@ -87,6 +87,15 @@ def test_nothing_leaves_unasked():
         fd.from_numpy(x.data)
 
 
+def test_precision_reaches_the_kernels(cuda):
+    fd.set_float32_matmul_precision("high")
+    try:
+        assert cuda.get_tf32()
+    finally:
+        fd.set_float32_matmul_precision("highest")
+    assert not cuda.get_tf32()
+
+
 def test_printing():
     assert repr(fd.tensor([1.0, 2.0], device="cuda")) == "tensor([1., 2.], device='cuda')"
     assert f"{fd.tensor(0.5, device='cuda'):.2f}" == "0.50"
@@ -160,6 +169,30 @@ def test_numbers_and_lists_meet_tensors():
     x[[0, 1]] = 5
     x[2] = 7.0
     assert x.tolist() == [5.0, 5.0, 7.0] and x.fill_(2).tolist() == [2.0] * 3 and x.zero_().tolist() == [0.0] * 3
+
+
+def test_quotients_are_numpys():
+    values = [5.0, -5.0, 1.0, -1.0, 0.0, -0.0, 0.3, 7.5, float("inf"), float("nan"), 1e300]
+    others = [0.1, -0.1, 2.0, -3.0, 0.0, -0.0, float("inf"), float("-inf"), 1.0]
+    a, b = (np.array(x) for x in (values, others))
+    x, y = (fd.from_numpy(np.repeat(a, len(b))).cuda(), fd.from_numpy(np.tile(b, len(a))).cuda())
+    with np.errstate(all="ignore"):
+        for ours, numpys in ((fd.floor_divide, np.floor_divide), (fd.remainder, np.remainder)):
+            got, want = ours(x, y).cpu().numpy(), numpys(np.repeat(a, len(b)), np.tile(b, len(a)))
+            np.testing.assert_array_equal(got, want)
+            np.testing.assert_array_equal(np.signbit(got[want == 0]), np.signbit(want[want == 0]))
+
+
+def test_powers_of_integers():
+    x = fd.tensor([2, 3], device="cuda")
+    assert (x**2).tolist() == [4, 9]
+    with pytest.raises(ValueError, match="exponent must not be negative for integers"):
+        x ** fd.tensor([1, -1], device="cuda")
+
+
+def test_negative_zero_arrives():
+    assert (fd.ones(1, device="cuda") / -0.0).item() == float("-inf")
+    assert np.signbit(fd.tensor(-0.0, device="cuda").item())
 
 
 def test_an_index_out_of_range_gives_nan():

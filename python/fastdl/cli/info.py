@@ -7,6 +7,7 @@ import platform
 import shutil
 import subprocess
 
+from .. import kernels
 from ..device import config
 
 
@@ -35,6 +36,8 @@ def lines() -> list[tuple[str, str]]:
         out.append(("instructions", f"{found['isa']} (this CPU has {levels}; FASTDL_CPU_ISA forces one)"))
     out.append(("threads", f"{found['threads']} of {usable_cores()} cores"))
     out.append(("GPU", gpu_name() or "none found"))
+    if found["backends"]["cuda"] is True:
+        out.append(("cuBLASLt", kernels.backend("cuda").cublaslt()))
     return out
 
 

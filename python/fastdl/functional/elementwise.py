@@ -68,6 +68,7 @@ def _with_number(function: str, t: Tensor, number, name: str) -> tuple:
     dtype = t.data.dtype
     if dtype in FLOATS:
         return t, wrap(constant(number, dtype, t.data))
+    recording.keep(t.data)
     if isinstance(number, (float, np.floating)):
         return wrap(t.data.astype(np.float32)), wrap(constant(number, np.float32, t.data))
     if dtype.kind == "b" and not isinstance(number, (builtins.bool, np.bool_)):
@@ -237,6 +238,7 @@ def _binary(name: str, operation, function, formula: str):
 
 def together(function: str, **arrays) -> None:
     """Raise TypeError unless the arrays all lie in the host's memory or all on the GPU; kernels check it themselves."""
+    recording.keep(*arrays.values())
     first, *others = arrays
     there = kernels.on_gpu(arrays[first])
     for name in others:
@@ -271,6 +273,7 @@ def div(input, other) -> Tensor:
     """
     a, b = operands("div", input, other)
     if a.data.dtype not in FLOATS:
+        recording.keep(a.data, b.data)
         a, b = wrap(a.data.astype(np.float32)), wrap(b.data.astype(np.float32))
     return apply(Div(), a, b)
 
@@ -287,9 +290,23 @@ def remainder(input, other) -> Tensor:
 
 def _ungraded(name: str, function, input, other) -> Tensor:
     a, b = operands(name, input, other)
-    if b.data.dtype.kind in "iub" and not np.all(b.data):
-        raise ZeroDivisionError(f"{name}: other must not be 0 for integers")
+    if b.data.dtype.kind in "iub":
+        if not np.all(b.data):
+            raise ZeroDivisionError(f"{name}: other must not be 0 for integers")
+    elif kernels.on_gpu(b.data):
+        return wrap(_broadcast(name, lambda a, b: _divmod(a, b)[function is np.remainder], a.data, b.data))
     return wrap(_broadcast(name, function, a.data, b.data))
+
+
+def _divmod(a, b) -> tuple:
+    """(a // b, a % b) of floats by NumPy's rules; CuPy's quotient is floor(a / b), which for 1 // 0.1 is 10."""
+    rest = np.fmod(a, b)
+    quotient = (a - rest) / b
+    across = (rest != 0) & ((b < 0) != (rest < 0))
+    rest, quotient = np.where(across, rest + b, rest), quotient - across
+    whole = np.floor(quotient)
+    whole = np.where(quotient != 0, whole + (quotient - whole > 0.5), np.copysign(0 * a, a / b))
+    return np.where(b == 0, a / b, whole).astype(a.dtype), np.where(rest == 0, np.copysign(0 * rest, b), rest)
 
 
 def pow(input, exponent) -> Tensor:
@@ -303,6 +320,8 @@ def pow(input, exponent) -> Tensor:
     a, b = operands("pow", input, exponent)
     if a.data.dtype in FLOATS:
         return apply(Pow(), a, b)
+    if kernels.on_gpu(b.data) and (b.data < 0).any():  # for which CuPy has numbers
+        raise ValueError("pow: exponent must not be negative for integers")
     return wrap(_broadcast("pow", np.power, a.data, b.data))
 
 

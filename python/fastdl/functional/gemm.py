@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 
+from .. import recording
 from ..autograd import Operation, apply
 from ..kernels import of
 from ..tensor import FLOATS, Tensor, check_tensor, wrap
@@ -49,6 +50,7 @@ def matmul(input, other) -> Tensor:
             f"got input {a.shape}, other {b.shape}"
         )
     if a.dtype not in FLOATS:
+        recording.keep(a, b)
         return wrap(np.matmul(a, b))
     if a.ndim == 1 or b.ndim == 1:
         y = matmul(unsqueeze(input, 0) if a.ndim == 1 else input, unsqueeze(other, 1) if b.ndim == 1 else other)

@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 
+from .. import recording
 from ..autograd import Operation, apply
 from ..kernels import beside, is_array, of, on_gpu
 from ..tensor import FLOATS, Tensor, check_dim, check_tensor, wrap
@@ -101,6 +102,8 @@ def normalise(index, x) -> tuple:
             item = beside(np.asarray(item, None if len(item) else np.int64), x)
         if is_array(item):
             together("getitem", input=x, index=item)
+            if item.dtype.kind == "b":
+                recording.leaves("an index of bools", item)
             if item.dtype.kind not in "iub":
                 raise TypeError(f"getitem: index must be of integers or bools, got {item.dtype}")
             basic = False

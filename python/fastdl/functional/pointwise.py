@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 
+from .. import recording
 from ..autograd import Operation, apply
 from ..kernels import of
 from ..tensor import FLOATS, Tensor, check_tensor, wrap
@@ -129,7 +130,10 @@ class Where(Operation):
 def floating(function: str, input) -> Tensor:
     """input as a float Tensor: integers and bools become float32, as torch does for exp, log, sqrt and their like."""
     check_tensor(function, "input", input)
-    return input if input.data.dtype in FLOATS else wrap(input.data.astype(np.float32))
+    if input.data.dtype in FLOATS:
+        return input
+    recording.keep(input.data)
+    return wrap(input.data.astype(np.float32))
 
 
 def neg(input) -> Tensor:
@@ -139,6 +143,7 @@ def neg(input) -> Tensor:
         return apply(Neg(), input)
     if input.data.dtype.kind == "b":
         raise TypeError("neg: input must be a number type, got bool")
+    recording.keep(input.data)
     return wrap(np.negative(input.data))
 
 
@@ -165,7 +170,10 @@ def square(input) -> Tensor:
 def abs(input) -> Tensor:
     """y = |input|; the gradient at 0 is 0."""
     check_tensor("abs", "input", input)
-    return apply(Abs(), input) if input.data.dtype in FLOATS else wrap(np.abs(input.data))
+    if input.data.dtype in FLOATS:
+        return apply(Abs(), input)
+    recording.keep(input.data)
+    return wrap(np.abs(input.data))
 
 
 def clamp(input, min=None, max=None) -> Tensor:
@@ -188,6 +196,7 @@ def clamp(input, min=None, max=None) -> Tensor:
         if math.isnan(bound):
             raise ValueError(f"clamp: {name} must be a number, got nan")
     if input.data.dtype not in FLOATS:
+        recording.keep(input.data)
         return wrap(np.clip(input.data, min, max))
     return apply(Clamp(min, max), input)
 

@@ -169,6 +169,7 @@ def var(input, dim=None, keepdim: bool = False, correction: float = 1) -> Tensor
 def _extremum(name: str, along, of_all, numpy_arg, input, dim, keepdim):
     check_tensor(name, "input", input)
     x = input.data
+    recording.keep(x)
     if dim is None:
         if x.size == 0:
             raise ValueError(f"{name}: input must have at least one element, got shape {x.shape}")
@@ -217,6 +218,7 @@ def min(input, dim=None, keepdim: bool = False):
 def _position(name: str, function, input, dim, keepdim) -> Tensor:
     check_tensor(name, "input", input)
     x = input.data
+    recording.keep(x)
     axis = None if dim is None else check_dim(name, dim, x.ndim)
     if axis is not None and x.ndim == 0:
         return wrap(np.zeros((), np.int64, like=x))

@@ -26,6 +26,7 @@ _host: ModuleType | None = None
 _cuda: ModuleType | None = None  # once it is loaded
 _default: ModuleType | None = None  # serves new tensors; None: the host's backend
 gpu_arrays: tuple = ()  # the array types of `_cuda`
+tf32 = False  # whether float32 products on the GPU round their operands
 
 
 def backend(name: str) -> ModuleType:
@@ -37,6 +38,7 @@ def backend(name: str) -> ModuleType:
         module = importlib.import_module(f"fastdl.kernels.{name}")
         if name == "cuda":
             _cuda, gpu_arrays = module, (module.library.ndarray,)
+            module.set_tf32(tf32)
         return module
     except ImportError as error:
         if isinstance(error, ModuleNotFoundError) and error.name == "fastdl._cpu":
@@ -62,6 +64,14 @@ def choose(name: str) -> None:
     else:
         set_host(name)
         _default = None
+
+
+def set_tf32(on: bool) -> None:
+    """Let float32 products on the GPU round their operands to TF32; before the backend is loaded, too."""
+    global tf32
+    tf32 = on
+    if _cuda is not None:
+        _cuda.set_tf32(on)
 
 
 def host() -> ModuleType:
@@ -101,7 +111,7 @@ def of(*arrays) -> ModuleType:
         for array in arrays:
             if isinstance(array, gpu_arrays):
                 if recording.session is not None:
-                    recording.session.on_gpu()
+                    recording.session.on_gpu(arrays)
                 return _cuda
     return _host or host()
 

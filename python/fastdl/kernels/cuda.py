@@ -72,9 +72,12 @@ _check_gpu()
 
 
 def to_device(array: np.ndarray):
-    """A copy on the current GPU, in the same memory order."""
+    """A copy on the current GPU, in the same memory order; the array may change once the call is over."""
+    if array.ndim == 0:  # CuPy fills such an array, and a fill makes 0.0 of -0.0
+        return to_device(array.reshape(1)).reshape(())
     order = _memory_order(array)
-    return library.asarray(np.asarray(array.transpose(order), order="C")).transpose(np.argsort(order).tolist())
+    dense = np.asarray(array.transpose(order), order="C")
+    return library.asarray(dense, blocking=True).transpose(np.argsort(order).tolist())
 
 
 def to_host(array) -> np.ndarray:
@@ -108,4 +111,4 @@ def _constant(device: int, dtype: np.dtype, content: bytes):
             f"the step uses the number {value}, which it did not use the first time: what changes from step to step "
             "must be in a tensor"
         )
-    return library.asarray(value)
+    return to_device(value)

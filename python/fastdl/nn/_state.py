@@ -91,7 +91,7 @@ def parse_to(args: tuple, device, dtype) -> tuple:
 def assign(tensor: Tensor, values) -> None:
     """Overwrite the tensor's elements with a number or an array that lies anywhere; autograd is to notice."""
     own = tensor.data
-    own[...] = kernels.beside(values, own) if kernels.is_array(values) else values
+    own[...] = kernels.beside(values if kernels.is_array(values) else np.asarray(values, own.dtype), own)
     changed(tensor)
 
 

@@ -232,7 +232,8 @@ class Optimizer:
                 continue
             if name not in self._STATES:
                 raise ValueError(f"load_state_dict: {self._name} has the states {self._STATES}, got {name!r}")
-            value = value.data if isinstance(value, Tensor) else np.asarray(value)
+            value = value.data if isinstance(value, Tensor) else value
+            value = value if kernels.is_array(value) else np.asarray(value)
             if value.dtype.kind != "f":
                 raise TypeError(f"load_state_dict: state {name!r} must be a float array, got {value.dtype}")
             if value.shape != shape:
