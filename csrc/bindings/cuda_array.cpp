@@ -97,15 +97,24 @@ DType expect_float(const char* kernel, const char* name, const py::handle& x) {
   return expect_one_of(kernel, name, x, {DType::f32, DType::f64}, "float32 or float64");
 }
 
-Input take(const py::handle& x, DType dtype) { return {py::reinterpret_borrow<py::object>(x), make_view(x, dtype)}; }
-
-Input take_contiguous(const py::handle& x, DType dtype) { return in_c_order(take(x, dtype)); }
+// An address between items would stop the whole process's work on the GPU.
+Input take(const char* kernel, const char* name, const py::handle& x, DType dtype) {
+  Input input{py::reinterpret_borrow<py::object>(x), make_view(x, dtype)};
+  bool aligned = reinterpret_cast<std::uintptr_t>(input.view.data) % static_cast<std::uintptr_t>(item_size(dtype)) == 0;
+  const py::tuple strides = x.attr("strides");
+  for (int d = 0; d < input.view.ndim; ++d)
+    aligned = aligned && strides[static_cast<std::size_t>(d)].cast<std::int64_t>() % item_size(dtype) == 0;
+  if (!aligned && input.view.size() > 0)
+    check::fail_value(kernel, std::string(name) + " must be aligned to its items, got an odd address");
+  return input;
+}
 
 }  // namespace
 
 bool is_array(const py::handle& x) { return py::isinstance(x, cupy().ndarray); }
 // CuPy knows no read-only arrays, but one that repeats its elements must not be written, which NumPy locks.
 bool is_writeable(const py::handle& x) {
+  if (x.attr("size").cast<std::int64_t>() == 0) return true;
   const py::tuple shape = x.attr("shape"), strides = x.attr("strides");
   for (std::size_t d = 0; d < shape.size(); ++d)
     if (shape[d].cast<std::int64_t>() > 1 && strides[d].cast<std::int64_t>() == 0) return false;
@@ -144,12 +153,12 @@ Input any_dtype(const char* kernel, const char* name, const py::handle& x) {
   DType dtype{};
   if (!native_dtype(x, &dtype))
     check::fail_type(kernel, std::string(name) + " has the unsupported dtype " + dtype_of(x));
-  return take(x, dtype);
+  return take(kernel, name, x, dtype);
 }
 
 Input one_of(const char* kernel, const char* name, const py::handle& x, std::initializer_list<DType> dtypes,
              const char* words) {
-  return take(x, expect_one_of(kernel, name, x, dtypes, words));
+  return take(kernel, name, x, expect_one_of(kernel, name, x, dtypes, words));
 }
 
 Input numbers(const char* kernel, const char* name, const py::handle& x) {
@@ -170,11 +179,11 @@ Input numbers(const char* kernel, const char* name, const py::handle& x) {
 }
 
 Input strided(const char* kernel, const char* name, const py::handle& x) {
-  return take(x, expect_float(kernel, name, x));
+  return take(kernel, name, x, expect_float(kernel, name, x));
 }
 
 Input contiguous(const char* kernel, const char* name, const py::handle& x) {
-  return take_contiguous(x, expect_float(kernel, name, x));
+  return in_c_order(take(kernel, name, x, expect_float(kernel, name, x)));
 }
 
 Input optional_contiguous(const char* kernel, const char* name, const py::handle& x) {
@@ -182,20 +191,20 @@ Input optional_contiguous(const char* kernel, const char* name, const py::handle
 }
 
 Input activation(const char* kernel, const char* name, const py::handle& x) {
-  Input input = take(x, expect_float(kernel, name, x));
+  Input input = take(kernel, name, x, expect_float(kernel, name, x));
   return input.view.ndim == 4 ? channels_last(std::move(input)) : in_c_order(std::move(input));
 }
 
 Input dense(const char* kernel, const char* name, const py::handle& x) {
-  return in_dense_order(take(x, expect_float(kernel, name, x)));
+  return in_dense_order(take(kernel, name, x, expect_float(kernel, name, x)));
 }
 
 Input integers(const char* kernel, const char* name, const py::handle& x) {
-  return take_contiguous(x, expect_one_of(kernel, name, x, {DType::i32, DType::i64}, "int32 or int64"));
+  return in_c_order(take(kernel, name, x, expect_one_of(kernel, name, x, {DType::i32, DType::i64}, "int32 or int64")));
 }
 
 Input in_place(const char* kernel, const char* name, const py::handle& x) {
-  Input input = take(x, expect_float(kernel, name, x));
+  Input input = take(kernel, name, x, expect_float(kernel, name, x));
   if (!nests(input.view, kCOrder))
     check::fail_value(kernel, std::string(name) + " must be contiguous and writeable, as it is changed in place");
   return input;
@@ -206,7 +215,7 @@ Input optional_in_place(const char* kernel, const char* name, const py::handle& 
 }
 
 Input flat(const char* kernel, const char* name, const py::handle& x, const View& param) {
-  Input input = take(x, expect_float(kernel, name, x));
+  Input input = take(kernel, name, x, expect_float(kernel, name, x));
   if (param) check::like(kernel, name, input.view, "param", param);
   check::rank(kernel, name, input.view, 1, "(n)");
   if (param) check::shape(kernel, name, input.view, param.shape, 1);

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from layouts import layouts, unchanged
+from on_gpu import skip_where_unseen
 from tolerances import assert_close
 
 DTYPES = ("uint8", "float32", "float64")
@@ -140,5 +141,6 @@ BAD = (
 
 @pytest.mark.parametrize("args, error, message", BAD, ids=[case[2] for case in BAD])
 def test_bad_input(backend, args, error, message):
+    skip_where_unseen(backend, error)
     with pytest.raises(error, match=f"^{re.escape(f'gather_batch: {message}')}$"):
         backend.gather_batch(*args)
