@@ -5,8 +5,8 @@ import importlib
 
 import pytest
 
+import cupy_stand_in
 import fastdl as fd
-from cupy_stand_in import emulated, installed
 from fastdl import kernels
 from on_gpu import OnGpu
 
@@ -19,7 +19,7 @@ except ImportError:
 def _emulated():
     """The CUDA kernels as plain loops, behind their bindings for CuPy and a stand-in for it."""
     try:
-        return OnGpu(*emulated(), "emulated")
+        return OnGpu(*cupy_stand_in.emulated(), "emulated")
     except ImportError:
         pytest.skip("the CUDA kernels are not built as plain loops (make test-cuda)")
 
@@ -38,6 +38,12 @@ def _backend(name):
 def backend(request):
     """Each backend module in turn; one that is missing skips with the reason."""
     return _backend(request.param)
+
+
+@pytest.fixture
+def emulated():
+    """The emulated CUDA kernels, taking NumPy arrays."""
+    return _emulated()
 
 
 @pytest.fixture(params=["numpy", "cpu"])
@@ -70,7 +76,7 @@ def cuda():
             kernels.backend("cuda")
         except RuntimeError:
             try:
-                stack.enter_context(installed())
+                stack.enter_context(cupy_stand_in.installed())
             except ImportError:
                 pytest.skip("no GPU, and the CUDA kernels are not built as plain loops (make test-cuda)")
         yield kernels.backend("cuda")

@@ -381,8 +381,12 @@ class Extension:
     def set_cublaslt_finder(self, find):
         """Never asks it: the library computes on a GPU."""
 
+    set_cudnn_finder = set_cublaslt_finder
+
     def load_cublaslt(self, path):
-        raise RuntimeError("cuBLASLt needs a GPU")
+        raise RuntimeError("NVIDIA's libraries need a GPU")
+
+    load_cudnn = load_cublaslt
 
     def __getattr__(self, name):
         kernel = getattr(self._module, name)

@@ -6,7 +6,7 @@
 #include "cuda/runtime.h"
 
 namespace fastdl::bind {
-void add_cublaslt(pybind11::module_& m);
+void add_libraries(pybind11::module_& m);
 }
 
 namespace {
@@ -30,7 +30,7 @@ PYBIND11_MODULE(FASTDL_MODULE, m) {
 #define FASTDL_ADD(family) bind::add_##family(m);
   FASTDL_FAMILIES(FASTDL_ADD)
 #undef FASTDL_ADD
-  bind::add_cublaslt(m);
+  bind::add_libraries(m);
   m.def("write_words", &write_words, pybind11::arg("words"), pybind11::arg("values"),
         "Writes int64 values of the host to the front of an array, as arguments of a kernel.");
 #if defined(FASTDL_CUDA)

@@ -1,12 +1,21 @@
-// Convolution as an implicit GEMM on channels-last memory: rows are pixels, k runs over taps and channels (channels
-// innermost, side by side in memory), and operands find their places by themselves. No column matrix, no atomics: the
-// weight gradient's long k is cut into pieces whose sums are added in order.
+// Convolution by cuDNN, and as an implicit GEMM on channels-last memory where there is no such library: rows are
+// pixels, k runs over taps and channels (channels innermost, side by side in memory), and operands find their places by
+// themselves. No column matrix, no atomics: the weight gradient's long k is cut into pieces whose sums are added in
+// order. One tap on every pixel is a dense layer.
+//
+// Of the library come the sums alone: bias, ReLU, addend and gate are one pass more, the same after every algorithm and
+// with fastdl's rules for NaN, and the bias gradient's sums are fastdl's, in double.
 #include "core/conv2d.h"
 
 #include "cuda/column_sums.h"
+#include "cuda/convolve.h"
 #include "cuda/product.h"
 
 namespace fastdl::cuda::gpu {
+
+// csrc/cuda/linear.cu
+void linear_forward(View x, View weight, View bias, bool relu, Out y);
+void linear_backward(View dy, View x, View weight, View gate, Out dx, Out dweight, Out dbias);
 
 namespace {
 
@@ -100,11 +109,15 @@ struct PutPixels {
 
   FASTDL_DEVICE_ONLY void operator()(int64_t group, int64_t pixel, int64_t column, T sum) const {
     const int64_t place = group * width + column, at = pixel * all + place;
+    y[at] = finish(at, place, sum);
+  }
+  bool idle() const { return bias == nullptr && addend == nullptr && gate == nullptr && !relu; }
+  FASTDL_DEVICE_ONLY T finish(int64_t at, int64_t place, T sum) const {
     if (bias != nullptr) sum += bias[place];
     if (relu) sum = activation::relu(sum);
     if (addend != nullptr) sum += addend[at];
     if (gate != nullptr) sum = activation::relu_backward(sum, gate[at]);
-    y[at] = sum;
+    return sum;
   }
 };
 
@@ -124,32 +137,67 @@ const T* or_null(const View& x) {
   return x ? x.as<T>() : nullptr;
 }
 
+// Channels-last pixels as rows of channels, and weights of one tap as rows of a dense layer.
+View rows(const View& x, int64_t count, int64_t columns) {
+  return x ? View{x.data, x.dtype, 2, {count, columns}, {columns, 1}} : View{};
+}
+bool is_dense_layer(const Conv2dDims& d) {
+  const check::Pair one{1, 1}, none{0, 0};
+  return d.window.kernel_size == one && d.window.stride == one && d.window.padding == none && d.groups == 1;
+}
+
 }  // namespace
 
 // The moments that a batch norm of y may ask for are not taken: csrc/cuda/batch_norm.cu doesn't use them.
 void conv2d_forward(View x, View weight, View bias, bool relu, Out y, const Conv2dDims& d, Out) {
   const Shape s(d);
+  const int64_t pixels = d.n * d.oh * d.ow;
+  if (is_dense_layer(d))
+    return linear_forward(rows(x, pixels, d.c), rows(weight, d.o, d.c), bias, relu, rows(y, pixels, d.o));
   with_float(x.dtype, [&](auto type) {
     using T = decltype(type);
-    multiply<T>(d.groups, d.n * d.oh * d.ow, s.filters, s.taps() * s.channels, Patches<T>{x.as<T>(), s, true},
-                Kernel2d<T, true>{weight.as<T>(), s},
-                PutPixels<T>{y.as<T>(), s.filters, d.o, or_null<T>(bias), nullptr, nullptr, relu});
+    const PutPixels<T> put{y.as<T>(), s.filters, d.o, or_null<T>(bias), nullptr, nullptr, relu};
+    if (convolve(Pass::forward, x, weight, y, d)) return finish(put.y, pixels * d.o, d.o, put);
+    multiply<T>(d.groups, pixels, s.filters, s.taps() * s.channels, Patches<T>{x.as<T>(), s, true},
+                Kernel2d<T, true>{weight.as<T>(), s}, put);
   });
 }
 
+namespace {
+
+template <class T>
+void input_gradient(View dy, View weight, View addend, View gate, Out dx, const Conv2dDims& d) {
+  const Shape s(d);
+  const int64_t pixels = d.n * d.h * d.w;
+  const PutPixels<T> put{dx.as<T>(), s.channels, d.c, nullptr, or_null<T>(addend), or_null<T>(gate), false};
+  // An addend in dx itself would be gone before the pass that adds it.
+  if (put.addend != put.y && convolve(Pass::input_gradient, dy, weight, dx, d))
+    return finish(put.y, pixels * d.c, d.c, put);
+  multiply<T>(d.groups, pixels, s.channels, s.taps() * s.filters, Seen<T>{dy.as<T>(), s},
+              Kernel2d<T, false>{weight.as<T>(), s}, put);
+}
+
+template <class T>
+void weight_gradient(View dy, View x, Out dweight, const Conv2dDims& d) {
+  if (convolve(Pass::weight_gradient, x, dy, dweight, d)) return;
+  const Shape s(d);
+  multiply<T>(d.groups, s.filters, s.taps() * s.channels, d.n * d.oh * d.ow,
+              Matrix<T>{dy.as<T>(), 1, d.o, false, s.filters}, Patches<T>{x.as<T>(), s, false},
+              PutWeights<T>{dweight.as<T>(), s});
+}
+
+}  // namespace
+
 void conv2d_backward(View dy, View x, View weight, View addend, View gate, Out dx, Out dweight, Out dbias,
                      const Conv2dDims& d) {
-  const Shape s(d);
   const int64_t pixels = d.n * d.oh * d.ow;
+  if (is_dense_layer(d) && !addend)
+    return linear_backward(rows(dy, pixels, d.o), rows(x, pixels, d.c), rows(weight, d.o, d.c), rows(gate, pixels, d.c),
+                           rows(dx, pixels, d.c), rows(dweight, d.o, d.c), dbias);
   with_float(dy.dtype, [&](auto type) {
     using T = decltype(type);
-    if (dx)
-      multiply<T>(d.groups, d.n * d.h * d.w, s.channels, s.taps() * s.filters, Seen<T>{dy.as<T>(), s},
-                  Kernel2d<T, false>{weight.as<T>(), s},
-                  PutPixels<T>{dx.as<T>(), s.channels, d.c, nullptr, or_null<T>(addend), or_null<T>(gate), false});
-    if (dweight)
-      multiply<T>(d.groups, s.filters, s.taps() * s.channels, pixels, Matrix<T>{dy.as<T>(), 1, d.o, false, s.filters},
-                  Patches<T>{x.as<T>(), s, false}, PutWeights<T>{dweight.as<T>(), s});
+    if (dx) input_gradient<T>(dy, weight, addend, gate, dx, d);
+    if (dweight) weight_gradient<T>(dy, x, dweight, d);
     if (dbias) column_sums(dy.as<T>(), pixels, d.o, dbias.as<T>());
   });
 }

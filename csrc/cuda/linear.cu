@@ -11,25 +11,6 @@ namespace fastdl::cuda::gpu {
 
 namespace {
 
-// What PutRows does to a sum, to a result that is already there.
-template <class T>
-struct Finish {
-  PutRows<T> put;
-
-  template <int N>
-  FASTDL_DEVICE_ONLY void run(int64_t i, int) const {
-    Pack<T, N> sums = load_pack<N>(put.c + i);
-    for (int j = 0; j < N; ++j) sums.v[j] = put.finish(i + j, put.bias == nullptr ? 0 : (i + j) % put.n, sums.v[j]);
-    store_pack<N>(put.c + i, sums);
-  }
-};
-
-template <class T>
-void finish(const PutRows<T>& put) {
-  if (put.bias == nullptr && put.gate == nullptr && !put.relu) return;
-  for_packs<kPack<T>>(put.m * put.n, on_border(put.c), FASTDL_LAMBDA { return 0; }, Finish<T>{put});
-}
-
 // The library's product with as much of the rest as it takes; false if it makes none.
 template <class T>
 bool by_library(Matmul product, PutRows<T> put) {
@@ -38,14 +19,14 @@ bool by_library(Matmul product, PutRows<T> put) {
     product.vector = const_cast<T*>(put.bias);
     if (matmul(product)) {
       put.bias = nullptr;
-      finish(put);
+      finish(put.c, put.m * put.n, put.n, put);
       return true;
     }
     product.epilogue = Epilogue::none;
     product.vector = nullptr;
   }
   if (!matmul(product)) return false;
-  finish(put);
+  finish(put.c, put.m * put.n, put.n, put);
   return true;
 }
 

@@ -2,7 +2,6 @@
 // c^T = b^T a^T, so that the library's A is b, its B is a, and its m is n.
 #include "cuda/matmul.h"
 
-#include <algorithm>
 #include <array>
 #include <limits>
 #include <map>
@@ -11,7 +10,7 @@
 #include <stdexcept>
 
 #include "cuda/cublaslt.h"
-#include "cuda/runtime.h"
+#include "cuda/tuning.h"
 
 namespace fastdl::cuda::gpu {
 
@@ -21,14 +20,7 @@ using namespace cublaslt;
 using std::int64_t;
 
 constexpr int kCandidates = 8;
-constexpr int kRounds = 3, kRuns = 4;        // timings of each candidate, the best counts, and its runs in each
 constexpr std::uint32_t kVectorBorder = 16;  // bytes; off such borders bias epilogues have faulted
-
-#if defined(FASTDL_CUDA)
-void* current_stream() { return stream(); }
-#else
-void* current_stream() { return nullptr; }
-#endif
 
 // What the library may use of workspace(): 32 MiB from Hopper on and 4 MiB before, as NVIDIA advises; always all of it,
 // so that the block of a stream is made once.
@@ -72,13 +64,6 @@ struct Problem {
   int device;
   bool tf32;
 };
-
-// The border that a pointer lies on, 16 bytes at most: the widest access, and what every array of CuPy has that begins
-// at a multiple of four floats, so that a captured step finds the plans of the eager one.
-std::uint32_t alignment(const void* p) {
-  const auto address = reinterpret_cast<std::uintptr_t>(p);
-  return address % 16 == 0 ? 16 : address % 8 == 0 ? 8 : 4;
-}
 
 using Key = std::array<int64_t, 18>;
 Key key_of(const Problem& p) {
@@ -206,36 +191,7 @@ cublasStatus_t run(const CublasLt& lt, cublasLtHandle_t handle, const Problem& p
                            workspace(workspace_limit()), workspace_limit(), current_stream());
 }
 
-#if defined(FASTDL_CUDA)
-// Milliseconds on the stream that f's work takes.
-template <class F>
-float time_of(const F& f) {
-  float best = std::numeric_limits<float>::infinity();
-  cudaEvent_t begin = nullptr, end = nullptr;
-  if (cudaEventCreate(&begin) == cudaSuccess && cudaEventCreate(&end) == cudaSuccess)
-    for (int round = 0; round < kRounds; ++round) {
-      float took = 0;
-      cudaEventRecord(begin, stream());
-      for (int i = 0; i < kRuns; ++i) f();
-      cudaEventRecord(end, stream());
-      if (cudaEventSynchronize(end) == cudaSuccess && cudaEventElapsedTime(&took, begin, end) == cudaSuccess)
-        best = std::min(best, took / kRuns);
-    }
-  if (end != nullptr) cudaEventDestroy(end);
-  if (begin != nullptr) cudaEventDestroy(begin);
-  return best;
-}
-void clear_error() { (void)cudaGetLastError(); }
-#else
-template <class F>
-float time_of(const F&) {
-  return 0;
-}
-void clear_error() {}
-#endif
-
-// The library's first candidate that runs, unless a later one is more than a twentieth faster: noise should not choose,
-// as other algorithms give other bits.
+// With those of the library's candidates that run.
 void choose(const CublasLt& lt, cublasLtHandle_t handle, const Problem& p, Plan& plan) {
   const Preference preference = prefer(lt, p);
   std::array<cublasLtMatmulHeuristicResult_t, kCandidates> found{};
@@ -243,22 +199,17 @@ void choose(const CublasLt& lt, cublasLtHandle_t handle, const Problem& p, Plan&
       lt.cublasLtMatmulAlgoGetHeuristic(handle, plan.description.get(), plan.a.get(), plan.b.get(), plan.c.get(),
                                         plan.c.get(), preference.get(), kCandidates, found.data(), &plan.candidates);
   if (status != CUBLAS_STATUS_SUCCESS) plan.status = status, plan.candidates = 0;
+  Fastest fastest;
   for (int i = 0; i < plan.candidates; ++i) {
     const auto& [algorithm, bytes, state, waves, reserved] = found[static_cast<std::size_t>(i)];
     if (state != CUBLAS_STATUS_SUCCESS || bytes > workspace_limit()) continue;
-    if (run(lt, handle, p, plan, algorithm) != CUBLAS_STATUS_SUCCESS) {
-      clear_error();
-      continue;
-    }
-    const bool first = plan.status != CUBLAS_STATUS_SUCCESS;
-    const float took = time_of([&] { (void)run(lt, handle, p, plan, algorithm); });
-    if (first || took < 0.95f * plan.milliseconds) {
-      plan.status = CUBLAS_STATUS_SUCCESS;
-      plan.algorithm = algorithm;
-      plan.chosen = i;
-      plan.milliseconds = took;
-    }
+    fastest.offer(i, [&, &chosen = algorithm] { return run(lt, handle, p, plan, chosen) == CUBLAS_STATUS_SUCCESS; });
   }
+  if (fastest.chosen < 0) return;
+  plan.status = CUBLAS_STATUS_SUCCESS;
+  plan.algorithm = found[static_cast<std::size_t>(fastest.chosen)].algo;
+  plan.chosen = fastest.chosen;
+  plan.milliseconds = fastest.milliseconds;
 }
 
 std::mutex g_mutex;  // for all below, and while a plan is in use
@@ -290,7 +241,7 @@ bool matmul(const Matmul& product) {
   Problem p{product, {}, {}, current_device(), false};
   if (x.epilogue != Epilogue::none && alignment(x.vector) < kVectorBorder) return false;
   if (!express(x.b, x.k, x.n, p.a) || !express(x.a, x.m, x.k, p.b)) return false;
-  const CublasLt* const lt = cublaslt();
+  const CublasLt* const lt = cublaslt().get();
   if (lt == nullptr) return false;
   const std::lock_guard<std::mutex> lock(g_mutex);
   p.tf32 = g_tf32 && x.dtype == DType::f32;

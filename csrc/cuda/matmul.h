@@ -37,7 +37,8 @@ struct Matmul {
 // made like that and would give other bits than the eager step.
 bool matmul(const Matmul& product);
 
-// Float32 products with operands rounded to TF32 (10 bits of mantissa) on tensor cores; off until asked for.
+// Float32 products, and convolutions (convolve.h), with operands rounded to TF32 (10 bits of mantissa) on tensor cores;
+// off until asked for.
 void set_tf32(bool on);
 bool get_tf32();
 

@@ -134,6 +134,7 @@ struct PutRows {
     const int64_t at = (batch * m + i) * n + j;
     c[at] = finish(at, j, sum);
   }
+  bool idle() const { return bias == nullptr && gate == nullptr && !relu; }
   FASTDL_DEVICE_ONLY T finish(int64_t at, int64_t j, T sum) const {
     if (bias != nullptr) sum += bias[j];
     if (relu) sum = activation::relu(sum);
@@ -141,5 +142,26 @@ struct PutRows {
     return sum;
   }
 };
+
+// What `put` does to a sum, to results that are already in memory: c has `count` of them, `columns` side by side.
+template <class T, class Put>
+struct Finish {
+  T* c;
+  int64_t columns;
+  Put put;
+
+  template <int N>
+  FASTDL_DEVICE_ONLY void run(int64_t i, int) const {
+    Pack<T, N> sums = load_pack<N>(c + i);
+    for (int j = 0; j < N; ++j) sums.v[j] = put.finish(i + j, put.bias == nullptr ? 0 : (i + j) % columns, sums.v[j]);
+    store_pack<N>(c + i, sums);
+  }
+};
+
+template <class T, class Put>
+void finish(T* c, int64_t count, int64_t columns, const Put& put) {
+  if (put.idle()) return;
+  for_packs<kPack<T>>(count, on_border(c), FASTDL_LAMBDA { return 0; }, Finish<T, Put>{c, columns, put});
+}
 
 }  // namespace fastdl::cuda::gpu

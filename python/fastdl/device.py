@@ -73,7 +73,9 @@ _PRECISIONS = {"highest": False, "high": True}
 
 
 def set_float32_matmul_precision(precision: str) -> None:
-    """How float32 matrix products and dense layers are computed on the GPU, as `torch.set_float32_matmul_precision`.
+    """How float32 products, dense layers and convolutions are computed on the GPU.
+
+    The names are those of `torch.set_float32_matmul_precision`.
 
     precision: "highest" (the default), float32 throughout; "high", operands rounded to TF32 (10 bits of mantissa, three
         decimal digits) and multiplied on tensor cores, sums in float32. Products on the host are always "highest".

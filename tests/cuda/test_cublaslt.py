@@ -4,32 +4,18 @@
 
 import ctypes
 import itertools
-import os
-import shutil
-import subprocess
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from cupy_stand_in import emulated
 from layouts import layouts, unchanged
-from on_gpu import OnGpu
+from stubs import compile_library
 from tolerances import assert_close
 
 HERE = Path(__file__).parent
 FLOATS = ("float32", "float64")
 ALL = (True, True, True)
-
-
-def compile_library(source, target, *flags):
-    compiler = shutil.which(os.environ.get("CXX", "c++"))
-    if compiler is None:
-        pytest.skip("no C++ compiler to make a stand-in for cuBLASLt with")
-    command = [compiler, "-std=c++17", "-O1", "-shared", "-fPIC", "-fvisibility=hidden", *flags]
-    include = f"-I{HERE.parent.parent / 'csrc'}"
-    subprocess.run([*command, include, str(source), "-o", str(target)], check=True, timeout=300)
-    return str(target)
 
 
 @pytest.fixture(scope="session")
@@ -59,12 +45,8 @@ class Stub:
 
 
 @pytest.fixture(params=["emulated"])
-def stub(request, library):
-    try:
-        module = OnGpu(*emulated(), "emulated")
-    except ImportError:
-        pytest.skip("the CUDA kernels are not built as plain loops (make test-cuda)")
-    stub = Stub(module, library)
+def stub(request, library, emulated):
+    module, stub = emulated, Stub(emulated, library)
     stub.reset()
     yield stub
     module.set_tf32(False)

@@ -6,7 +6,7 @@ from types import ModuleType, SimpleNamespace
 import pytest
 
 from fastdl import kernels
-from fastdl.kernels import _cublaslt
+from fastdl.kernels import _libraries
 from fastdl.kernels import numpy as reference
 
 
@@ -28,10 +28,11 @@ def modules(monkeypatch):
     for name in reference.__all__:
         setattr(extension, name, name)
     extension.probe, extension.write_words, extension.architectures = lambda: None, None, "90-real"
-    extension.set_tf32 = extension.get_tf32 = extension.set_cublaslt_finder = lambda *args: None
-    extension.load_cublaslt = lambda path: 130100
-    monkeypatch.setattr(_cublaslt, "_version", None)
-    monkeypatch.setattr(_cublaslt, "_reasons", None)
+    extension.set_tf32 = extension.get_tf32 = lambda *args: None
+    extension.set_cublaslt_finder = extension.set_cudnn_finder = lambda find: None
+    extension.load_cublaslt, extension.load_cudnn = lambda path: 130100, lambda path: 91002
+    _libraries.cublaslt.forget()
+    _libraries.cudnn.forget()
     cupy = ModuleType("cupy")
     cupy.ndarray = type("ndarray", (), {})
     runtime = SimpleNamespace(getDeviceCount=lambda: 1, CUDARuntimeError=CUDARuntimeError)
@@ -44,6 +45,8 @@ def modules(monkeypatch):
     monkeypatch.setattr(kernels, "_cuda", None)
     monkeypatch.setattr(kernels, "gpu_arrays", ())
     yield SimpleNamespace(extension=extension, cupy=cupy, monkeypatch=monkeypatch)
+    _libraries.cublaslt.forget()
+    _libraries.cudnn.forget()
     sys.modules.pop("fastdl.kernels.cuda", None)
     if hasattr(kernels, "cuda"):
         del kernels.cuda
@@ -87,13 +90,14 @@ def test_gpu_without_code_for_it(modules):
 
 @pytest.fixture
 def pathfinder(modules):
-    """A cuda-pathfinder that finds a file, and what cuBLASLt's loader was given."""
+    """A cuda-pathfinder that finds a file, and what the loaders were given."""
     found = ModuleType("cuda.pathfinder")
     found.load_nvidia_dynamic_lib = lambda name: SimpleNamespace(abs_path=f"/wheel/lib{name}.so.13")
     modules.monkeypatch.setitem(sys.modules, "cuda", ModuleType("cuda"))
     modules.monkeypatch.setitem(sys.modules, "cuda.pathfinder", found)
     found.asked = []
     modules.extension.load_cublaslt = lambda path: found.asked.append(path) or 130100
+    modules.extension.load_cudnn = lambda path: found.asked.append(path) or 91002
     return found
 
 
@@ -101,7 +105,7 @@ def test_cublaslt_by_pathfinder(modules, pathfinder):
     finders = []
     modules.extension.set_cublaslt_finder = finders.append
     backend = kernels.backend("cuda")
-    assert pathfinder.asked == [] and "not looked for yet" in _cublaslt.status()
+    assert pathfinder.asked == [] and "not looked for yet" in _libraries.cublaslt.status()
     finders[0]()
     finders[0]()
     assert pathfinder.asked == ["/wheel/libcublasLt.so.13"]
@@ -120,6 +124,43 @@ def test_no_pathfinder_and_no_cublaslt(modules, pathfinder):
     assert kernels.backend("cuda").cublaslt() == (
         "missing, fastdl's own products serve: import of cuda.pathfinder halted; None in sys.modules; "
         "libcublasLt.so.13: cannot open"
+    )
+
+
+def test_cudnn_by_pathfinder(modules, pathfinder):
+    pathfinder.load_nvidia_dynamic_lib = lambda name: SimpleNamespace(abs_path=f"/wheel/lib{name}.so.9")
+    finders = []
+    modules.extension.set_cudnn_finder = finders.append
+    backend = kernels.backend("cuda")
+    assert pathfinder.asked == [] and "the first of the convolutions does" in _libraries.cudnn.status()
+    finders[0]()
+    finders[0]()
+    assert pathfinder.asked == ["/wheel/libcudnn.so.9"]
+    assert backend.cudnn() == "9.10.2"
+
+
+@pytest.mark.parametrize("has", [True, False], ids=["wheel", "no wheel"])
+def test_cudnn_unknown_to_pathfinder(modules, pathfinder, tmp_path, has):
+    """The wheel's library by its path, or the dynamic linker's own search."""
+    pathfinder.load_nvidia_dynamic_lib = lambda name: fail(RuntimeError(f"Unknown library name: {name}"))()
+    path = tmp_path / "nvidia/cudnn/lib/libcudnn.so.9"
+    path.parent.mkdir(parents=True)
+    if has:
+        path.touch()
+    for name in [name for name in sys.modules if name.partition(".")[0] == "nvidia"]:
+        modules.monkeypatch.delitem(sys.modules, name)
+    modules.monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
+    assert kernels.backend("cuda").cudnn() == "9.10.2"
+    assert pathfinder.asked == [str(path) if has else None]
+
+
+def test_no_cudnn(modules):
+    modules.monkeypatch.setitem(sys.modules, "cuda.pathfinder", None)
+    modules.monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    modules.extension.load_cudnn = lambda path: fail(RuntimeError("libcudnn.so.9: cannot open"))()
+    assert kernels.backend("cuda").cudnn() == (
+        "missing, fastdl's own convolutions serve: import of cuda.pathfinder halted; None in sys.modules; "
+        "no package has nvidia/cudnn/lib/libcudnn.so.9; libcudnn.so.9: cannot open"
     )
 
 

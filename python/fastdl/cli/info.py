@@ -38,6 +38,7 @@ def lines() -> list[tuple[str, str]]:
     out.append(("GPU", gpu_name() or "none found"))
     if found["backends"]["cuda"] is True:
         out.append(("cuBLASLt", kernels.backend("cuda").cublaslt()))
+        out.append(("cuDNN", kernels.backend("cuda").cudnn()))
     return out
 
 

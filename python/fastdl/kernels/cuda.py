@@ -23,7 +23,7 @@ except ModuleNotFoundError as error:
     raise ImportError("CuPy is not installed: pip install 'cupy-cuda13x[ctk]'") from error
 
 from .. import recording
-from . import _cublaslt
+from . import _libraries
 from . import numpy as _reference
 
 name = "cuda"
@@ -31,13 +31,20 @@ __all__ = [kernel for kernel in _reference.__all__ if hasattr(_cuda, kernel)]
 globals().update({kernel: getattr(_cuda, kernel) for kernel in __all__})
 write_words = _cuda.write_words
 set_tf32, get_tf32 = _cuda.set_tf32, _cuda.get_tf32
-_cuda.set_cublaslt_finder(lambda: _cublaslt.load(_cuda))
+_cuda.set_cublaslt_finder(lambda: _libraries.cublaslt.load(_cuda))
+_cuda.set_cudnn_finder(lambda: _libraries.cudnn.load(_cuda))
 
 
 def cublaslt() -> str:
     """The version of cuBLASLt that matrix products use, looked for now if need be, or why there is none."""
-    _cublaslt.load(_cuda)
-    return _cublaslt.status()
+    _libraries.cublaslt.load(_cuda)
+    return _libraries.cublaslt.status()
+
+
+def cudnn() -> str:
+    """The version of cuDNN that convolutions use, looked for now if need be, or why there is none."""
+    _libraries.cudnn.load(_cuda)
+    return _libraries.cudnn.status()
 
 
 def _check_gpu() -> None:

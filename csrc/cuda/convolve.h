@@ -1,0 +1,28 @@
+// Convolutions by cuDNN, for csrc/cuda/conv2d.cu, which has a kernel of its own to fall back on.
+#pragma once
+#include <string>
+#include <vector>
+
+#include "core/conv2d.h"
+
+namespace fastdl::cuda::gpu {
+
+enum class Pass : std::uint8_t {
+  forward,          // y of x and weight
+  input_gradient,   // dx of dy and weight
+  weight_gradient,  // dweight of x and dy
+};
+
+// Makes the convolution on this thread's stream, or returns false: no library, float64, nothing to add up, arrays that
+// its 32-bit sizes can't name, or a kind that it has no deterministic algorithm for. a, b and result (overwritten, no
+// input's memory) as the pass has them, laid out as conv2d.h says. The first convolution of a kind (sizes, attributes,
+// alignment) runs several algorithms to choose one, on the real arrays; while a graph is captured such a convolution
+// raises, as it could not be made like that and would give other bits than the eager step. set_tf32 (matmul.h) holds
+// here too.
+bool convolve(Pass pass, const View& a, const View& b, const View& result, const Conv2dDims& d);
+
+// One line for each kind of convolution so far: what was chosen, or why fastdl's own kernel serves it.
+std::vector<std::string> describe_convolutions();
+void forget_convolutions();
+
+}  // namespace fastdl::cuda::gpu

@@ -1,0 +1,255 @@
+"""Convolutions by cuDNN without a GPU: the emulated kernels call a stand-in that keeps the library's rules
+(cudnn_stub.cpp), and the loader meets what is not cuDNN. The tests of conv2d that take a backend run here too, with
+the stand-in behind the kernels.
+"""
+
+import ctypes
+import itertools
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from kernels import test_conv2d
+from kernels.test_conv2d import ALL, NIL, ONE, WINDOWS, arrays, check, outcome
+from stubs import compile_library
+from tolerances import assert_close
+
+HERE = Path(__file__).parent
+PASSES = ("forward", "input gradient", "weight gradient")
+SIZE, WINDOW = (2, 4, 6, 2), WINDOWS[5]
+
+test_by_hand = test_conv2d.test_by_hand
+test_attributes_by_hand = test_conv2d.test_attributes_by_hand
+test_against_torch = test_conv2d.test_against_torch
+test_windows_and_sizes = test_conv2d.test_windows_and_sizes
+test_needed_gradients = test_conv2d.test_needed_gradients
+test_relu = test_conv2d.test_relu
+test_layouts = test_conv2d.test_layouts
+test_special_values = test_conv2d.test_infinity_and_nan_stay_where_they_are
+
+
+@pytest.fixture(scope="session")
+def library(tmp_path_factory):
+    """The path of the stand-in."""
+    return compile_library(HERE / "cudnn_stub.cpp", tmp_path_factory.mktemp("cudnn") / "libstub.so")
+
+
+class Stub:
+    """The emulated kernels with the stand-in behind them."""
+
+    def __init__(self, module, path):
+        self.module, self.library = module, ctypes.CDLL(path)
+        self.library.stub_wrong.restype = ctypes.c_char_p
+        self.path = path
+
+    def count(self, what):
+        return self.library.stub_count(what.encode())
+
+    def counts(self):
+        return tuple(self.count(name) for name in PASSES)
+
+    def wrong(self):
+        return self.library.stub_wrong().decode()
+
+    def reset(self, supports=True, create_fails=False):
+        """Forget counts and plans; `supports`: whether it lists algorithms, `create_fails`: no handle."""
+        self.library.stub_reset(supports, create_fails)
+        self.module.load_cudnn(self.path)
+
+
+@pytest.fixture(params=["emulated"])
+def stub(request, library, emulated):
+    module, stub = emulated, Stub(emulated, library)
+    stub.reset()
+    yield stub
+    module.set_tf32(False)
+    module.emulate_capture(False)
+    module.unload_cudnn()
+    assert stub.wrong() == ""
+    assert stub.count("descriptors") == 0  # nothing leaks
+
+
+@pytest.fixture
+def backend(stub):
+    """What the tests of conv2d run on here."""
+    return stub.module
+
+
+def problem(size=SIZE, window=WINDOW, dtype="float32"):
+    return arrays(size, window, dtype)
+
+
+def test_each_pass_is_chosen_once(stub, reference):
+    values, attrs = problem()
+    for count in (2, 3, 4):  # the first time also to choose
+        check(stub.module, reference, values, attrs)
+        assert stub.counts() == (count,) * 3
+    sizes = "2x4x9x7, 6 filters 3x2, groups 2, stride 1x2, padding 2x1, dilation 2x3, alignment 16 16 16"
+    ran = {"forward": 2, "input gradient": 1, "weight gradient": 1}  # candidates, with those that can't run
+    assert stub.module.cudnn_plans() == [
+        f"float32 {name} {sizes}: algorithm 1 of {count}, 0.000000 ms" for name, count in ran.items()
+    ]
+
+
+@pytest.mark.parametrize("need", list(itertools.product((False, True), repeat=3)), ids=str)
+def test_only_what_is_needed(stub, need):
+    (x, weight, _, dy), attrs = problem()
+    stub.module.conv2d_backward(dy, x, weight, *attrs, need)
+    assert stub.counts() == (0, 2 * need[0], 2 * need[1])
+
+
+def moved(array, offset):
+    """The same array, its memory order kept, so many elements past a border of 16 bytes."""
+    last = np.ascontiguousarray(array.transpose(0, 2, 3, 1) if array.ndim == 4 else array)
+    room = np.empty(last.size + offset, array.dtype)[offset:].reshape(last.shape)
+    room[...] = last
+    return room.transpose(0, 3, 1, 2) if array.ndim == 4 else room
+
+
+@pytest.mark.parametrize("offset", range(1, 5))
+@pytest.mark.parametrize("groups", [1, 4])  # the second: weights in the library's order as they are
+def test_alignment_has_plans_of_its_own(stub, reference, groups, offset):
+    (x, weight, bias, dy), attrs = problem((2, 4, 8, groups))
+    check(stub.module, reference, (x, weight, bias, dy), attrs)
+    check(stub.module, reference, (moved(x, offset), weight, bias, moved(dy, offset)), attrs)
+    assert len(stub.module.cudnn_plans()) == (3 if offset == 4 else 6)
+
+
+def test_float64_and_empty_arrays_are_not_for_it(stub, reference):
+    check(stub.module, reference, *problem(dtype="float64"))
+    for size in ((0, 3, 4, 1), (2, 0, 3, 1), (2, 3, 0, 1)):
+        check(stub.module, reference, *problem(size))
+    assert stub.counts() == (0, 0, 0) and stub.module.cudnn_plans() == []
+
+
+def test_one_tap_on_every_pixel_is_a_dense_layer(stub, reference):
+    check(stub.module, reference, *problem((2, 3, 5, 1), ((4, 7), ONE, ONE, NIL, ONE)))
+    assert stub.counts() == (0, 0, 0)
+    check(stub.module, reference, *problem((2, 4, 6, 2), ((4, 7), ONE, ONE, NIL, ONE)))  # groups
+    check(stub.module, reference, *problem((2, 3, 5, 1), ((4, 7), ONE, (2, 2), NIL, ONE)))
+    assert stub.counts() == (4, 4, 4)
+
+
+def test_weights_too_large_for_the_workspace(stub, reference):
+    check(stub.module, reference, *problem((1, 256, 64, 1), ((3, 3), (3, 3), ONE, NIL, ONE)))
+    assert stub.counts() == (0, 0, 0)
+
+
+@pytest.mark.parametrize("how, status", [("supports", 3000), ("create_fails", 1001)])
+def test_library_that_cannot(stub, reference, how, status):
+    stub.reset(**{how: how != "supports"})
+    values, attrs = problem()
+    for _ in range(2):
+        check(stub.module, reference, values, attrs)
+    assert stub.counts() == (0, 0, 0)
+    plans = stub.module.cudnn_plans()
+    assert len(plans) == 3 and all(f"own kernel, status {status}" in line for line in plans)
+
+
+def test_tf32_is_off_until_asked_for(stub):
+    values, attrs = problem()
+    outcome(stub.module, *values, attrs)
+    assert stub.count("tf32") == 0
+    stub.module.set_tf32(True)
+    outcome(stub.module, *values, attrs)
+    count = stub.count("tf32")
+    assert count == 6
+    stub.module.set_tf32(False)
+    outcome(stub.module, *values, attrs)
+    assert stub.count("tf32") == count
+
+
+def test_capture_needs_a_choice_made_before(stub):
+    values, attrs = problem()
+    want = outcome(stub.module, *values, attrs)
+    stub.module.emulate_capture(True)
+    for a, b in zip(outcome(stub.module, *values, attrs), want):
+        np.testing.assert_array_equal(a, b)
+    with pytest.raises(RuntimeError, match="captured and needs the choice .*: run the step once without capture first"):
+        stub.module.conv2d_forward(values[0][:1], *values[1:3], *attrs)
+
+
+def test_finder_is_asked_by_the_first_convolution(stub):
+    asked = []
+
+    def find():
+        asked.append(True)
+        stub.module.load_cudnn(stub.path)
+
+    stub.module.unload_cudnn()
+    stub.module.set_cudnn_finder(find)
+    stub.module.relu_forward(np.ones(3))
+    assert asked == []
+    values, attrs = problem((5, 16, 16, 1), WINDOWS[14])  # enough work to release the GIL
+    for _ in range(2):
+        outcome(stub.module, *values, attrs)
+    assert asked == [True] and stub.counts() == (3, 3, 3)
+
+
+def test_finder_that_finds_nothing(stub, reference):
+    stub.module.unload_cudnn()
+    asked = []
+    stub.module.set_cudnn_finder(lambda: asked.append(True))
+    for _ in range(2):
+        check(stub.module, reference, *problem())
+    assert asked == [True] and stub.counts() == (0, 0, 0)
+
+
+def test_finder_waits_for_the_end_of_a_capture(stub):
+    stub.module.unload_cudnn()
+    stub.module.set_cudnn_finder(lambda: stub.module.load_cudnn(stub.path))
+    stub.module.emulate_capture(True)
+    values, attrs = problem()
+    with pytest.raises(RuntimeError, match="captured and needs cuDNN"):
+        stub.module.conv2d_forward(*values[:3], *attrs)
+
+
+def test_convolutions_from_many_threads(stub, reference):
+    from concurrent.futures import ThreadPoolExecutor
+
+    cases = [arrays((1 + i % 3, 4, 6, 2), WINDOW, "float32", seed=i) for i in range(24)]
+    with ThreadPoolExecutor(4) as pool:
+        for got, (values, attrs) in zip(pool.map(lambda c: outcome(stub.module, *c[0], c[1]), cases), cases):
+            for a, b in zip(got, outcome(reference, *values, attrs)):
+                assert_close(a, b, "conv2d", values[3][:, :1].size ** 0.5)
+
+
+NOT_CUDNN = (  # source, or None for none; the message
+    (None, "cannot open shared object file"),
+    ("int unrelated = 1;", "is not cuDNN: it has no cudnnGetVersion"),
+    ('extern "C" __attribute__((visibility("default"))) unsigned long cudnnGetVersion() { return 90600; }',
+     "is not cuDNN: it has no cudnnGetErrorString"),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("source, message", NOT_CUDNN, ids=["no file", "no symbols", "one symbol"])
+def test_what_is_not_cudnn(stub, tmp_path, source, message):
+    target = tmp_path / "liblacking.so"
+    if source is not None:
+        (tmp_path / "lacking.cpp").write_text(source)
+        compile_library(tmp_path / "lacking.cpp", target)
+    with pytest.raises(RuntimeError, match=f"liblacking.so.*{message}"):
+        stub.module.load_cudnn(str(target))
+    values, attrs = problem()
+    outcome(stub.module, *values, attrs)  # what was open stays in use
+    assert stub.counts() == (2, 2, 2)
+
+
+@pytest.mark.parametrize("version, words", [(8907, r"8\.9"), (100200, r"10\.2")])
+def test_another_version(stub, tmp_path, version, words):
+    path = compile_library(HERE / "cudnn_stub.cpp", tmp_path / "libother.so", f"-DVERSION={version}")
+    with pytest.raises(RuntimeError, match=rf"libother.so is cuDNN {words}, expected cuDNN 9"):
+        stub.module.load_cudnn(path)
+
+
+def test_version(stub):
+    assert stub.module.load_cudnn(stub.path) == 91002
+
+
+def test_all_gradients_at_once_and_one_by_one_have_the_same_bits(stub):
+    (x, weight, _, dy), attrs = problem()
+    together = stub.module.conv2d_backward(dy, x, weight, *attrs, ALL)
+    for i in range(3):
+        alone = stub.module.conv2d_backward(dy, x, weight, *attrs, tuple(j == i for j in range(3)))
+        np.testing.assert_array_equal(alone[i], together[i])
