@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 
 import numpy as np
@@ -32,6 +33,31 @@ def name() -> str:
     return found.decode() if isinstance(found, bytes) else found
 
 
+@contextlib.contextmanager
+def precision(tf32: bool):
+    """fastdl's precision of products and convolutions within the block; `rivals` gives PyTorch the same."""
+    import fastdl
+
+    before = fastdl.get_float32_matmul_precision()
+    fastdl.set_float32_matmul_precision("high" if tf32 else "highest")
+    try:
+        yield
+    finally:
+        fastdl.set_float32_matmul_precision(before)
+
+
+def uses_tf32() -> bool:
+    """Whether products and convolutions may use TF32."""
+    import fastdl
+
+    return in_use() and fastdl.get_float32_matmul_precision() == "high"
+
+
+def precision_name() -> str:
+    """In words."""
+    return "TF32 products and convolutions" if uses_tf32() else "float32 without TF32"
+
+
 def _cupy():
     from fastdl import kernels
 
@@ -39,7 +65,7 @@ def _cupy():
 
 
 class GpuCeilings(Ceilings):
-    """FLOP/s of a large product by the quickest library there, and bytes/s of copies; float32 without TF32."""
+    """FLOP/s of a large product by the quickest library there, and bytes/s of copies, at the precision in use."""
 
     def __init__(self, torch=None):
         super().__init__()

@@ -69,7 +69,7 @@ class Rivals:
             return None
 
     def _on_gpu(self, names, missing: set[str]) -> list:
-        """The rivals that are timed on a GPU; PyTorch makes its tensors there, in float32 proper as fastdl does."""
+        """The rivals that are timed on a GPU; PyTorch makes its tensors there, at fastdl's precision."""
         if "jax" in names:
             self.notes.append("jax is timed on the CPU only: left out")
         if self.torch and not self.torch.cuda.is_available():
@@ -78,7 +78,8 @@ class Rivals:
             self.torch = None
         if self.torch:
             self.torch.set_default_device("cuda")
-            self.torch.backends.cuda.matmul.allow_tf32 = self.torch.backends.cudnn.allow_tf32 = False
+            tf32 = gpu.uses_tf32()
+            self.torch.backends.cuda.matmul.allow_tf32 = self.torch.backends.cudnn.allow_tf32 = tf32
             self.torch.backends.cudnn.benchmark = True
         return [name for name in names if name != "jax"]
 

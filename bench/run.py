@@ -49,13 +49,15 @@ def run(
     json_path=None,
     plot_path=None,
     out=None,
+    tf32: bool = False,
 ) -> dict:
     """Verify and time every selected case and print the table; returns what --json writes.
 
     suite: "kernels", "training" or "all"; pattern: only cases whose "family name" contains it. rivals: which of
     `rivals.NAMES` to time beside fastdl; one that is not installed is named and left out. threads: for fastdl and every
     rival. device: fastdl's backend, "numpy", "cpu" or "cuda". plot_path: also time an MLP's step over batch sizes and
-    widths, whatever the suite and the pattern (two minutes), and draw the times into this file. Raises RuntimeError at
+    widths, whatever the suite and the pattern (two minutes), and draw the times into this file. tf32: let fastdl's and
+    PyTorch's products and convolutions on the GPU use TF32. Raises RuntimeError at
     the end, when all others are timed and written, if a case fails: a wrong result is not timed.
     """
     import fastdl as fd
@@ -64,7 +66,9 @@ def run(
         raise ValueError(f"--rounds must be at least 1, got {rounds}")
     if plot_path:
         plot.check(plot_path)
-    with fd.device(device or fd.get_device()):
+    if tf32 and (device or fd.get_device()) != "cuda":
+        raise ValueError("--tf32 is a precision of the GPU: it needs --device cuda")
+    with fd.device(device or fd.get_device()), gpu.precision(tf32):
         chosen = Rivals(rivals, threads)
         report = _run(suite, pattern, chosen, rounds, bool(plot_path), out or sys.stdout)
     if plot_path:
@@ -159,6 +163,7 @@ def environment(rivals: Rivals) -> dict:
         "cores": len(os.sched_getaffinity(0)),
         "threads": rivals.threads,
         "backend": found["device"],
+        "precision": gpu.precision_name(),
         "isa": found["isa"] if found["device"] == "cpu" else None,
         "commit": _commit(),
         "python": platform.python_version(),
@@ -171,7 +176,8 @@ def environment(rivals: Rivals) -> dict:
 def _heading(machine: dict) -> list[str]:
     packages = ", ".join(f"{name} {machine[name]}" for name in ("numpy", "torch", "jax") if machine[name])
     if machine["backend"] == "cuda":
-        return [f"{machine['machine']}; {packages}", "float32 without TF32; a turn ends when the GPU has done its work"]
+        precision = f"{machine['precision']}; a turn ends when the GPU has done its work"
+        return [f"{machine['machine']}; {packages}", precision]
     threads = f"{machine['threads']} thread{'s' if machine['threads'] != 1 else ''}"
     return [f"{machine['machine']}, {threads}", f"fastdl on {machine['backend']} {machine['isa'] or ''}; {packages}"]
 

@@ -279,3 +279,17 @@ def test_a_case_that_fails_does_not_stop_the_others(monkeypatch, tmp_path):
         _run("kernels", "8x3", ("numpy",), rounds=1, json_path=tmp_path / "bench.json")
     report = json.loads((tmp_path / "bench.json").read_text())
     assert report["failed"] == ["relu forward 8x3: off by 1"] and len(report["results"]) == len(names) - 1 > 1
+
+
+def test_tf32(cuda, monkeypatch):
+    from fastdl.bench import gpu
+
+    import fastdl as fd
+
+    monkeypatch.setattr(gpu, "SIZES", {"1 MB": 1 << 20})
+    monkeypatch.setattr(gpu, "SQUARE", 8)
+    report, text = _run("kernels", "linear forward 8x2x3", ("numpy",), rounds=1, device="cuda", tf32=True)
+    assert report["environment"]["precision"] == "TF32 products and convolutions" and "TF32 products" in text
+    assert fd.get_float32_matmul_precision() == "highest"
+    with pytest.raises(ValueError, match="--tf32 is a precision of the GPU: it needs --device cuda"):
+        _run("kernels", "linear", ("numpy",), device="cpu", tf32=True)
