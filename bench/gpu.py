@@ -61,7 +61,7 @@ def precision_name() -> str:
 def _cupy():
     from fastdl import kernels
 
-    return kernels.backend("cuda").library
+    return kernels.backend("cuda").cupy
 
 
 class GpuCeilings(Ceilings):
@@ -98,7 +98,7 @@ class GpuCeilings(Ceilings):
         from fastdl import kernels
 
         backend = kernels.backend("cuda")
-        a = backend.library.zeros((SQUARE, SQUARE), np.float32)
+        a = backend.cupy.zeros((SQUARE, SQUARE), np.float32)
         return lambda: backend.gemm(a, a)
 
     def _add(self, name: str, amount: float, call) -> None:

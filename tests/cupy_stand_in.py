@@ -13,6 +13,7 @@ from types import ModuleType, SimpleNamespace
 
 import numpy as np
 
+from cupy_streams import CUDARuntimeError, Stream, current, flat, note, wait, work
 from fastdl import kernels
 
 
@@ -36,15 +37,15 @@ class ndarray(np.lib.mixins.NDArrayOperatorsMixin):  # noqa: N801 - CuPy's name
             return NotImplemented
         if out is not None:
             kwargs["out"] = tuple(map(_host, out))
-        return _array(_work(lambda: ufunc(*map(_host, inputs), **kwargs), _flat((inputs, out or ()))))
+        return _array(_work(lambda: ufunc(*map(_host, inputs), **kwargs), flat((inputs, out or ()))))
 
     def __array_function__(self, function, types, args, kwargs):
         if function.__name__ not in _FUNCTIONS:
             return NotImplemented
-        if any(isinstance(x, np.ndarray) for x in _flat((args, kwargs))):
+        if any(isinstance(x, np.ndarray) for x in flat((args, kwargs))):
             raise TypeError(f"Unsupported type {np.ndarray}")
         given = _host(args), _host({k: v for k, v in kwargs.items() if k != "like"})
-        return _array(_work(lambda: function(*given[0], **given[1]), _flat((args, kwargs))))
+        return _array(_work(lambda: function(*given[0], **given[1]), flat((args, kwargs))))
 
     def __getitem__(self, index):
         index = _index(index)
@@ -76,12 +77,12 @@ class ndarray(np.lib.mixins.NDArrayOperatorsMixin):  # noqa: N801 - CuPy's name
 
     def item(self):
         """A Python number; waits."""
-        _wait()
+        wait()
         return self.a.item()
 
     def tolist(self):
         """Nested lists; waits."""
-        _wait()
+        wait()
         return self.a.tolist()
 
     def __dlpack__(self, stream=None, max_version=None, dl_device=None, copy=None):
@@ -106,16 +107,16 @@ class ndarray(np.lib.mixins.NDArrayOperatorsMixin):  # noqa: N801 - CuPy's name
     def set(self, array):
         """Copy a NumPy array here."""
         assert type(array) is np.ndarray and array.dtype == self.dtype
-        _wait()
+        wait()
         self.a[...] = array
 
 
 def _method(name):
     def call(self, *args, **kwargs):
-        if any(isinstance(x, np.ndarray) for x in _flat((args, kwargs))):
+        if any(isinstance(x, np.ndarray) for x in flat((args, kwargs))):
             raise TypeError(f"Unsupported type {np.ndarray}")
         given = _host(args), _host(kwargs)
-        return _array(_work(lambda: getattr(self.a, name)(*given[0], **given[1]), [self, *_flat((args, kwargs))]))
+        return _array(_work(lambda: getattr(self.a, name)(*given[0], **given[1]), [self, *flat((args, kwargs))]))
 
     return call
 
@@ -187,117 +188,8 @@ def _note_pool(array):
         weakref.finalize(root, _pools.pop, id(root), None)
 
 
-class CUDARuntimeError(RuntimeError):
-    """`cupy.cuda.runtime.CUDARuntimeError`."""
-
-
-class Graph:
-    """`cupy.cuda.Graph`: the calls that were made while a stream was capturing; they run when it is launched."""
-
-    def __init__(self):
-        self.calls, self.broken = [], None
-
-    def launch(self, stream=None):
-        """Run them."""
-        assert _graph is None
-        for call in self.calls:
-            call()
-
-
-class Stream:
-    """`cupy.cuda.Stream`: everything happens at once, so that there is nothing to wait for."""
-
-    def __init__(self, non_blocking=False):
-        self._non_blocking = non_blocking
-
-    def __enter__(self):
-        _current.append(self)
-        return self
-
-    def __exit__(self, *error):
-        _current.pop()
-
-    def record(self, event=None):
-        """An event."""
-        return self
-
-    def wait_event(self, event):
-        """Nothing to wait for."""
-        if _graph is not None:
-            _graph.broken = "waiting for an event of another stream"
-
-    def is_capturing(self):
-        """Whether it records."""
-        return _graph is not None
-
-    def begin_capture(self, mode=None):
-        """Record from now on what is called, in place of running it."""
-        global _graph
-        if not self._non_blocking:
-            raise RuntimeError("cannot capture on a stream that blocks")
-        _graph = Graph()
-
-    def end_capture(self):
-        """The graph."""
-        global _graph
-        graph, _graph = _graph, None
-        if graph.broken:
-            raise CUDARuntimeError(f"cudaErrorStreamCaptureInvalidated: {graph.broken}")
-        return graph
-
-
-_graph = None  # that is being recorded
-_current = [Stream()]
-
-
-def _wait():
-    """What waits for the GPU breaks a capture."""
-    if _graph is not None:
-        _graph.broken = "waiting for the GPU"
-        raise CUDARuntimeError("cudaErrorStreamCaptureUnsupported: operation not permitted when stream is capturing")
-
-
 def _work(compute, given):
-    """compute(); while a stream captures its result is still to come (floats are NaN), and the call is in the graph."""
-    global _graph
-    if _graph is None:
-        return compute()
-    given = [x.a for x in given if isinstance(x, ndarray)]
-    before = [x.copy() for x in given]
-    graph, _graph = _graph, None  # what the bindings do with CuPy is part of the call
-    try:
-        result = _no_numbers(compute())
-    finally:
-        _graph = graph
-    for x, old in zip(given, before):
-        if x.size and x.flags.writeable and x.tobytes() != old.tobytes():
-            x[...] = old
-    made = [x for x in _flat(result) if isinstance(x, np.ndarray)]
-    made = [x for x in made if not any(np.may_share_memory(x, other) for other in given)]
-    if made or result is None or any(x is result for x in given):
-        for x in made:
-            if x.dtype.kind == "f":
-                x.fill(np.nan)
-        _graph.calls.append(lambda: _again(compute, result, made))
-    return result
-
-
-def _no_numbers(result):
-    return np.asarray(result) if isinstance(result, np.generic) else result
-
-
-def _again(compute, result, made):
-    for old, new in zip(_flat(result), _flat(_no_numbers(compute()))):
-        if any(old is x for x in made):
-            old[...] = new
-
-
-def _flat(value):
-    if isinstance(value, dict):
-        value = list(value.values())
-    if isinstance(value, (list, tuple)):
-        return [x for item in value for x in _flat(item)]
-    return [value]
+    return work(compute, [x.a for x in given if isinstance(x, ndarray)])
 
 
 def _host(value):
@@ -333,8 +225,7 @@ def zeros(shape, dtype=float):
     room = np.zeros(count + 512, np.uint8)
     skip = -room.ctypes.data % 512
     made = room[skip : skip + count].view(dtype).reshape(shape)
-    if _graph is not None:
-        _graph.calls.append(lambda: made.fill(0))
+    note(lambda: made.fill(0))
     return _array(made)
 
 
@@ -346,7 +237,7 @@ def asarray(array, dtype=None, blocking=False):
         memory = np.frombuffer((ctypes.c_uint8 * (1 << 20)).from_address(at), np.uint8)
         return _array(np.ndarray(about["shape"], about["typestr"], buffer=memory, strides=strides))
     if not isinstance(array, ndarray):
-        _wait()
+        wait()
     return array if isinstance(array, ndarray) else _array(np.array(array, dtype, order="C"))
 
 
@@ -363,7 +254,7 @@ def copyto(target, source):
 
 def asnumpy(array):
     """`cupy.asnumpy`: a copy in C order; waits."""
-    _wait()
+    wait()
     return np.array(_host(array), order="C")
 
 
@@ -394,8 +285,8 @@ class Extension:
             return kernel
 
         def call(*args, **kwargs):
-            own = {id(x.a): x for x in _flat((args, kwargs)) if isinstance(x, ndarray)}
-            result = _work(lambda: _host(kernel(*args, **kwargs)), _flat((args, kwargs)))
+            own = {id(x.a): x for x in flat((args, kwargs)) if isinstance(x, ndarray)}
+            result = _work(lambda: _host(kernel(*args, **kwargs)), flat((args, kwargs)))
             known = own.get(id(result)) if isinstance(result, np.ndarray) else None
             return _array(result) if known is None else known
 
@@ -415,14 +306,14 @@ def _module() -> ModuleType:
     for name in ("ndarray", "zeros", "asarray", "asnumpy", "copyto"):
         setattr(cupy, name, globals()[name])
     runtime = SimpleNamespace(
-        getDeviceCount=lambda: 1, getDevice=lambda: 0, CUDARuntimeError=CUDARuntimeError, deviceSynchronize=_wait,
+        getDeviceCount=lambda: 1, getDevice=lambda: 0, CUDARuntimeError=CUDARuntimeError, deviceSynchronize=wait,
         memGetInfo=lambda: (1 << 30, 1 << 31),
         getDeviceProperties=lambda device: {"name": b"a stand-in"},
     )  # fmt: skip
     cupy.cuda = ModuleType("cupy.cuda")
     vars(cupy.cuda).update(
         runtime=runtime, Device=lambda: SimpleNamespace(id=0, compute_capability="90"), Stream=Stream, alloc=alloc,
-        get_current_stream=lambda: _current[-1], MemoryPool=MemoryPool, using_allocator=using_allocator,
+        get_current_stream=lambda: current[-1], MemoryPool=MemoryPool, using_allocator=using_allocator,
     )  # fmt: skip
     cupy.get_default_memory_pool = MemoryPool
     ndarray.__module__ = "cupy"

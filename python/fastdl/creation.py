@@ -116,7 +116,7 @@ def from_dlpack(array) -> Tensor:
         raise TypeError(f"from_dlpack: array must speak DLPack (__dlpack__), got {type(array).__name__}")
     kind, number = array.__dlpack_device__()
     if kind == _DLPACK_CUDA:
-        return _shared("from_dlpack", backend("cuda").library.from_dlpack(array))
+        return _shared("from_dlpack", backend("cuda").cupy.from_dlpack(array))
     if kind not in _DLPACK_HOST:
         raise RuntimeError(
             "from_dlpack: array must lie in the memory of the host or of an NVIDIA GPU, got DLPack device "
@@ -144,7 +144,7 @@ def as_tensor(data, dtype=None, device=None) -> Tensor:
     if is_array(data):
         data = _shared("as_tensor", data)
     elif not isinstance(data, Tensor) and hasattr(data, "__cuda_array_interface__"):
-        data = _shared("as_tensor", backend("cuda").library.asarray(data))
+        data = _shared("as_tensor", backend("cuda").cupy.asarray(data))
     if isinstance(data, Tensor):
         data = data if dtype is None else data.to(dtype)
         return data if device is None else data.to(device)

@@ -140,10 +140,10 @@ class GraphProgram:
     def __init__(self, key, inputs):
         self.key = key
         self.kernels = kernels.backend("cuda")
-        self._library = self.kernels.library
+        self._cupy = self.kernels.cupy
         self._kinds = [_kind(t.data) for t in inputs]
         self._leaves = [(i, t, t.data) for i, t in enumerate(inputs) if t._requires]
-        self.words = self._library.zeros(_WORDS, np.int64)
+        self.words = self._cupy.zeros(_WORDS, np.int64)
         self._graph = self._session = self._pool = self._own = None
         self._staged, self._results, self._gradients = [], [], []
         self.trusted = False
@@ -172,7 +172,7 @@ class GraphProgram:
 
     def run_once(self, function, args, kwargs, inputs, flatten) -> tuple:
         """(result, reasons why the step can't be replayed) of the step as written, on the stream that will record."""
-        here, there = self._library.cuda.get_current_stream(), _stream(self._library)
+        here, there = self._cupy.cuda.get_current_stream(), _stream(self._cupy)
         there.wait_event(here.record())
         session = GraphSession(self, [t.data for t in inputs if not t._requires], place=True)
         session.program.start()  # for kernels on the host, of which there should be none
@@ -195,16 +195,16 @@ class GraphProgram:
             session.finish()
             self._session = session
         del session, tensors
-        self._library.get_default_memory_pool().free_all_blocks(stream=there)  # which only this call allocates on
+        self._cupy.get_default_memory_pool().free_all_blocks(stream=there)  # which only this call allocates on
         return result, reasons
 
     def record(self, function, inputs, flatten, unflatten) -> list[str]:
         """Record the graph; the reasons why it can't be, after which Python's side is as if nothing had been called."""
-        stream, fixed = _stream(self._library), {i for i, _, _ in self._leaves}
-        self._pool = self._library.cuda.MemoryPool()
+        stream, fixed = _stream(self._cupy), {i for i, _, _ in self._leaves}
+        self._pool = self._cupy.cuda.MemoryPool()
         error, graph, tensors = "", None, []
-        with self._library.cuda.using_allocator(self._pool.malloc):
-            self._own = self._library.zeros(1, np.uint8).data.mem.pool
+        with self._cupy.cuda.using_allocator(self._pool.malloc):
+            self._own = self._cupy.zeros(1, np.uint8).data.mem.pool
             self._staged = [t.data if i in fixed else self.kernels.clone(t.data) for i, t in enumerate(inputs)]
             session = GraphSession(self, [x for i, x in enumerate(self._staged) if i not in fixed], place=False)
             given = iter([t if i in fixed else wrap(x) for i, (t, x) in enumerate(zip(inputs, self._staged))])
@@ -297,12 +297,12 @@ def _kind(array) -> tuple:
     return array.shape, array.strides, array.dtype, kernels.on_gpu(array)
 
 
-def _stream(library):
+def _stream(cupy):
     """The stream that this thread records on, one for each GPU."""
-    found = _streams.__dict__.setdefault(library, {})
-    device = library.cuda.runtime.getDevice()
+    found = _streams.__dict__.setdefault(cupy, {})
+    device = cupy.cuda.runtime.getDevice()
     if device not in found:
-        found[device] = library.cuda.Stream(non_blocking=True)
+        found[device] = cupy.cuda.Stream(non_blocking=True)
     return found[device]
 
 

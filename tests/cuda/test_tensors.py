@@ -320,7 +320,7 @@ def test_batches_are_copied_where_they_are_wanted(device):
 def test_recipes_keep_large_data_on_the_host(monkeypatch):
     from fastdl.recipes.task import loaders
 
-    data, runtime = classes(), kernels.backend("cuda").library.cuda.runtime
+    data, runtime = classes(), kernels.backend("cuda").cupy.cuda.runtime
     with fd.device("cuda"):
         for free, resident in ((1 << 30, True), (100, False)):
             monkeypatch.setattr(runtime, "memGetInfo", lambda free=free: (free, 1 << 30))

@@ -78,7 +78,7 @@ class ArrayDataset:
 
 def fits_on_gpu(dataset) -> bool:
     """Whether the arrays of a data set take at most half of the GPU memory that is free."""
-    runtime = kernels.backend("cuda").library.cuda.runtime
+    runtime = kernels.backend("cuda").cupy.cuda.runtime
     return sum(a.nbytes for a in dataset.arrays) <= runtime.memGetInfo()[0] / 2
 
 

@@ -157,7 +157,7 @@ def _rows(index: tuple, x) -> tuple:
     shape = x.shape
     if len(index) == 1 and index[0].dtype.kind != "b" and shape:
         rows, size = index[0], shape[0]
-        if on_gpu(rows):  # without waiting for it: the kernel skips numbers out of range
+        if on_gpu(rows):  # without waiting for it: the kernel gives NaN for numbers out of range
             rows = rows.astype(np.int64)
             return np.where(rows < 0, rows + size, rows), 1
         if rows.size and (rows.min() < -size or rows.max() >= size):

@@ -37,7 +37,7 @@ def backend(name: str) -> ModuleType:
     try:
         module = importlib.import_module(f"fastdl.kernels.{name}")
         if name == "cuda":
-            _cuda, gpu_arrays = module, (module.library.ndarray,)
+            _cuda, gpu_arrays = module, (module.cupy.ndarray,)
             module.set_tf32(tf32)
         return module
     except ImportError as error:

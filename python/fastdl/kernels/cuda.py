@@ -18,7 +18,7 @@ except ModuleNotFoundError as error:
     ) from error
 
 try:
-    import cupy as library
+    import cupy
 except ModuleNotFoundError as error:
     raise ImportError("CuPy is not installed: pip install 'cupy-cuda13x[ctk]'") from error
 
@@ -50,15 +50,15 @@ def cudnn() -> str:
 def _check_gpu() -> None:
     """Raise ImportError unless a kernel of this build runs on the current GPU."""
     try:
-        count = library.cuda.runtime.getDeviceCount()
-    except library.cuda.runtime.CUDARuntimeError as error:
+        count = cupy.cuda.runtime.getDeviceCount()
+    except cupy.cuda.runtime.CUDARuntimeError as error:
         raise ImportError(f"CUDA finds no NVIDIA driver or GPU: {error}") from error
     if count == 0:
         raise ImportError("CUDA finds no GPU")
     try:
         _cuda.probe()
     except RuntimeError as error:
-        device = library.cuda.Device()
+        device = cupy.cuda.Device()
         raise ImportError(
             f"GPU {device.id} (compute capability {device.compute_capability}) can't run the kernels of this build, "
             f"which are for {_cuda.architectures}: {error}"
@@ -77,13 +77,13 @@ def to_device(array: np.ndarray):
         return to_device(array.reshape(1)).reshape(())
     order = _memory_order(array)
     dense = np.asarray(array.transpose(order), order="C")
-    return library.asarray(dense, blocking=True).transpose(np.argsort(order).tolist())
+    return cupy.asarray(dense, blocking=True).transpose(np.argsort(order).tolist())
 
 
 def to_host(array) -> np.ndarray:
     """A copy in the host's memory, in the same memory order; waits for what computes it."""
     order = _memory_order(array)
-    return library.asnumpy(array.transpose(order)).transpose(np.argsort(order).tolist())
+    return cupy.asnumpy(array.transpose(order)).transpose(np.argsort(order).tolist())
 
 
 def _memory_order(array) -> list:
@@ -97,7 +97,7 @@ def constant(value, dtype):
     Raises RuntimeError for a new one while a CUDA graph is recorded, which can't hold the copy.
     """
     host = np.array(value, dtype)
-    made = _constant(library.cuda.runtime.getDevice(), host.dtype, host.tobytes())
+    made = _constant(cupy.cuda.runtime.getDevice(), host.dtype, host.tobytes())
     if recording.session is not None:
         recording.session.keep(made)
     return made
@@ -106,7 +106,7 @@ def constant(value, dtype):
 @functools.lru_cache(maxsize=4096)
 def _constant(device: int, dtype: np.dtype, content: bytes):
     value = np.frombuffer(content, dtype).reshape(())
-    if library.cuda.get_current_stream().is_capturing():
+    if cupy.cuda.get_current_stream().is_capturing():
         raise RuntimeError(
             f"the step uses the number {value}, which it did not use the first time: what changes from step to step "
             "must be in a tensor"
