@@ -2,7 +2,6 @@
 (cublaslt_stub.cpp), and the loader meets what is not cuBLASLt.
 """
 
-import ctypes
 import itertools
 from pathlib import Path
 
@@ -10,7 +9,7 @@ import numpy as np
 import pytest
 
 from layouts import layouts, unchanged
-from stubs import compile_library
+from stubs import Stub, compile_library, in_use
 from tolerances import assert_close
 
 HERE = Path(__file__).parent
@@ -24,36 +23,10 @@ def library(tmp_path_factory):
     return compile_library(HERE / "cublaslt_stub.cpp", tmp_path_factory.mktemp("cublaslt") / "libstub.so")
 
 
-class Stub:
-    """The emulated kernels with the stand-in behind them."""
-
-    def __init__(self, module, path):
-        self.module, self.library = module, ctypes.CDLL(path)
-        self.library.stub_wrong.restype = ctypes.c_char_p
-        self.path = path
-
-    def count(self, what="products"):
-        return self.library.stub_count(what.encode())
-
-    def wrong(self):
-        return self.library.stub_wrong().decode()
-
-    def reset(self, supports=True, create_fails=False):
-        """Forget counts and plans; `supports`: whether it proposes algorithms, `create_fails`: no handle."""
-        self.library.stub_reset(supports, create_fails)
-        self.module.load_cublaslt(self.path)
-
-
 @pytest.fixture(params=["emulated"])
 def stub(request, library, emulated):
-    module, stub = emulated, Stub(emulated, library)
-    stub.reset()
-    yield stub
-    module.set_tf32(False)
-    module.emulate_capture(False)
-    module.unload_cublaslt()
-    assert stub.wrong() == ""
-    assert stub.count("layouts") == 0 and stub.count("descriptions") == 0  # nothing leaks
+    with in_use(Stub(emulated, library, "cublaslt"), "layouts", "descriptions") as stub:
+        yield stub
 
 
 def random(*shape, dtype="float32", seed=0):

@@ -3,7 +3,6 @@
 the stand-in behind the kernels.
 """
 
-import ctypes
 import itertools
 from pathlib import Path
 
@@ -12,7 +11,7 @@ import pytest
 
 from kernels import test_conv2d
 from kernels.test_conv2d import ALL, NIL, ONE, WINDOWS, arrays, check, outcome
-from stubs import compile_library
+from stubs import Stub, compile_library, in_use
 from tolerances import assert_close
 
 HERE = Path(__file__).parent
@@ -35,39 +34,15 @@ def library(tmp_path_factory):
     return compile_library(HERE / "cudnn_stub.cpp", tmp_path_factory.mktemp("cudnn") / "libstub.so")
 
 
-class Stub:
-    """The emulated kernels with the stand-in behind them."""
-
-    def __init__(self, module, path):
-        self.module, self.library = module, ctypes.CDLL(path)
-        self.library.stub_wrong.restype = ctypes.c_char_p
-        self.path = path
-
-    def count(self, what):
-        return self.library.stub_count(what.encode())
-
-    def counts(self):
-        return tuple(self.count(name) for name in PASSES)
-
-    def wrong(self):
-        return self.library.stub_wrong().decode()
-
-    def reset(self, supports=True, create_fails=False):
-        """Forget counts and plans; `supports`: whether it lists algorithms, `create_fails`: no handle."""
-        self.library.stub_reset(supports, create_fails)
-        self.module.load_cudnn(self.path)
+def counts(stub):
+    """Calls of each pass."""
+    return tuple(stub.count(name) for name in PASSES)
 
 
 @pytest.fixture(params=["emulated"])
 def stub(request, library, emulated):
-    module, stub = emulated, Stub(emulated, library)
-    stub.reset()
-    yield stub
-    module.set_tf32(False)
-    module.emulate_capture(False)
-    module.unload_cudnn()
-    assert stub.wrong() == ""
-    assert stub.count("descriptors") == 0  # nothing leaks
+    with in_use(Stub(emulated, library, "cudnn"), "descriptors") as stub:
+        yield stub
 
 
 @pytest.fixture
@@ -84,7 +59,7 @@ def test_each_pass_is_chosen_once(stub, reference):
     values, attrs = problem()
     for count in (2, 3, 4):  # the first time also to choose
         check(stub.module, reference, values, attrs)
-        assert stub.counts() == (count,) * 3
+        assert counts(stub) == (count,) * 3
     sizes = "2x4x9x7, 6 filters 3x2, groups 2, stride 1x2, padding 2x1, dilation 2x3, alignment 16 16 16"
     ran = {"forward": 2, "input gradient": 1, "weight gradient": 1}  # candidates, with those that can't run
     assert stub.module.cudnn_plans() == [
@@ -96,7 +71,7 @@ def test_each_pass_is_chosen_once(stub, reference):
 def test_only_what_is_needed(stub, need):
     (x, weight, _, dy), attrs = problem()
     stub.module.conv2d_backward(dy, x, weight, *attrs, need)
-    assert stub.counts() == (0, 2 * need[0], 2 * need[1])
+    assert counts(stub) == (0, 2 * need[0], 2 * need[1])
 
 
 def moved(array, offset):
@@ -120,20 +95,20 @@ def test_float64_and_empty_arrays_are_not_for_it(stub, reference):
     check(stub.module, reference, *problem(dtype="float64"))
     for size in ((0, 3, 4, 1), (2, 0, 3, 1), (2, 3, 0, 1)):
         check(stub.module, reference, *problem(size))
-    assert stub.counts() == (0, 0, 0) and stub.module.cudnn_plans() == []
+    assert counts(stub) == (0, 0, 0) and stub.module.cudnn_plans() == []
 
 
 def test_one_tap_on_every_pixel_is_a_dense_layer(stub, reference):
     check(stub.module, reference, *problem((2, 3, 5, 1), ((4, 7), ONE, ONE, NIL, ONE)))
-    assert stub.counts() == (0, 0, 0)
+    assert counts(stub) == (0, 0, 0)
     check(stub.module, reference, *problem((2, 4, 6, 2), ((4, 7), ONE, ONE, NIL, ONE)))  # groups
     check(stub.module, reference, *problem((2, 3, 5, 1), ((4, 7), ONE, (2, 2), NIL, ONE)))
-    assert stub.counts() == (4, 4, 4)
+    assert counts(stub) == (4, 4, 4)
 
 
 def test_weights_too_large_for_the_workspace(stub, reference):
     check(stub.module, reference, *problem((1, 256, 64, 1), ((3, 3), (3, 3), ONE, NIL, ONE)))
-    assert stub.counts() == (0, 0, 0)
+    assert counts(stub) == (0, 0, 0)
 
 
 @pytest.mark.parametrize("how, status", [("supports", 3000), ("create_fails", 1001)])
@@ -142,7 +117,7 @@ def test_library_that_cannot(stub, reference, how, status):
     values, attrs = problem()
     for _ in range(2):
         check(stub.module, reference, values, attrs)
-    assert stub.counts() == (0, 0, 0)
+    assert counts(stub) == (0, 0, 0)
     plans = stub.module.cudnn_plans()
     assert len(plans) == 3 and all(f"own kernel, status {status}" in line for line in plans)
 
@@ -184,7 +159,7 @@ def test_finder_is_asked_by_the_first_convolution(stub):
     values, attrs = problem((5, 16, 16, 1), WINDOWS[14])  # enough work to release the GIL
     for _ in range(2):
         outcome(stub.module, *values, attrs)
-    assert asked == [True] and stub.counts() == (3, 3, 3)
+    assert asked == [True] and counts(stub) == (3, 3, 3)
 
 
 def test_finder_that_finds_nothing(stub, reference):
@@ -193,7 +168,7 @@ def test_finder_that_finds_nothing(stub, reference):
     stub.module.set_cudnn_finder(lambda: asked.append(True))
     for _ in range(2):
         check(stub.module, reference, *problem())
-    assert asked == [True] and stub.counts() == (0, 0, 0)
+    assert asked == [True] and counts(stub) == (0, 0, 0)
 
 
 def test_finder_waits_for_the_end_of_a_capture(stub):
@@ -233,7 +208,7 @@ def test_what_is_not_cudnn(stub, tmp_path, source, message):
         stub.module.load_cudnn(str(target))
     values, attrs = problem()
     outcome(stub.module, *values, attrs)  # what was open stays in use
-    assert stub.counts() == (2, 2, 2)
+    assert counts(stub) == (2, 2, 2)
 
 
 @pytest.mark.parametrize("version, words", [(8907, r"8\.9"), (100200, r"10\.2")])
