@@ -19,7 +19,9 @@ except ImportError:
 def _emulated():
     """The CUDA kernels as plain loops, behind their bindings for CuPy and a stand-in for it."""
     try:
-        return OnGpu(*cupy_stand_in.emulated(), "emulated")
+        module, cupy = cupy_stand_in.emulated()
+        module.set_bfloat16(kernels.use_bfloat16())
+        return OnGpu(module, cupy, "emulated")
     except ImportError:
         pytest.skip("the CUDA kernels are not built as plain loops (make test-cuda)")
 

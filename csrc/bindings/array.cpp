@@ -23,8 +23,14 @@ constexpr int kAligned = 0x0100;  // NPY_ARRAY_ALIGNED
 constexpr int kCContiguous = 0x0001;
 constexpr int kWriteable = 0x0400;
 
+PyObject* g_bfloat16 = nullptr;
+
 // The dtype in native byte order, or false.
 bool native_dtype(const py::dtype& type, DType* dtype) {
+  if (type.ptr() == g_bfloat16) {
+    *dtype = DType::bf16;
+    return true;
+  }
   const char order = type.byteorder();
   if (order != '=' && order != '|') return false;
   const char kind = type.kind();
@@ -108,6 +114,9 @@ py::dtype numpy_dtype(DType dtype) {
       return py::dtype::of<std::uint8_t>();
     case DType::b8:
       return py::dtype::of<bool>();
+    case DType::bf16:
+      if (g_bfloat16 == nullptr) throw TypeError("bfloat16 must be named by set_bfloat16 first");
+      return py::reinterpret_borrow<py::dtype>(g_bfloat16);
     default:
       return py::dtype::of<float>();
   }
@@ -212,11 +221,13 @@ Input one_of(const char* kernel, const char* name, const py::handle& x, std::ini
   return {std::move(a), view};
 }
 
+void set_bfloat16(const py::object& dtype) { g_bfloat16 = py::dtype::from_args(dtype).release().ptr(); }
+
 Input numbers(const char* kernel, const char* name, const py::handle& x) {
   return one_of(kernel, name, x, {DType::f64}, "float64");
 }
 
-Input strided(const char* kernel, const char* name, const py::handle& x) {
+Input strided(const char* kernel, const char* name, const py::handle& x, Floats) {
   py::array a = expect_array(kernel, name, x);
   const DType dtype = expect_float(kernel, name, a);
   if (!strides_are_whole(a)) a = copy_contiguous(a);
@@ -224,16 +235,16 @@ Input strided(const char* kernel, const char* name, const py::handle& x) {
   return {std::move(a), view};
 }
 
-Input contiguous(const char* kernel, const char* name, const py::handle& x) {
+Input contiguous(const char* kernel, const char* name, const py::handle& x, Floats) {
   const py::array a = expect_array(kernel, name, x);
   return take_contiguous(a, expect_float(kernel, name, a));
 }
 
-Input optional_contiguous(const char* kernel, const char* name, const py::handle& x) {
-  return x.is_none() ? Input{} : contiguous(kernel, name, x);
+Input optional_contiguous(const char* kernel, const char* name, const py::handle& x, Floats floats) {
+  return x.is_none() ? Input{} : contiguous(kernel, name, x, floats);
 }
 
-Input activation(const char* kernel, const char* name, const py::handle& x) {
+Input activation(const char* kernel, const char* name, const py::handle& x, Floats) {
   py::array a = expect_array(kernel, name, x);
   const DType dtype = expect_float(kernel, name, a);
   if (a.ndim() != 4) return take_contiguous(a, dtype);
@@ -246,7 +257,7 @@ Input activation(const char* kernel, const char* name, const py::handle& x) {
   return copy_ordered(make_view(a, dtype), kChannelsLast);
 }
 
-Input dense(const char* kernel, const char* name, const py::handle& x) {
+Input dense(const char* kernel, const char* name, const py::handle& x, Floats) {
   py::array a = expect_array(kernel, name, x);
   const DType dtype = expect_float(kernel, name, a);
   if (strides_are_whole(a)) {

@@ -22,6 +22,8 @@ using Array = py::object;
 #else
 using Array = py::array;
 #endif
+// NumPy has no bfloat16 of its own: the dtype of ml_dtypes, before the first array of it comes.
+void set_bfloat16(const py::object& dtype);
 bool is_array(const py::handle& x);
 bool is_writeable(const py::handle& array);
 bool is_c_contiguous(const py::handle& array);
@@ -36,17 +38,21 @@ struct Input {
   explicit operator bool() const { return static_cast<bool>(view); }
 };
 
-// float32 or float64, strides as they are (aligned, multiples of the item size; copied once where they aren't).
-Input strided(const char* kernel, const char* name, const py::handle& x);
-// float32 or float64, C-contiguous; copied once where it isn't.
-Input contiguous(const char* kernel, const char* name, const py::handle& x);
+// Which floats a kernel takes: float32 and float64, or bfloat16 as well where it has code for it, which on the host it
+// never has (python/fastdl/kernels/_bfloat16.py).
+enum class Floats { wide, any };
+
+// Floats, strides as they are (aligned, multiples of the item size; copied once where they aren't).
+Input strided(const char* kernel, const char* name, const py::handle& x, Floats floats = Floats::wide);
+// Floats, C-contiguous; copied once where it isn't.
+Input contiguous(const char* kernel, const char* name, const py::handle& x, Floats floats = Floats::wide);
 // The same, or None: an absent view.
-Input optional_contiguous(const char* kernel, const char* name, const py::handle& x);
-// float32 or float64; a 4-D array comes channels-last in memory (NCHW in shape), any other rank C-contiguous.
-Input activation(const char* kernel, const char* name, const py::handle& x);
-// float32 or float64, dense in some order of dimensions (C, channels-last, transposed ...); copied to C order
+Input optional_contiguous(const char* kernel, const char* name, const py::handle& x, Floats floats = Floats::wide);
+// Floats; a 4-D array comes channels-last in memory (NCHW in shape), any other rank C-contiguous.
+Input activation(const char* kernel, const char* name, const py::handle& x, Floats floats = Floats::wide);
+// Floats, dense in some order of dimensions (C, channels-last, transposed ...); copied to C order
 // otherwise.
-Input dense(const char* kernel, const char* name, const py::handle& x);
+Input dense(const char* kernel, const char* name, const py::handle& x, Floats floats = Floats::wide);
 // x in the memory order of `like` (same shape, dense), copied if it isn't; for a second operand beside a dense one.
 Input reordered(const Input& x, const View& like);
 // int32 or int64, C-contiguous.

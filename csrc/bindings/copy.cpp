@@ -13,8 +13,8 @@ namespace fastdl::bind {
 namespace {
 
 Input plain(const char* kernel, const char* name, const py::handle& x) {
-  return one_of(kernel, name, x, {DType::f32, DType::f64, DType::i32, DType::i64, DType::u8, DType::b8},
-                "float32, float64, int32, int64, uint8 or bool");
+  return one_of(kernel, name, x, {DType::f32, DType::f64, DType::i32, DType::i64, DType::u8, DType::b8, DType::bf16},
+                "float32, float64, bfloat16, int32, int64, uint8 or bool");
 }
 
 py::object copy_contiguous(const py::object& x_) {
@@ -98,11 +98,10 @@ Array clone(const py::object& x_) {
 }
 
 Array cast(const py::object& x_, const std::string& dtype) {
-  const char* names[] = {"float32", "float64", "int32", "int64", "uint8", "bool"};
-  check::choice("cast", "dtype", dtype, {"float32", "float64", "int32", "int64", "uint8", "bool"});
+  check::choice("cast", "dtype", dtype, {"float32", "float64", "bfloat16", "int32", "int64", "uint8", "bool"});
   const Input x = in_dense_order(plain("cast", "x", x_));
   int to = 0;
-  while (dtype != names[to]) ++to;
+  while (dtype != check::dtype_name(static_cast<DType>(to))) ++to;
   Output y = empty_like(x.view, static_cast<DType>(to));
   run(y.view.size(), [&] { device::cast(x, y.view); });
   return y.array;

@@ -12,20 +12,20 @@ namespace fastdl::bind {
 namespace {
 
 // CuPy's names, looked up once; importing this module loads no CuPy.
-constexpr int kDTypes = 6;
+constexpr int kDTypes = 7;
 struct Cupy {
   py::object ndarray, alloc, current_stream;
-  py::object dtypes[kDTypes];  // NumPy's objects, in the order of DType
+  py::object dtypes[kDTypes];  // NumPy's objects, in the order of DType; bfloat16 once it is known
 };
 
-const Cupy& cupy() {
-  static const Cupy* const names = [] {  // never destroyed: the interpreter may be gone by then
+Cupy& cupy() {
+  static Cupy* const names = [] {  // never destroyed: the interpreter may be gone by then
     const py::module_ cuda = py::module_::import("cupy.cuda");
     const py::object dtype = py::module_::import("numpy").attr("dtype");
     auto* const made =
         new Cupy{py::module_::import("cupy").attr("ndarray"), cuda.attr("alloc"), cuda.attr("get_current_stream"), {}};
-    const char* const kNames[kDTypes] = {"float32", "float64", "int32", "int64", "uint8", "bool"};
-    for (int i = 0; i < kDTypes; ++i) made->dtypes[i] = dtype(kNames[i]);
+    const char* const kNames[] = {"float32", "float64", "int32", "int64", "uint8", "bool"};
+    for (int i = 0; i < 6; ++i) made->dtypes[i] = dtype(kNames[i]);
     return made;
   }();
   return *names;
@@ -36,7 +36,7 @@ bool native_dtype(const py::handle& array, DType* dtype) {
   const py::object found = array.attr("dtype");
   for (const bool by_address : {true, false})
     for (int i = 0; i < kDTypes; ++i)
-      if (by_address ? found.is(cupy().dtypes[i]) : found.equal(cupy().dtypes[i])) {
+      if (by_address ? found.is(cupy().dtypes[i]) : cupy().dtypes[i] && found.equal(cupy().dtypes[i])) {
         *dtype = static_cast<DType>(i);
         return true;
       }
@@ -96,7 +96,9 @@ DType expect_one_of(const char* kernel, const char* name, const py::handle& x, s
   return dtype;
 }
 
-DType expect_float(const char* kernel, const char* name, const py::handle& x) {
+DType expect_float(const char* kernel, const char* name, const py::handle& x, Floats floats = Floats::wide) {
+  if (floats == Floats::any)
+    return expect_one_of(kernel, name, x, {DType::f32, DType::f64, DType::bf16}, "float32, float64 or bfloat16");
   return expect_one_of(kernel, name, x, {DType::f32, DType::f64}, "float32 or float64");
 }
 
@@ -144,6 +146,7 @@ Output empty_ordered(DType dtype, const std::int64_t* shape, int ndim, const int
     extents[static_cast<std::size_t>(d)] = shape[d];
     strides[static_cast<std::size_t>(d)] = view.strides[d] * item_size(dtype);
   }
+  if (!cupy().dtypes[static_cast<int>(dtype)]) throw TypeError("bfloat16 must be named by set_bfloat16 first");
   use_current_stream();  // a call may have no array among its arguments
   const py::object memory = cupy().alloc(count * item_size(dtype));
   view.data = reinterpret_cast<void*>(memory.attr("ptr").cast<std::uintptr_t>());
@@ -164,6 +167,8 @@ Input one_of(const char* kernel, const char* name, const py::handle& x, std::ini
   return take(kernel, name, x, expect_one_of(kernel, name, x, dtypes, words));
 }
 
+void set_bfloat16(const py::object& dtype) { cupy().dtypes[static_cast<int>(DType::bf16)] = dtype; }
+
 Input numbers(const char* kernel, const char* name, const py::handle& x) {
   if (!py::isinstance<py::array>(x))
     check::fail_type(kernel, std::string(name) + " must be a NumPy array, got " + type_name(x));
@@ -181,25 +186,25 @@ Input numbers(const char* kernel, const char* name, const py::handle& x) {
   return input;
 }
 
-Input strided(const char* kernel, const char* name, const py::handle& x) {
-  return take(kernel, name, x, expect_float(kernel, name, x));
+Input strided(const char* kernel, const char* name, const py::handle& x, Floats floats) {
+  return take(kernel, name, x, expect_float(kernel, name, x, floats));
 }
 
-Input contiguous(const char* kernel, const char* name, const py::handle& x) {
-  return in_c_order(take(kernel, name, x, expect_float(kernel, name, x)));
+Input contiguous(const char* kernel, const char* name, const py::handle& x, Floats floats) {
+  return in_c_order(take(kernel, name, x, expect_float(kernel, name, x, floats)));
 }
 
-Input optional_contiguous(const char* kernel, const char* name, const py::handle& x) {
-  return x.is_none() ? Input{} : contiguous(kernel, name, x);
+Input optional_contiguous(const char* kernel, const char* name, const py::handle& x, Floats floats) {
+  return x.is_none() ? Input{} : contiguous(kernel, name, x, floats);
 }
 
-Input activation(const char* kernel, const char* name, const py::handle& x) {
-  Input input = take(kernel, name, x, expect_float(kernel, name, x));
+Input activation(const char* kernel, const char* name, const py::handle& x, Floats floats) {
+  Input input = take(kernel, name, x, expect_float(kernel, name, x, floats));
   return input.view.ndim == 4 ? channels_last(std::move(input)) : in_c_order(std::move(input));
 }
 
-Input dense(const char* kernel, const char* name, const py::handle& x) {
-  return in_dense_order(take(kernel, name, x, expect_float(kernel, name, x)));
+Input dense(const char* kernel, const char* name, const py::handle& x, Floats floats) {
+  return in_dense_order(take(kernel, name, x, expect_float(kernel, name, x, floats)));
 }
 
 Input integers(const char* kernel, const char* name, const py::handle& x) {

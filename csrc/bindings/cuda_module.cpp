@@ -30,6 +30,7 @@ PYBIND11_MODULE(FASTDL_MODULE, m) {
 #define FASTDL_ADD(family) bind::add_##family(m);
   FASTDL_FAMILIES(FASTDL_ADD)
 #undef FASTDL_ADD
+  m.def("set_bfloat16", &bind::set_bfloat16, pybind11::arg("dtype"), "Name the dtype of bfloat16 arrays.");
   bind::add_libraries(m);
   m.def("write_words", &write_words, pybind11::arg("words"), pybind11::arg("values"),
         "Writes int64 values of the host to the front of an array, as arguments of a kernel.");

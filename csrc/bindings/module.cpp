@@ -22,6 +22,7 @@ PYBIND11_MODULE(_cpu, m) {
 #define FASTDL_ADD(family) bind::add_##family(m);
   FASTDL_FAMILIES(FASTDL_ADD)
 #undef FASTDL_ADD
+  m.def("set_bfloat16", &bind::set_bfloat16, py::arg("dtype"), "Name the dtype of bfloat16 arrays.");
   bind::add_probe(m);
   bind::add_program(m);
 }

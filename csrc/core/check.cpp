@@ -39,6 +39,8 @@ const char* dtype_name(DType dtype) {
       return "uint8";
     case DType::b8:
       return "bool";
+    case DType::bf16:
+      return "bfloat16";
   }
   return "unknown";
 }

@@ -25,7 +25,7 @@ constexpr bool kOnHost = false;
 constexpr bool kOnHost = true;
 #endif
 
-enum class DType : std::int8_t { f32, f64, i32, i64, u8, b8 };
+enum class DType : std::int8_t { f32, f64, i32, i64, u8, b8, bf16 };
 
 constexpr int kMaxDims = 8;
 
@@ -34,6 +34,8 @@ FASTDL_BOTH std::int64_t item_size(DType dtype) {
     case DType::f32:
     case DType::i32:
       return 4;
+    case DType::bf16:
+      return 2;
     case DType::u8:
     case DType::b8:
       return 1;

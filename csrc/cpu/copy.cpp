@@ -8,6 +8,7 @@
 
 #include <utility>
 
+#include "core/bfloat16.h"
 #include "cpu/simd.h"
 
 namespace fastdl::cpu::FASTDL_ISA {
@@ -229,6 +230,8 @@ void copy(View src, Out dst) {
   switch (item_size(src.dtype)) {
     case 1:
       return copy_items(p, src.as<std::uint8_t>(), dst.as<std::uint8_t>());
+    case 2:
+      return copy_items(p, src.as<std::uint16_t>(), dst.as<std::uint16_t>());
     case 4:
       return copy_items(p, src.as<std::uint32_t>(), dst.as<std::uint32_t>());
     default:
@@ -259,6 +262,8 @@ FASTDL_INLINE void with_any(DType dtype, F&& f) {
       return f(std::int64_t{});
     case DType::u8:
       return f(std::uint8_t{});
+    case DType::bf16:
+      return f(bfloat16{});
     default:
       return f(bool{});
   }

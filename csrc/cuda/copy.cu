@@ -1,6 +1,7 @@
 // Copies between memory orders, conversions and fills, bound by memory.
 #include "core/copy.h"
 
+#include "core/bfloat16.h"
 #include "cuda/map.h"
 
 namespace fastdl::cuda::gpu {
@@ -96,6 +97,8 @@ void with_any(DType dtype, const F& f) {
       return f(std::int64_t{});
     case DType::u8:
       return f(std::uint8_t{});
+    case DType::bf16:
+      return f(bfloat16{});
     default:
       return f(bool{});
   }
@@ -107,6 +110,8 @@ void copy(View src, Out dst) {
   switch (item_size(src.dtype)) {
     case 1:
       return copy_items<std::uint8_t>(src, dst);
+    case 2:
+      return copy_items<std::uint16_t>(src, dst);
     case 4:
       return copy_items<std::uint32_t>(src, dst);
     default:

@@ -103,9 +103,11 @@ from .functional import (  # noqa: F401
     var,
     where,
 )
+from .functional.precision import autocast, is_autocast_enabled  # noqa: F401
 from .gradcheck import gradcheck  # noqa: F401
 from .random import Generator, initial_seed, manual_seed  # noqa: F401
 from .tensor import Tensor  # noqa: F401
+from .tensor import use_bfloat16 as _bfloat16
 
 float32, float64 = _np.dtype("float32"), _np.dtype("float64")
 int32, int64 = _np.dtype("int32"), _np.dtype("int64")
@@ -131,6 +133,8 @@ _NAMES = {"save": "serialization", "load": "serialization"}
 def __getattr__(name: str):
     if name == "__version__":
         value = _version()
+    elif name == "bfloat16":
+        value = _bfloat16()
     elif name in _MODULES:
         value = _import_module(f"{__name__}.{name}")
     elif name in _NAMES:
@@ -142,7 +146,7 @@ def __getattr__(name: str):
 
 
 def __dir__():
-    return sorted({*globals(), *_MODULES, *_NAMES, "__version__"})
+    return sorted({*globals(), *_MODULES, *_NAMES, "__version__", "bfloat16"})
 
 
 def _version() -> str:

@@ -166,12 +166,12 @@ def _not_a_tensor(op: Operation, inputs) -> TypeError:
 def _argument_names(op: Operation) -> list:
     import inspect  # only needed for an error message, and slow to import
 
-    return list(inspect.signature(op.forward).parameters)
+    return list(inspect.signature(getattr(op, "op", op).forward).parameters)
 
 
 def name_of(op) -> str:
     """The operation's name as errors and `repr` show it."""
-    return type(op).__name__
+    return getattr(op, "name", type(op).__name__)
 
 
 def refresh(t: Tensor) -> None:

@@ -12,7 +12,7 @@ from . import random
 from .functional.copy import sizes_of
 from .functional.elementwise import number_as
 from .kernels import backend, is_array, on_gpu, place, to_host
-from .tensor import Tensor, check_dtype, check_tensor
+from .tensor import Tensor, check_dtype, check_tensor, dtype_called
 
 _DLPACK_HOST, _DLPACK_CUDA = (1, 3), 2  # kDLCPU, and kDLCUDAHost: pinned; kDLCUDA
 
@@ -21,11 +21,7 @@ def dtype_of(function: str, dtype, default=None):
     """A dtype that tensors hold, given as NumPy understands it; None gives the default."""
     if dtype is None:
         return default
-    try:
-        dtype = np.dtype(dtype)
-    except TypeError:
-        raise TypeError(f"{function}: dtype must be a NumPy dtype or its name, got {dtype!r}") from None
-    return check_dtype(function, dtype)
+    return dtype_called(function, dtype)
 
 
 def tensor(data, requires_grad: bool = False, dtype=None, device=None) -> Tensor:
@@ -53,7 +49,7 @@ def tensor(data, requires_grad: bool = False, dtype=None, device=None) -> Tensor
         array = np.array(_plain(data), dtype=None if not given else dtype, order="C")
     except ValueError:
         raise ValueError("tensor: data must be rectangular, got nested lists of different lengths") from None
-    if array.dtype == object or array.dtype.kind not in "iubf":
+    if array.dtype == object or (array.dtype.kind not in "iubf" and array.dtype.name != "bfloat16"):
         kind = type(data).__name__ if array.dtype == object else array.dtype
         raise TypeError(f"tensor: data must be numbers or bools, got {kind}")
     if not given and dtype is None and array.dtype == np.float64 and not _holds_arrays(data):

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from . import autograd, device, functional
 from .functional import copy as copy_module
 from .functional import elementwise, gemm, index, inplace, pointwise
 from .kernels import is_array
-from .tensor import Tensor, check_dtype
+from .tensor import Tensor
 
 # Functions whose first argument is the tensor become methods of the same name.
 _METHODS = (
@@ -90,7 +88,7 @@ def to(self, *args, dtype=None, device=None, copy: bool = False) -> Tensor:
             dtype = arg
     _check_device(device)
     out = self if device is None else copy_module.move(self, device == "cuda")
-    out = out if dtype is None else copy_module.cast(out, _dtype("to", dtype))
+    out = out if dtype is None else copy_module.cast(out, dtype)
     return functional.clone(out) if copy and out is self else out
 
 
@@ -109,15 +107,6 @@ def cuda(self) -> Tensor:
 _device_names, _check_device = device.NAMES, device.check
 
 
-def _dtype(function: str, dtype) -> np.dtype:
-    try:
-        return check_dtype(function, np.dtype(dtype))
-    except TypeError as error:
-        if "dtype must" in str(error):
-            raise
-        raise TypeError(f"{function}: dtype must be a NumPy dtype or its name, got {dtype!r}") from None
-
-
 def _cast(name: str, dtype):
     def method(self):
         return copy_module.cast(self, dtype)
@@ -130,6 +119,7 @@ def _cast(name: str, dtype):
 for _name, _kind in {
     "float": "float32",
     "double": "float64",
+    "bfloat16": "bfloat16",
     "long": "int64",
     "int": "int32",
     "bool": "bool",

@@ -13,6 +13,7 @@ import operator
 import numpy as np
 
 from . import kernels, recording
+from .tensor import FLOATS
 
 _DEFAULT_SEED = 67280421310721  # PyTorch's
 
@@ -42,7 +43,7 @@ def _shape(function: str, shape) -> tuple:
 
 def _float(function: str, dtype) -> np.dtype:
     dtype = np.dtype(dtype)
-    if dtype not in (np.float32, np.float64):
+    if dtype not in FLOATS:
         raise TypeError(f"{function}: dtype must be float32 or float64, got {dtype}")
     return dtype
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from . import autograd, kernels
+from .functional import precision
 
 _HERE = str(Path(__file__).parent)
 
@@ -23,7 +24,7 @@ class Session:
         self.program = program
         self.reasons: list[str] = []
         self._thread = threading.get_ident()
-        self.grad_enabled = autograd.is_grad_enabled()
+        self.grad_enabled, self.autocast = autograd.is_grad_enabled(), precision.mode.where
         self.backend = kernels.host()
         self.modules: dict = {}  # module: whether it was training
         self.arrays: dict = {}  # tensor: the array it had
@@ -116,6 +117,7 @@ class Session:
         """Hand the notes to the program, which checks and updates Python's side in every replay."""
         program = self.program
         program.watch_attribute(autograd._mode, "enabled", self.grad_enabled)
+        program.watch_attribute(precision.mode, "where", self.autocast)
         program.watch(kernels.__dict__, "_host", self.backend)
         for module, training in self.modules.items():
             program.watch(module.__dict__, "training", training)

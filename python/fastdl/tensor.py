@@ -10,8 +10,8 @@ import numpy as np
 
 from . import kernels, recording
 
-FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
-DTYPES = (*FLOATS, *map(np.dtype, (np.int32, np.int64, np.uint8, np.bool_)))  # what kernels take
+FLOATS = [np.dtype(np.float32), np.dtype(np.float64)]  # and bfloat16, once it is in use
+DTYPES = [*FLOATS, *map(np.dtype, (np.int32, np.int64, np.uint8, np.bool_))]  # what kernels take
 
 
 class Tensor:
@@ -88,7 +88,7 @@ class Tensor:
         return self.data.size
 
     def is_floating_point(self) -> bool:
-        """Whether the dtype is float32 or float64."""
+        """Whether the dtype is float32, float64 or bfloat16."""
         return self.data.dtype in FLOATS
 
     def is_contiguous(self) -> bool:
@@ -134,11 +134,11 @@ class Tensor:
         """Switch recording on or off for this leaf tensor, in place; returns the tensor.
 
         Raises:
-            TypeError: the dtype is not float32 or float64.
+            TypeError: the dtype is no float.
             RuntimeError: the tensor is the result of an operation and can't stop requiring a gradient.
         """
         if requires_grad and self.data.dtype not in FLOATS:
-            raise TypeError(f"requires_grad: only float32 and float64 tensors have gradients, this one is {self.dtype}")
+            raise TypeError(f"requires_grad: only float tensors have gradients, this one is {self.dtype}")
         if self._node is not None and not requires_grad:
             raise RuntimeError("requires_grad: only leaf tensors can be switched off; use detach() on a result")
         self._requires = bool(requires_grad)
@@ -260,7 +260,10 @@ class Tensor:
 
     def __repr__(self) -> str:
         recording.leaves("printing", self.data)
-        text = np.array2string(kernels.to_host(self.data), separator=", ", prefix="tensor(")
+        values = kernels.to_host(self.data)
+        if values.dtype == kernels.bfloat16:
+            values = values.astype(np.float32)  # as ml_dtypes prints it, it could be of ints
+        text = np.array2string(values, separator=", ", prefix="tensor(")
         if self.data.dtype not in (np.float32, np.int64, np.bool_):
             text += f", dtype={self.data.dtype}"
         if self.data.size == 0 and self.data.ndim != 1:
@@ -268,7 +271,7 @@ class Tensor:
         if kernels.on_gpu(self.data):
             text += ", device='cuda'"
         if self._node is not None:
-            text += f", grad_fn=<{type(self._node).__name__}>"
+            text += f", grad_fn=<{getattr(self._node, 'name', type(self._node).__name__)}>"
         elif self._requires:
             text += ", requires_grad=True"
         return f"tensor({text})"
@@ -312,7 +315,29 @@ def check_dtype(name: str, dtype: np.dtype) -> np.dtype:
     """The dtype, if tensors hold it."""
     if dtype in DTYPES:
         return dtype
-    raise TypeError(f"{name}: dtype must be float32, float64, int32, int64, uint8 or bool, got {dtype}")
+    if dtype.name == "bfloat16":
+        return use_bfloat16()
+    raise TypeError(f"{name}: dtype must be float32, float64, bfloat16, int32, int64, uint8 or bool, got {dtype}")
+
+
+def dtype_called(function: str, dtype) -> np.dtype:
+    """The dtype that tensors hold, from what NumPy understands as one, or "bfloat16"."""
+    if isinstance(dtype, str) and dtype == "bfloat16":
+        return use_bfloat16()
+    try:
+        dtype = np.dtype(dtype)
+    except TypeError:
+        raise TypeError(f"{function}: dtype must be a NumPy dtype or its name, got {dtype!r}") from None
+    return check_dtype(function, dtype)
+
+
+def use_bfloat16() -> np.dtype:
+    """The dtype bfloat16, which tensors hold from then on; raises ImportError without the package ml_dtypes."""
+    dtype = kernels.use_bfloat16()
+    if dtype not in DTYPES:
+        FLOATS.append(dtype)
+        DTYPES.append(dtype)
+    return dtype
 
 
 def check_tensor(function: str, name: str, value) -> Tensor:

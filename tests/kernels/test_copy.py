@@ -5,9 +5,11 @@ import re
 import numpy as np
 import pytest
 
+from fastdl import kernels
 from layouts import layouts, unchanged
 
-DTYPES = ("float32", "float64", "int32", "int64", "uint8", "bool")
+DTYPES = ("float32", "float64", "bfloat16", "int32", "int64", "uint8", "bool")
+kernels.use_bfloat16()
 # Around the vector widths and the tiles of the blocked transpose; the last are shared out among threads.
 IMAGES = (
     (0, 3, 4, 5), (2, 0, 4, 5), (2, 3, 0, 5), (1, 1, 1, 1), (1, 1, 5, 7), (3, 5, 1, 1), (2, 3, 7, 5),
@@ -181,7 +183,7 @@ def test_four_dimensional_results_are_channels_last(cpu):
 X = np.zeros((2, 3), np.float32)
 IMAGE = np.zeros((2, 3, 4, 4), np.float32)
 RANK4 = "x must have 4 dimensions (N, C, H, W)"
-PLAIN = "must be float32, float64, int32, int64, uint8 or bool"
+PLAIN = "must be float32, float64, bfloat16, int32, int64, uint8 or bool"
 BAD = (
     ("contiguous", ([1.0],), TypeError, "contiguous: x must be a NumPy array, got list"),
     ("contiguous", (X.astype("complex64"),), TypeError, f"contiguous: x {PLAIN}, got complex64"),

@@ -92,12 +92,12 @@ BAD = [
     (lambda net: net.register_parameter("", None), KeyError, 'can\'t be empty or contain "."'),
     (lambda net: net.register_parameter(3, None), TypeError, "parameter name should be a string, got int"),
     (lambda net: net.train("yes"), ValueError, "train: mode must be True or False, got 'yes'"),
-    (lambda net: net.to("float16"), TypeError, "to: dtype must be float32 or float64, got float16"),
-    (lambda net: net.to(np.int64), TypeError, "to: dtype must be float32 or float64, got int64"),
+    (lambda net: net.to("float16"), TypeError, "int32, int64, uint8 or bool, got float16"),
+    (lambda net: net.to(np.int64), TypeError, "to: dtype must be float32, float64 or bfloat16, got int64"),
     (lambda net: nn.Module()(1), NotImplementedError, "missing the required \"forward\" function"),
     (lambda net: net.register_forward_hook(3), TypeError, "hook must be callable, got 3"),
     (lambda net: nn.Parameter([1.0]), TypeError, "data must be a NumPy or CuPy array, got list"),
-    (lambda net: nn.Parameter(np.ones(2, np.int64)), TypeError, "only float32 and float64"),
+    (lambda net: nn.Parameter(np.ones(2, np.int64)), TypeError, "only float tensors have gradients"),
 ]  # fmt: skip
 
 

@@ -11,6 +11,7 @@ import pytest
 import fastdl as fd
 from fastdl import nn, optim, train
 from fastdl.train import LambdaCallback, Trainer
+from small_nets import batch, small_net
 
 
 def test_fit_learns_and_keeps_a_history(problem):
@@ -319,3 +320,27 @@ def test_a_step_that_cannot_be_captured_warns_and_trains(problem):
     else:
         p.fit(epochs=1)
     assert p.trainer.step == 10
+
+
+def test_bf16_trains_in_mixed_precision():
+    def run(precision):
+        fd.manual_seed(3)
+        net = small_net()
+        optimizer, loss = optim.Adam(net.parameters(), lr=1e-2), nn.functional.cross_entropy
+        trainer = Trainer(net, optimizer, loss, ["accuracy"], precision=precision)
+        x, labels = batch(24)
+        trainer.fit([(x, labels)] * 4, [(x, labels)], epochs=3)
+        seen = []
+        net.register_forward_hook(lambda module, inputs, output: seen.append(output.dtype))
+        outputs = trainer.predict(x)
+        assert trainer.evaluate([(x, labels)]).keys() == {"loss", "accuracy"} and not fd.is_autocast_enabled()
+        assert outputs.dtype == np.float32 and {p.dtype for p in net.parameters()} == {np.dtype(np.float32)}
+        return [row["loss"] for row in trainer.history], set(seen)
+
+    wide, dtypes = run("fp32")
+    low, low_dtypes = run("bf16")
+    assert dtypes == {np.dtype(np.float32)} and low_dtypes == {fd.bfloat16}
+    assert low != wide
+    np.testing.assert_allclose(low, wide, rtol=0.05)
+    with pytest.raises(ValueError, match="precision must be 'fp32' or 'bf16', got 'fp16'"):
+        Trainer(small_net(), precision="fp16")

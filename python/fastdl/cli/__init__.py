@@ -100,6 +100,8 @@ def _parser() -> argparse.ArgumentParser:
     length.add_argument("--epochs", metavar="N", help="train for N epochs in all")
     length.add_argument("--steps", metavar="N", help="train for N steps in all")
     train.add_argument("--device", choices=("numpy", "cpu", "cuda"), help="where to compute; default: cpu if there")
+    train.add_argument("--precision", metavar="NAME",
+                       help="fp32 (default), or bf16: products in bfloat16, for GPUs")  # fmt: skip
     train.add_argument("--seed", metavar="N", help="seed of weights, shuffles and dropout; default 0")
     folder = train.add_mutually_exclusive_group()
     folder.add_argument("--out", metavar="DIR", help="the run folder; default runs/<recipe>-<timestamp>")

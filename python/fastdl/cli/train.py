@@ -46,7 +46,7 @@ def _resumed(args, runner) -> tuple:
     name, saved = runner.read_config(args.resume)
     if args.recipe not in (None, name):
         raise UsageError(f"{args.resume} holds a run of {name}, not of {args.recipe}")
-    if args.settings or args.seed is not None:
+    if args.settings or args.seed is not None or args.precision is not None:
         raise UsageError("--resume takes the settings from the run; only --epochs or --steps can be given with it")
     kind = recipes.get(name).Settings
     try:
@@ -67,14 +67,14 @@ def _resumed(args, runner) -> tuple:
 
 
 def _given(args, kind) -> dict:
-    """Values given by --set, --epochs, --steps and --seed, parsed by the types of the settings."""
+    """Values given by --set or by an option of their own, parsed by the types of the settings."""
     given: dict = {}
     for item in args.settings:
         key, equals, text = item.partition("=")
         if not equals:
             raise ValueError(f"--set takes KEY=VALUE, got {item!r}")
         given[key.strip()] = parse(kind, key.strip(), text.strip())
-    for key in ("epochs", "steps", "seed"):
+    for key in ("epochs", "steps", "seed", "precision"):
         if getattr(args, key) is not None:
             if key in given:
                 raise ValueError(f"{key} is given twice, by --{key} and by --set")
@@ -88,7 +88,7 @@ def _introduce(settings, task, trainer, folder: str) -> None:
     sizes = [f"{len(loader.dataset):,}" for loader in (task.train, task.validation, task.test)]
     print(f"{sizes[0]} {task.unit} to train, {sizes[1]} to validate, {sizes[2]} to test; {parameters:,} parameters")
     rule = f"{settings.optimizer}, lr {settings.lr:g}, batch {settings.batch_size}"
-    print(f"{rule}, on {get_device()}, into {folder}")
+    print(f"{rule}, on {get_device()}{' in bf16' if settings.precision == 'bf16' else ''}, into {folder}")
     if trainer.step:
         print(f"going on after step {trainer.step:,}, epoch {trainer.epoch}")
     print(flush=True)

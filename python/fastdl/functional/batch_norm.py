@@ -6,6 +6,7 @@ from ..autograd import Operation, apply
 from ..kernels import of
 from ..tensor import Tensor, changed
 from ._arguments import flag, number, without_grad
+from .precision import mixed
 
 
 class BatchNorm(Operation):
@@ -76,9 +77,9 @@ def batch_norm(
         for name, value in (("running_mean", running_mean), ("running_var", running_var)):
             if value is None:
                 raise ValueError(f"batch_norm: {name} must be given when training is False, got None")
-        return apply(BatchNormInference(eps), input, weight, bias, running_mean, running_var)
+        return apply(mixed(BatchNormInference(eps), input, weight), input, weight, bias, running_mean, running_var)
     running = [None if r is None else r.data for r in (running_mean, running_var)]
-    y = apply(BatchNorm(*running, momentum, eps), input, weight, bias)
+    y = apply(mixed(BatchNorm(*running, momentum, eps), input, weight), input, weight, bias)
     for r in (running_mean, running_var):
         if r is not None:
             changed(r)

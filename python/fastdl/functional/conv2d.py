@@ -9,6 +9,7 @@ from ..kernels import of
 from ..tensor import Tensor, check_tensor
 from ._arguments import images, pair
 from .copy import squeeze, unsqueeze
+from .precision import lowered
 
 
 class Conv2d(Operation):
@@ -55,7 +56,7 @@ def conv2d(input, weight, bias=None, stride=1, padding=0, dilation=1, groups: in
         padding, surplus = pair("conv2d", "padding", padding), (0, 0)
     if not isinstance(groups, (int, np.integer)) or isinstance(groups, bool):
         raise TypeError(f"conv2d: groups must be an int, got {type(groups).__name__}")
-    op = Conv2d(stride, padding, dilation, groups)
+    op = lowered(Conv2d(stride, padding, dilation, groups), input, weight, bias)
     if input.data.ndim == 3:
         y = squeeze(apply(op, unsqueeze(input, 0), weight, bias), 0)
     else:

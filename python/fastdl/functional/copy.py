@@ -9,7 +9,7 @@ import numpy as np
 from .. import recording
 from ..autograd import Operation, apply
 from ..kernels import of, on_gpu, place
-from ..tensor import Tensor, check_dim, check_dtype, check_tensor, wrap
+from ..tensor import FLOATS, Tensor, check_dim, check_tensor, dtype_called, wrap
 
 
 def sizes_of(function: str, sizes: tuple, name: str = "shape") -> tuple:
@@ -325,9 +325,9 @@ def move(input, to_gpu: bool) -> Tensor:
 def cast(input, dtype) -> Tensor:
     """The tensor in another dtype (itself if it has it); the gradient is converted back."""
     check_tensor("to", "input", input)
-    dtype = check_dtype("to", np.dtype(dtype))
+    dtype = dtype_called("to", dtype)
     if input.data.dtype == dtype:
         return input
-    if dtype.kind == "f":
+    if dtype in FLOATS:
         return apply(Cast(dtype), input)
     return wrap(of(input.data).cast(input.data, str(dtype)))

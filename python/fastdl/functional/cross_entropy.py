@@ -11,6 +11,7 @@ from ..kernels import of
 from ..tensor import Tensor, check_tensor
 from ._arguments import number, without_grad
 from .copy import permute, reshape, unsqueeze
+from .precision import raised
 
 
 class CrossEntropy(Operation):
@@ -58,6 +59,7 @@ def cross_entropy(
     check_tensor("cross_entropy", "input", input)
     check_tensor("cross_entropy", "target", target)
     without_grad("cross_entropy", weight=weight)
+    input = raised(input)
     if not isinstance(ignore_index, (int, np.integer)) or isinstance(ignore_index, bool):
         raise TypeError(f"cross_entropy: ignore_index must be an int, got {type(ignore_index).__name__}")
     op = CrossEntropy(ignore_index, number("cross_entropy", "label_smoothing", label_smoothing), reduction)

@@ -15,6 +15,7 @@ from .. import kernels, recording
 from ..autograd import Operation, apply
 from ..kernels import of
 from ..tensor import FLOATS, Tensor, wrap
+from .precision import mode, raised
 
 NUMBERS = (int, float, np.integer, np.floating, np.bool_)  # bool is an int
 
@@ -79,6 +80,8 @@ def _with_number(function: str, t: Tensor, number, name: str) -> tuple:
 def _match(function: str, a: Tensor, b: Tensor) -> tuple:
     one, two = a.data.dtype in FLOATS, b.data.dtype in FLOATS
     if one and two:
+        if mode.where is not None and kernels.bfloat16 in (a.data.dtype, b.data.dtype):
+            return raised(a, b)
         raise TypeError(
             f"{function}: other must be {a.data.dtype} like input, got {b.data.dtype}; convert one of them with .to()"
         )
@@ -319,7 +322,7 @@ def pow(input, exponent) -> Tensor:
         exponent = as_operand("pow", "exponent", exponent)
     a, b = operands("pow", input, exponent)
     if a.data.dtype in FLOATS:
-        return apply(Pow(), a, b)
+        return apply(Pow(), *raised(a, b))
     if kernels.on_gpu(b.data) and (b.data < 0).any():  # for which CuPy has numbers
         raise ValueError("pow: exponent must not be negative for integers")
     return wrap(_broadcast("pow", np.power, a.data, b.data))

@@ -12,6 +12,7 @@ from ..kernels import of
 from ..tensor import FLOATS, Tensor, check_tensor, wrap
 from .copy import reshape, squeeze, unsqueeze
 from .elementwise import as_operand, fit
+from .precision import is_autocast_enabled, lowered
 
 
 class MatMul(Operation):
@@ -42,7 +43,7 @@ def matmul(input, other) -> Tensor:
     a, b = input.data, other.data
     if a.ndim == 0 or b.ndim == 0:
         raise ValueError(f"matmul: input and other must have at least 1 dimension, got {a.shape} and {b.shape}")
-    if a.dtype != b.dtype:
+    if a.dtype != b.dtype and not (is_autocast_enabled() and a.dtype in FLOATS and b.dtype in FLOATS):
         raise TypeError(f"matmul: other must be {a.dtype} like input, got {b.dtype}; convert one of them with .to()")
     if a.shape[-1] != b.shape[-2 if b.ndim > 1 else 0]:
         raise ValueError(
@@ -58,8 +59,8 @@ def matmul(input, other) -> Tensor:
     if a.ndim > 2 and b.ndim == 2:
         # One tall product instead of a batch: its gradient of `other` needs no sum over the batch.
         rows = reshape(input, math.prod(a.shape[:-1]), a.shape[-1])
-        return reshape(apply(MatMul(), rows, other), *a.shape[:-1], b.shape[1])
-    return apply(MatMul(), input, other)
+        return reshape(apply(lowered(MatMul(), rows, other), rows, other), *a.shape[:-1], b.shape[1])
+    return apply(lowered(MatMul(), input, other), input, other)
 
 
 def mm(input, mat2) -> Tensor:

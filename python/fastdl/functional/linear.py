@@ -5,6 +5,7 @@ from __future__ import annotations
 from ..autograd import Operation, apply
 from ..kernels import of
 from ..tensor import Tensor
+from .precision import lowered
 
 
 class Linear(Operation):
@@ -32,4 +33,4 @@ def linear(input, weight, bias=None) -> Tensor:
 
     Returns (..., O). Raises TypeError for other than Tensors of one float dtype, ValueError for shapes that don't fit.
     """
-    return apply(Linear(), input, weight, bias)
+    return apply(lowered(Linear(), input, weight, bias), input, weight, bias)

@@ -11,6 +11,7 @@ from ..kernels import of
 from ..tensor import Tensor, check_tensor, wrap
 from ._arguments import without_grad
 from .copy import expand
+from .precision import raised
 
 
 class _Difference(Operation):
@@ -85,12 +86,12 @@ def mse_loss(input, target, *, reduction: str = "mean") -> Tensor:
     Both have one shape and dtype (other shapes are broadcast with a warning). Returns a 0-d Tensor, or with "none" one
     of input's shape. Raises TypeError for array kinds and dtypes, ValueError for shapes and another reduction.
     """
-    return apply(Mse(reduction), *_alike("mse_loss", input, target))
+    return apply(Mse(reduction), *raised(*_alike("mse_loss", input, target)))
 
 
 def l1_loss(input, target, *, reduction: str = "mean") -> Tensor:
     """|input - target|, reduced; arguments as in `mse_loss`. The gradient where they are equal is 0."""
-    return apply(L1(reduction), *_alike("l1_loss", input, target))
+    return apply(L1(reduction), *raised(*_alike("l1_loss", input, target)))
 
 
 def binary_cross_entropy_with_logits(input, target, weight=None, *, reduction: str = "mean", pos_weight=None) -> Tensor:
@@ -114,4 +115,5 @@ def binary_cross_entropy_with_logits(input, target, weight=None, *, reduction: s
             raise ValueError(
                 f"{name}: weight must broadcast to input {input.shape}, got shape {weight.shape}"
             ) from None
+    input = raised(input)
     return apply(BceWithLogits(reduction), input, target, weight, pos_weight)

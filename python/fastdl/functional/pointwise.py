@@ -11,6 +11,7 @@ from ..autograd import Operation, apply
 from ..kernels import of
 from ..tensor import FLOATS, Tensor, check_tensor, wrap
 from .elementwise import NUMBERS, constant, fit, mul, operands, together
+from .precision import raised
 
 
 class Neg(Operation):
@@ -149,12 +150,12 @@ def neg(input) -> Tensor:
 
 def exp(input) -> Tensor:
     """y = e ** input; inf where it overflows."""
-    return apply(Exp(), floating("exp", input))
+    return apply(Exp(), raised(floating("exp", input)))
 
 
 def log(input) -> Tensor:
     """y = natural logarithm of input; -inf at 0, NaN below."""
-    return apply(Log(), floating("log", input))
+    return apply(Log(), raised(floating("log", input)))
 
 
 def sqrt(input) -> Tensor:

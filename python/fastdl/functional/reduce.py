@@ -12,6 +12,7 @@ from ..autograd import Operation, apply
 from ..kernels import of
 from ..tensor import FLOATS, Tensor, check_dim, check_tensor, wrap
 from .elementwise import constant
+from .precision import raised
 
 Extremum = namedtuple("Extremum", ["values", "indices"])
 
@@ -144,7 +145,7 @@ def sum(input, dim=None, keepdim: bool = False) -> Tensor:
     check_tensor("sum", "input", input)
     axes = axes_of("sum", dim, input.data.ndim)
     if input.data.dtype in FLOATS:
-        return apply(Sum(axes, keepdim), input)
+        return apply(Sum(axes, keepdim), raised(input))
     recording.outside("sum of integers or bools", input.data)
     return wrap(np.sum(input.data, axes, np.int64, keepdims=keepdim))
 

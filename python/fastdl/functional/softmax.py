@@ -6,6 +6,7 @@ from ..autograd import Operation, apply
 from ..kernels import of
 from ..tensor import Tensor, check_dim, check_tensor
 from .copy import cast
+from .precision import raised
 
 
 class Softmax(Operation):
@@ -47,7 +48,7 @@ class LogSoftmax(Operation):
 def _along(function: str, operation, input, dim, dtype) -> Tensor:
     check_tensor(function, "input", input)
     axis = check_dim(function, dim, input.data.ndim)
-    return apply(operation(axis), input if dtype is None else cast(input, dtype))
+    return apply(operation(axis), raised(input) if dtype is None else cast(input, dtype))
 
 
 def softmax(input, dim: int, dtype=None) -> Tensor:

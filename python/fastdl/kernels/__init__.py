@@ -26,6 +26,8 @@ _host: ModuleType | None = None
 _cuda: ModuleType | None = None  # once it is loaded
 _default: ModuleType | None = None  # serves new tensors; None: the host's backend
 gpu_arrays: tuple = ()  # the array types of `_cuda`
+bfloat16: np.dtype | None = None  # once it is in use
+_rounding: dict = {}  # module: its kernels for arrays of bfloat16
 tf32 = False  # whether float32 products on the GPU round their operands
 
 
@@ -39,6 +41,8 @@ def backend(name: str) -> ModuleType:
         if name == "cuda":
             _cuda, gpu_arrays = module, (module.cupy.ndarray,)
             module.set_tf32(tf32)
+        if bfloat16 is not None:
+            module.set_bfloat16(bfloat16)
         return module
     except ImportError as error:
         if isinstance(error, ModuleNotFoundError) and error.name == "fastdl._cpu":
@@ -48,6 +52,21 @@ def backend(name: str) -> ModuleType:
         else:
             why = f"the compiled module could not be loaded: {error}"
         raise RuntimeError(f"device {name!r} is not available: {why}") from error
+
+
+def use_bfloat16() -> np.dtype:
+    """The dtype bfloat16, which the backends take from then on; raises ImportError without the package ml_dtypes."""
+    global bfloat16
+    if bfloat16 is None:
+        try:
+            from ml_dtypes import bfloat16 as scalar
+        except ModuleNotFoundError as error:
+            raise ImportError("bfloat16 needs the package ml_dtypes: pip install 'fastdl[bf16]'") from error
+        dtype = np.dtype(scalar)
+        for module in filter(None, {_host or host(), _cuda}):
+            module.set_bfloat16(dtype)
+        bfloat16 = dtype
+    return bfloat16
 
 
 def set_host(name: str) -> None:
@@ -112,8 +131,20 @@ def of(*arrays) -> ModuleType:
             if isinstance(array, gpu_arrays):
                 if recording.session is not None:
                     recording.session.on_gpu(arrays)
-                return _cuda
-    return _host or host()
+                return _cuda if bfloat16 is None else _for(_cuda, arrays)
+    return (_host or host()) if bfloat16 is None else _for(_host or host(), arrays)
+
+
+def _for(module: ModuleType, arrays):
+    """The kernels of a module for these arrays, among which there may be some of bfloat16."""
+    for array in arrays:
+        if array is not None and array.dtype is bfloat16:
+            if module not in _rounding:
+                from ._bfloat16 import Rounding
+
+                _rounding[module] = Rounding(module, bfloat16)
+            return _rounding[module]
+    return module
 
 
 def is_array(value) -> bool:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from fastdl import kernels
-from fastdl.tensor import Tensor, changed
+from fastdl.tensor import FLOATS, Tensor, changed, dtype_called
 
 
 class IncompatibleKeys(NamedTuple):
@@ -48,7 +48,7 @@ def as_array(value):
     if isinstance(value, Tensor):
         return value.data
     if kernels.is_array(value):
-        return value if value.dtype.kind in "fiub" else None
+        return value if value.dtype.kind in "fiub" or value.dtype in FLOATS else None
     if hasattr(value, "detach") and hasattr(value, "cpu"):  # a PyTorch tensor
         value = value.detach().cpu()
         value = value.float() if "bfloat16" in str(value.dtype) else value
@@ -57,7 +57,7 @@ def as_array(value):
         value = np.asarray(value)
     except ValueError:  # nested lists of unequal lengths
         return None
-    return value if value.dtype.kind in "fiub" else None
+    return value if value.dtype.kind in "fiub" or value.dtype in FLOATS else None
 
 
 def misfits(name: str, value: np.ndarray | None, own: np.ndarray) -> list[str]:
@@ -82,9 +82,9 @@ def parse_to(args: tuple, device, dtype) -> tuple:
         else:
             dtype = arg
     if dtype is not None:
-        dtype = np.dtype(dtype)
-        if dtype not in (np.float32, np.float64):
-            raise TypeError(f"to: dtype must be float32 or float64, got {dtype}")
+        dtype = dtype_called("to", dtype)
+        if dtype not in FLOATS:
+            raise TypeError(f"to: dtype must be float32, float64 or bfloat16, got {dtype}")
     return device, dtype
 
 

@@ -268,6 +268,10 @@ class Module:
         """Convert to float64; the same as `to("float64")`."""
         return self.to(dtype=np.float64)
 
+    def bfloat16(self) -> Module:
+        """Convert to bfloat16; the same as `to("bfloat16")`. To train, leave the weights and use `fastdl.autocast`."""
+        return self.to(dtype="bfloat16")
+
     # State ----------------------------------------------------------------------------------------------
 
     def state_dict(self, *, destination: dict | None = None, prefix: str = "", keep_vars: bool = False) -> dict:

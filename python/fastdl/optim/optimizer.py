@@ -8,7 +8,7 @@ import numpy as np
 
 from .. import kernels, recording
 from ..autograd import clear_grad, enable_grad
-from ..tensor import FLOATS, Tensor, wrap
+from ..tensor import Tensor, wrap
 from . import _check as check
 from .flat import FlatBuffer
 
@@ -107,7 +107,7 @@ class Optimizer:
     def _check_param(self, i: int, p) -> None:
         if not isinstance(p, Tensor):
             raise TypeError(f"{self._name}: params must hold Tensors, got {type(p).__name__} at {i}")
-        if p.dtype not in FLOATS:
+        if p.dtype not in (np.float32, np.float64):
             raise TypeError(f"{self._name}: params must be float32 or float64, got {p.dtype} at {i}")
         if not p.is_leaf:
             raise ValueError(f"{self._name}: params must be leaf Tensors, got the result of an operation at {i}")

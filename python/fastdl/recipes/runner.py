@@ -95,6 +95,7 @@ def make_trainer(task: Task, settings: Settings, capture: bool | None = None) ->
         scheduler_every="step",
         max_grad_norm=settings.max_grad_norm,
         capture=capture,
+        precision=settings.precision,
     )
 
 

@@ -9,6 +9,8 @@ import types
 import typing
 from dataclasses import dataclass
 
+from ..functional.precision import PRECISIONS
+
 OPTIMIZERS = ("sgd", "rmsprop", "adam", "adamw")
 SCHEDULES = ("constant", "cosine", "step")
 
@@ -36,6 +38,7 @@ class Settings:
     schedule: str = setting("constant", "learning rate over the run", choices=SCHEDULES)
     max_grad_norm: float | None = setting(None, "clip the gradient to this norm", above=0)
     patience: int | None = setting(None, "stop after so many epochs without lower validation loss", least=1)
+    precision: str = setting("fp32", "bf16: products in bfloat16, for GPUs", choices=PRECISIONS)
     seed: int = setting(0, "of initial weights, shuffles and dropout", least=0)
     checkpoint_epochs: int = setting(1, "save a checkpoint every so many epochs", least=1)
     checkpoint_steps: int | None = setting(None, "and every so many steps", least=1)

@@ -9,11 +9,13 @@ import numpy as np
 
 from .. import random
 from ..capture import capture
+from ..functional.precision import PRECISIONS, autocast
 from ..kernels import beside, is_array, on_gpu
 from ..serialization import to_numpy
 from ..tensor import Tensor
 from . import metrics as metric_functions
 from .callbacks import Callback, LRSchedule
+from .evaluation import evaluating
 from .interrupt import CatchInterrupt
 
 _CHECK_STEPS = 64  # between looks at the loss on a GPU
@@ -33,6 +35,8 @@ class Trainer:
     capture: replay the step as a recorded program (`fastdl.capture`), same bits, less time; a step that can't be runs
         as written after a warning. None (default): yes, unless a subclass overrides `train_step`, whose Python code
         would run for the first batches only.
+    precision: "fp32", or "bf16": model and loss run within `fastdl.autocast`, weights and the optimizer's state stay
+        float32. Meant for GPUs with tensor cores; on the host it is slower than "fp32".
 
     After `fit`, `history` is a list of dicts, one per epoch: epoch, step, lr (of its last step), loss, each metric, and
     loss and metrics of the validation with "val_" before their names. `epoch` and `step` count what is done,
@@ -56,6 +60,7 @@ class Trainer:
         scheduler_every: str = "epoch",
         max_grad_norm: float | None = None,
         capture: bool | None = None,
+        precision: str = "fp32",
     ):
         if not callable(model):
             raise TypeError(f"Trainer: model must be an nn.Module, got {type(model).__name__}")
@@ -63,12 +68,15 @@ class Trainer:
             raise TypeError(f"Trainer: loss must be a function or module, got {type(loss).__name__}")
         if max_grad_norm is not None and not max_grad_norm > 0:
             raise ValueError(f"Trainer: max_grad_norm must be positive, got {max_grad_norm}")
+        if precision not in PRECISIONS:
+            raise ValueError(f"Trainer: precision must be 'fp32' or 'bf16', got {precision!r}")
         for callback in callbacks:
             if not isinstance(callback, Callback):
                 raise TypeError(f"Trainer: callbacks must be Callbacks, got {type(callback).__name__}")
         self.model, self.optimizer, self.loss = model, optimizer, loss
         self.metrics = metric_functions.resolve(metrics)
         self.max_grad_norm = max_grad_norm
+        self.precision, self._autocast = precision, autocast(enabled=precision == "bf16")
         self.capture = type(self).train_step is Trainer.train_step if capture is None else bool(capture)
         self._captured = None  # train_step, recorded by the first `fit`
         schedule = [LRSchedule(scheduler, scheduler_every)] if scheduler is not None else []
@@ -146,8 +154,9 @@ class Trainer:
     def train_step(self, inputs, target):
         """One step of training; returns (loss, output). Override it for another way to train."""
         self.optimizer.zero_grad()
-        output = self.model(inputs)
-        loss = self.loss(output, target)
+        with self._autocast:
+            output = self.model(inputs)
+            loss = self.loss(output, target)
         loss.backward()
         if self.max_grad_norm is not None:
             from ..optim.clip import clip_grad_norm_
@@ -302,10 +311,11 @@ class Trainer:
             parts = (array[i : i + batch_size] for i in range(0, len(array), batch_size))
             data = (Tensor(part if there is None else beside(part, there.data)) for part in parts)
         outputs = []
-        with _Evaluation(self.model):
+        with evaluating(self.model, self._autocast):
             for batch in data:
                 inputs = batch[0] if isinstance(batch, (tuple, list)) else batch
-                outputs.append(np.array(to_numpy(self.model(inputs))))
+                output = self.model(inputs)
+                outputs.append(np.array(to_numpy(output.float() if output.dtype.name == "bfloat16" else output)))
         if not outputs:
             raise ValueError("predict: the loader has no batches")
         return np.concatenate(outputs)
@@ -313,7 +323,7 @@ class Trainer:
     def _average(self, loader, caller: str, stop=lambda: False):
         """Averages over a loader in evaluation mode, or None when `stop()` came true on the way."""
         sums = metric_functions.Average()
-        with _Evaluation(self.model):
+        with evaluating(self.model, self._autocast):
             for batch in loader:
                 if stop():
                     return None
@@ -382,26 +392,6 @@ class Trainer:
         order = reversed(self.callbacks) if hook in ("on_fit_end", "on_exit") else self.callbacks
         for callback in order:
             getattr(callback, hook)(self, *args)
-
-
-class _Evaluation:
-    """Evaluation mode without gradients; the mode of every module is put back afterwards."""
-
-    def __init__(self, model):
-        self._model = model
-
-    def __enter__(self):
-        from ..autograd import no_grad
-
-        self._modes = [(module, module.training) for module in self._model.modules()]
-        self._model.eval()
-        self._no_grad = no_grad()
-        self._no_grad.__enter__()
-
-    def __exit__(self, *error):
-        self._no_grad.__exit__(*error)
-        for module, training in self._modes:
-            module.training = training
 
 
 def _split(batch, caller: str):

@@ -7,6 +7,8 @@ present. They check their arguments with the same words as the compiled ones (se
 from importlib import import_module
 
 from .. import FAMILIES
+from .copy import __all__ as BFLOAT16  # noqa: F401 - the kernels that take bfloat16 as it is
+from .copy import set_bfloat16  # noqa: F401
 
 name = "numpy"
 __all__ = []

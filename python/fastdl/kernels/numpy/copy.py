@@ -12,15 +12,20 @@ from . import _check
 
 __all__ = ["contiguous", "channels_last", "concatenate", "slice_backward", "assign", "cast", "clone"]
 
-DTYPES = tuple(map(np.dtype, ("float32", "float64", "int32", "int64", "uint8", "bool")))
+DTYPES = {name: np.dtype(name) for name in ("float32", "float64", "int32", "int64", "uint8", "bool")}
+
+
+def set_bfloat16(dtype: np.dtype) -> None:
+    """Take arrays of bfloat16, too, whose dtype NumPy does not have."""
+    DTYPES["bfloat16"] = dtype
 
 
 def _check_plain(kernel: str, name: str, x) -> None:
     """x is an array of one of the library's dtypes."""
     if not isinstance(x, np.ndarray):
         raise TypeError(f"{kernel}: {name} must be a NumPy array, got {_check.type_name(x)}")
-    if x.dtype not in DTYPES:
-        allowed = "float32, float64, int32, int64, uint8 or bool"
+    if x.dtype not in DTYPES.values():
+        allowed = "float32, float64, bfloat16, int32, int64, uint8 or bool"
         raise TypeError(f"{kernel}: {name} must be {allowed}, got {x.dtype}")
 
 
@@ -108,9 +113,11 @@ def cast(x, dtype):
     ValueError for another name.
     """
     _check_plain("cast", "x", x)
-    _check.choice("cast", "dtype", dtype, tuple(map(str, DTYPES)))
+    _check.choice("cast", "dtype", dtype, ("float32", "float64", "bfloat16", "int32", "int64", "uint8", "bool"))
+    if dtype not in DTYPES:
+        raise TypeError("bfloat16 must be named by set_bfloat16 first")
     with np.errstate(invalid="ignore", over="ignore"):
-        return x.astype(dtype)
+        return x.astype(DTYPES[dtype])
 
 
 def assign(out, x):
