@@ -63,6 +63,8 @@ Input optional_in_place(const char* kernel, const char* name, const py::handle& 
 // A flat array that an optimizer changes: float, 1-D, of the dtype and shape of `param` (an absent view: no matter),
 // C-contiguous and writeable, never copied.
 Input flat(const char* kernel, const char* name, const py::handle& x, const View& param);
+// None, or an array of bfloat16 that an optimizer writes beside `param`: of its shape, contiguous and writeable.
+Input rounded_copy(const char* kernel, const py::handle& x, const View& param);
 // An array of one of these dtypes, strides as they are; `words` lists them for the message.
 Input one_of(const char* kernel, const char* name, const py::handle& x, std::initializer_list<DType> dtypes,
              const char* words);

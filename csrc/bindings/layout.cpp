@@ -1,5 +1,7 @@
 #include "bindings/layout.h"
 
+#include <string>
+
 #include "core/copy.h"
 
 namespace fastdl::bind {
@@ -46,6 +48,18 @@ Input in_c_order(Input x) { return nests(x.view, kCOrder) ? std::move(x) : copy_
 
 Input channels_last(Input x) {
   return nests(x.view, kChannelsLast) ? std::move(x) : copy_ordered(x.view, kChannelsLast);
+}
+
+Input rounded_copy(const char* kernel, const py::handle& x, const View& param) {
+  if (x.is_none()) return {};
+  Input input = one_of(kernel, "rounded", x, {DType::bf16}, "bfloat16");
+  check::shape(kernel, "rounded", input, param.shape, param.ndim);
+  if (!input.owner.is(x) || !nests(input.view, kCOrder)) {
+    const py::tuple strides = x.attr("strides");
+    check::fail_value(kernel, "rounded must be contiguous, got strides " + std::string(py::str(strides)));
+  }
+  if (!is_writeable(x)) check::fail_value(kernel, "rounded must be writeable, got a read-only array");
+  return input;
 }
 
 Input reordered(const Input& x, const View& like) {

@@ -1,5 +1,6 @@
 // Adam and AdamW on flat arrays, updated in place; nothing else is saved.
 // param, grad, exp_avg, exp_avg_sq [n]   max_exp_avg_sq [n] or absent   all contiguous, none may overlap another
+// rounded [n] of bfloat16, or absent: becomes param
 #pragma once
 #include <cmath>
 
@@ -58,7 +59,7 @@ FASTDL_BOTH void adam_element(V& param, V grad, V& exp_avg, V& exp_avg_sq, V& ma
 }
 
 namespace FASTDL_DEVICE {
-inline Kernel<void(InOut param, View grad, InOut exp_avg, InOut exp_avg_sq, InOut max_exp_avg_sq,
+inline Kernel<void(InOut param, View grad, InOut exp_avg, InOut exp_avg_sq, InOut max_exp_avg_sq, Out rounded,
                    const AdamHyper& hyper)>
     adam_step;
 }  // namespace FASTDL_DEVICE

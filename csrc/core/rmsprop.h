@@ -1,5 +1,6 @@
 // RMSProp on flat arrays, updated in place; nothing else is saved.
 // param, grad, square_avg [n]   grad_avg [n] or absent   buf [n], may be absent when momentum is 0
+// rounded [n] of bfloat16, or absent: becomes param
 // All contiguous, none may overlap another.
 #pragma once
 #include "core/check.h"
@@ -49,7 +50,8 @@ FASTDL_BOTH void rmsprop_element(V& param, V grad, V& square_avg, V& grad_avg, V
 }
 
 namespace FASTDL_DEVICE {
-inline Kernel<void(InOut param, View grad, InOut square_avg, InOut grad_avg, InOut buf, const RmspropHyper& hyper)>
+inline Kernel<void(InOut param, View grad, InOut square_avg, InOut grad_avg, InOut buf, Out rounded,
+                   const RmspropHyper& hyper)>
     rmsprop_step;
 }  // namespace FASTDL_DEVICE
 

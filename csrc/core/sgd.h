@@ -1,5 +1,6 @@
 // Stochastic gradient descent with momentum on flat arrays, updated in place; nothing else is saved.
 // param [n]   grad [n]   buf [n], may be absent when momentum is 0   all contiguous, none may overlap another
+// rounded [n] of bfloat16, or absent: becomes param
 #pragma once
 #include "core/check.h"
 #include "core/kernel.h"
@@ -53,7 +54,7 @@ FASTDL_BOTH void sgd_element(V& param, V grad, V& buf, const SgdFactors<T>& f) {
 }
 
 namespace FASTDL_DEVICE {
-inline Kernel<void(InOut param, View grad, InOut buf, const SgdHyper& hyper)> sgd_step;
+inline Kernel<void(InOut param, View grad, InOut buf, Out rounded, const SgdHyper& hyper)> sgd_step;
 }  // namespace FASTDL_DEVICE
 
 }  // namespace fastdl

@@ -31,7 +31,8 @@ void run(View param, View grad, View exp_avg, View exp_avg_sq, View max_exp_avg_
 
 }  // namespace
 
-void adam_step(InOut param, View grad, InOut exp_avg, InOut exp_avg_sq, InOut max_exp_avg_sq, const AdamHyper& hyper) {
+void adam_step(InOut param, View grad, InOut exp_avg, InOut exp_avg_sq, InOut max_exp_avg_sq, fastdl::Out rounded,
+               const AdamHyper& hyper) {
   with_float(param.dtype, [&](auto type) {
     using T = decltype(type);
     with_flag(static_cast<bool>(max_exp_avg_sq), [&](auto amsgrad) {
@@ -44,6 +45,7 @@ void adam_step(InOut param, View grad, InOut exp_avg, InOut exp_avg_sq, InOut ma
         run<AdamDecay::kGradient, a, T>(param, grad, exp_avg, exp_avg_sq, max_exp_avg_sq, hyper);
     });
   });
+  round_to(rounded, param);
 }
 
 FASTDL_REGISTER(adam_step)

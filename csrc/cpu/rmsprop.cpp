@@ -33,7 +33,8 @@ void run(View param, View grad, View square_avg, View grad_avg, View buf, const 
 
 }  // namespace
 
-void rmsprop_step(InOut param, View grad, InOut square_avg, InOut grad_avg, InOut buf, const RmspropHyper& hyper) {
+void rmsprop_step(InOut param, View grad, InOut square_avg, InOut grad_avg, InOut buf, fastdl::Out rounded,
+                  const RmspropHyper& hyper) {
   with_float(param.dtype, [&](auto type) {
     with_flag(static_cast<bool>(grad_avg), [&](auto centered) {
       with_flag(hyper.momentum != 0, [&](auto momentum) {
@@ -44,6 +45,7 @@ void rmsprop_step(InOut param, View grad, InOut square_avg, InOut grad_avg, InOu
       });
     });
   });
+  round_to(rounded, param);
 }
 
 FASTDL_REGISTER(rmsprop_step)

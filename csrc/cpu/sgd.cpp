@@ -34,7 +34,7 @@ void run(View param, View grad, View buf, const SgdHyper& hyper) {
 
 }  // namespace
 
-void sgd_step(InOut param, View grad, InOut buf, const SgdHyper& hyper) {
+void sgd_step(InOut param, View grad, InOut buf, fastdl::Out rounded, const SgdHyper& hyper) {
   with_float(param.dtype, [&](auto type) {
     using T = decltype(type);
     with_flag(hyper.weight_decay != 0, [&](auto decay) {
@@ -49,6 +49,7 @@ void sgd_step(InOut param, View grad, InOut buf, const SgdHyper& hyper) {
       });
     });
   });
+  round_to(rounded, param);
 }
 
 FASTDL_REGISTER(sgd_step)

@@ -1,5 +1,6 @@
 // One pass over the flat arrays of an optimizer: blocks for threads, whole vectors, one partial vector at the end.
 #pragma once
+#include "core/copy.h"
 #include "cpu/simd.h"
 
 namespace fastdl::cpu::FASTDL_ISA {
@@ -74,6 +75,11 @@ FASTDL_INLINE void for_each_vector(int64_t n, const F& f, const Arrays&... array
       step(arrays.take(i, count)...);
     }
   });
+}
+
+// The copy of the weights in bfloat16, in a pass of its own: what computes with it has no haste on a CPU.
+FASTDL_INLINE void round_to(const View& rounded, const View& param) {
+  if (rounded) cpu::cast.table[g_isa](param, rounded);
 }
 
 }  // namespace fastdl::cpu::FASTDL_ISA

@@ -17,6 +17,7 @@ template <bool momentum, bool nesterov, bool decay, class T>
 struct Sgd {
   T *param, *buf;
   const T* grad;
+  Rounded rounded;
 
   template <int N>
   FASTDL_DEVICE_ONLY void run(int64_t i, const SgdStep<T>& step) const {
@@ -32,21 +33,23 @@ struct Sgd {
         sgd_element<SgdKind::kMomentum, nesterov, decay>(p.v[k], g.v[k], b.v[k], step.factors);
     }
     store_pack(param + i, p);
+    rounded.store(i, p);
     store_state<momentum>(buf, i, b);
   }
 };
 
 }  // namespace
 
-void sgd_step(InOut param, View grad, InOut buf, const SgdHyper& hyper) {
+void sgd_step(InOut param, View grad, InOut buf, Out rounded, const SgdHyper& hyper) {
   with_float(param.dtype, [&](auto type) {
     using T = decltype(type);
     with_flag(hyper.momentum != 0, [&](auto momentum) {
       with_flag(hyper.nesterov, [&](auto nesterov) {
         with_flag(hyper.weight_decay != 0, [&](auto decay) {
-          for_packs<kPack<T>>(param.shape[0], packed<T>({param, grad, buf}), Prepare<SgdStep<T>, SgdHyper>{hyper},
+          for_packs<kPack<T>>(param.shape[0], packed<T>({param, grad, buf, rounded}),
+                              Prepare<SgdStep<T>, SgdHyper>{hyper},
                               Sgd<decltype(momentum)::value, decltype(nesterov)::value, decltype(decay)::value, T>{
-                                  param.as<T>(), buf.as<T>(), grad.as<T>()});
+                                  param.as<T>(), buf.as<T>(), grad.as<T>(), {rounded.as<bfloat16>()}});
         });
       });
     });

@@ -1,6 +1,7 @@
 // Optimizer steps: one launch over flat arrays, a pack of elements per thread. The factors (lr and the step count may
 // lie in device memory) are computed once per block. Bound by memory.
 #pragma once
+#include "core/bfloat16.h"
 #include "cuda/launch.h"
 
 namespace fastdl::cuda::gpu {
@@ -30,6 +31,19 @@ template <bool present, int N, class T>
 FASTDL_BOTH void store_state(T* p, int64_t i, const Pack<T, N>& pack) {
   if constexpr (present) store_pack(p + i, pack);
 }
+
+// The copy of the weights in bfloat16 that products read, or none.
+struct Rounded {
+  bfloat16* data;
+
+  template <int N, class T>
+  FASTDL_DEVICE_ONLY void store(int64_t i, const Pack<T, N>& weights) const {
+    if (data == nullptr) return;
+    Pack<bfloat16, N> rounded;
+    for (int k = 0; k < N; ++k) rounded.v[k] = bfloat16(weights.v[k]);
+    store_pack(data + i, rounded);
+  }
+};
 
 template <class T>
 bool packed(std::initializer_list<View> arrays) {

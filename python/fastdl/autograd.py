@@ -105,6 +105,7 @@ class Operation:
     __slots__ = ("edges", "need", "saved", "watched", "__weakref__")
     fresh = False  # backward returns new arrays only: none is dy, a saved array, a view, or returned twice
     view = False  # the output shows the memory of the first input
+    stand_ins = ()  # arrays that forward read in place of those of the inputs, and that change with them; or None
 
     def forward(self, *arrays):
         raise NotImplementedError
@@ -149,7 +150,7 @@ def apply(op: Operation, *inputs) -> Tensor:
                 watched.append((out._counter, out._counter[0], -1, array))
             elif array is not None:
                 for i, t in enumerate(inputs):
-                    if t is not None and t.data is array:
+                    if t is not None and (t.data is array or (op.stand_ins and op.stand_ins[i] is array)):
                         watched.append((t._counter, t._counter[0], i, array))
                         break
         op.watched = watched

@@ -22,14 +22,12 @@ _streams = threading.local()
 
 
 class GraphSession(Session):
-    """Notes of a step on the GPU. place: whether the numbers that change are written at once, as a step that runs
-    needs them.
-    """
+    """Notes of a step on the GPU. runs: whether its kernels run as they are called, or are recorded only."""
 
-    def __init__(self, program: GraphProgram, inputs, place: bool):
+    def __init__(self, program: GraphProgram, inputs, runs: bool):
         super().__init__(_cpu.Program([], []))  # an empty one, for Python's side of a replay
         self._inputs = {id(x) for x in inputs}  # arrays of which replays get copies
-        self._words, self._place = program.words, place
+        self._words, self.runs = program.words, runs
         self._write = program.kernels.write_words
         self.values = np.zeros(_WORDS, np.int64)  # of the words, in the host's memory
         self.used = 0
@@ -37,6 +35,7 @@ class GraphSession(Session):
         self._counters: list = []  # (word, generator, how many draws before it)
         self._owns = program.owns
         self._kept: dict = {}  # id: an array that a graph reads and nobody else may keep
+        self.rounded_buffers: dict = {}  # id: a flat buffer whose copy in bfloat16 is read
         self.mutable: dict = {}  # id: an array that the step changes in place
 
     def on_gpu(self, arrays) -> None:
@@ -75,6 +74,15 @@ class GraphSession(Session):
         before = next(entry[1] for entry in self.generators if entry[0] is generator) - 1
         self._counters.append((self.used, generator, before))
         return self.number(counter, np.int64)
+
+    def rounded(self, flat) -> None:
+        """The copy of a flat buffer in bfloat16 is read, which must be up to date before a replay."""
+        self.rounded_buffers[id(flat)] = flat
+
+    def refresh_rounded(self) -> None:
+        """Bring these copies up to date, where weights were changed by anything but a step."""
+        for flat in self.rounded_buffers.values():
+            flat.refresh_rounded()
 
     def place_of(self, number):
         """Where a replay writes the value of a number that kernels read on the GPU."""
@@ -123,7 +131,7 @@ class GraphSession(Session):
         self.used += 1
         host, there = (words[part].view(dtype).reshape(()) for words in (self.values, self._words))
         host[...] = _signed(value) if dtype is np.int64 else value
-        if self._place:
+        if self.runs:
             self._write(self._words[part], self.values[part])
         self._hosts[id(there)] = host, there
         return there
@@ -174,7 +182,7 @@ class GraphProgram:
         """(result, reasons why the step can't be replayed) of the step as written, on the stream that will record."""
         here, there = self._cupy.cuda.get_current_stream(), _stream(self._cupy)
         there.wait_event(here.record())
-        session = GraphSession(self, [t.data for t in inputs if not t._requires], place=True)
+        session = GraphSession(self, [t.data for t in inputs if not t._requires], runs=True)
         session.program.start()  # for kernels on the host, of which there should be none
         try:
             with there, _recording(session):
@@ -201,12 +209,13 @@ class GraphProgram:
     def record(self, function, inputs, flatten, unflatten) -> list[str]:
         """Record the graph; the reasons why it can't be, after which Python's side is as if nothing had been called."""
         stream, fixed = _stream(self._cupy), {i for i, _, _ in self._leaves}
+        self._session.refresh_rounded()
         self._pool = self._cupy.cuda.MemoryPool()
         error, graph, tensors = "", None, []
         with self._cupy.cuda.using_allocator(self._pool.malloc):
             self._own = self._cupy.zeros(1, np.uint8).data.mem.pool
             self._staged = [t.data if i in fixed else self.kernels.clone(t.data) for i, t in enumerate(inputs)]
-            session = GraphSession(self, [x for i, x in enumerate(self._staged) if i not in fixed], place=False)
+            session = GraphSession(self, [x for i, x in enumerate(self._staged) if i not in fixed], runs=False)
             given = iter([t if i in fixed else wrap(x) for i, (t, x) in enumerate(zip(inputs, self._staged))])
             args, kwargs = unflatten(self.key[0], given), unflatten(self.key[1], given) or {}
             with stream, _recording(session):
@@ -234,6 +243,7 @@ class GraphProgram:
 
     def check(self, function, args, kwargs, inputs, flatten) -> tuple:
         """(result of the step as written, what a replay from the same state made different: a word or nothing)."""
+        self._session.refresh_rounded()
         state = self._mutable()
         before = [self.kernels.clone(x) for x in state]
         self._session.rehearse()
@@ -285,6 +295,7 @@ class GraphProgram:
 
     def replay(self, inputs) -> list:
         """One call of the step."""
+        self._session.refresh_rounded()
         self._session.follow()
         return self.launch(inputs)
 

@@ -20,6 +20,8 @@ class Session:
     program: the `fastdl._cpu.Program` that the kernels are recorded into.
     """
 
+    runs = True  # the kernels run as they are called
+
     def __init__(self, program):
         self.program = program
         self.reasons: list[str] = []
@@ -95,6 +97,9 @@ class Session:
         self.generators.append([generator, 1])
         self.program.add_generator(generator.seed, generator.counter)
         return counter
+
+    def rounded(self, flat) -> None:
+        """The copy of a flat buffer in bfloat16 is read; there is none on the host."""
 
     def number(self, value, dtype) -> np.ndarray:
         """A 0-d array that kernels read and replays write to."""

@@ -37,6 +37,7 @@ class Tensor:
     _base = None  # for a view: the tensor whose memory it shows
     _chain = ()  # for a view: the operations that lead from the base to it; None if taken inside no_grad
     _seen = 0  # for a view: the version of that memory when the view was made
+    _home = None  # the flat buffer of an optimizer that it lies in, and its number there
     _grad_slot = None  # an array that backward writes the gradient into, set by an optimizer
 
     __array_priority__ = 1000  # ndarray + Tensor is the Tensor's business
@@ -287,7 +288,7 @@ class Tensor:
         return out
 
 
-_OWN = {"data", "_counter", "_grad", "_requires", "_node", "_base", "_chain", "_seen", "_grad_slot"}
+_OWN = {"data", "_counter", "_grad", "_requires", "_node", "_base", "_chain", "_seen", "_grad_slot", "_home"}
 _new = Tensor.__new__
 _ndarray = np.ndarray
 

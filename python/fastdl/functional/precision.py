@@ -45,8 +45,13 @@ class autocast:
     Raises ValueError for another device or dtype, ImportError without the package ml_dtypes.
 
     >>> with fd.autocast():
-    ...     loss = nn.functional.cross_entropy(model(x), y)
+    ...     y = model(fd.ones(1, 2))
+    ...     loss = nn.functional.cross_entropy(y, fd.tensor([0]))
+    >>> y.dtype, loss.dtype
+    (dtype(bfloat16), dtype('float32'))
     >>> loss.backward()
+    >>> model.weight.grad.dtype
+    dtype('float32')
     """
 
     def __init__(self, device_type: str | None = None, dtype=None, enabled: bool = True):
@@ -95,21 +100,26 @@ def _applies(t: Tensor) -> bool:
 class Mixed(Operation):
     """An operation between tensors of several float dtypes: each gradient gets the dtype of its input.
 
-    lower: compute it in bfloat16.
+    tensors: the inputs, where it is to be computed in bfloat16.
     """
 
-    __slots__ = ("op", "lower", "dtypes")
+    __slots__ = ("op", "tensors", "dtypes", "stand_ins")
     fresh = True
 
-    def __init__(self, op: Operation, lower: bool):
-        self.op, self.lower = op, lower
+    def __init__(self, op: Operation, tensors=None):
+        self.op, self.tensors, self.stand_ins = op, tensors, ()
 
     def forward(self, *arrays):
         op = self.op
         op.need = self.need
         self.dtypes = [None if x is None else x.dtype for x in arrays]
-        if self.lower and not any(dtype == np.float64 for dtype in self.dtypes):
-            arrays = [x if x is None or x.dtype != _FLOAT32 else of(x).cast(x, "bfloat16") for x in arrays]
+        if self.tensors is not None and not any(dtype == np.float64 for dtype in self.dtypes):
+            self.stand_ins = [None if t is None or t._home is None else _kept_copy(t) for t in self.tensors]
+            arrays = [
+                x if x is None or x.dtype != _FLOAT32 else of(x).cast(x, "bfloat16") if kept is None else kept
+                for x, kept in zip(arrays, self.stand_ins)
+            ]
+        self.tensors = None
         y = op.forward(*arrays)
         self.saved, op.saved = op.saved, ()
         return y
@@ -130,17 +140,24 @@ class Mixed(Operation):
         return name_of(self.op)
 
 
+def _kept_copy(t: Tensor):
+    """The parameter in bfloat16 as its optimizer keeps it, or None."""
+    reference, i = t._home
+    flat = reference()
+    return None if flat is None or flat.params[i] is not t else flat.in_bfloat16(i)
+
+
 def lowered(op: Operation, *tensors):
     """The operation, in bfloat16 where autocast says so."""
     if kernels.bfloat16 is None or not isinstance(tensors[0], Tensor):
         return op
     lower = _applies(tensors[0])
-    return Mixed(op, lower) if lower or _has_bfloat16(tensors) else op
+    return Mixed(op, tensors if lower else None) if lower or _has_bfloat16(tensors) else op
 
 
 def mixed(op: Operation, *tensors):
     """The operation, where one of the tensors is of bfloat16 between several dtypes."""
-    return op if kernels.bfloat16 is None or not _has_bfloat16(tensors) else Mixed(op, False)
+    return op if kernels.bfloat16 is None or not _has_bfloat16(tensors) else Mixed(op)
 
 
 def _has_bfloat16(tensors) -> bool:

@@ -59,11 +59,11 @@ class Adam(Optimizer):
     def _state_names(self, group: dict) -> tuple[str, ...]:
         return ("exp_avg", "exp_avg_sq") + (("max_exp_avg_sq",) if group["amsgrad"] else ())
 
-    def _update(self, kernel, group, param, grad, state, step) -> None:
+    def _update(self, kernel, group, param, grad, state, step, rounded) -> None:
         kernel.adam_step(
             param, grad, state["exp_avg"], state["exp_avg_sq"], state.get("max_exp_avg_sq"),
             group["lr"], *group["betas"], group["eps"], group["weight_decay"], step,
-            group["decoupled_weight_decay"],
+            group["decoupled_weight_decay"], rounded,
         )  # fmt: skip
 
 

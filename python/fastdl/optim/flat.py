@@ -7,6 +7,7 @@ to the next border belongs to nobody and stays harmless: zero gradients.
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Iterator
 
 import numpy as np
@@ -44,6 +45,8 @@ class FlatBuffer:
             end += -(-p.numel() // unit) * unit
         self.data, self.grad = (aligned_zeros(end, self.dtype, params[0].data) for _ in range(2))
         self.states: dict[str, np.ndarray] = {}
+        self.rounded = None  # the parameters in bfloat16, once they are asked for
+        self._rounded: list[Tensor] = []  # its segments, of the version of their parameter that they show
         self.steps = [0] * len(params)
         self.homes = [self.segment(self.data, i) for i in range(len(params))]
         self.slots = [self.segment(self.grad, i) for i in range(len(params))]
@@ -61,6 +64,38 @@ class FlatBuffer:
             self.states[name] = aligned_zeros(self.data.size, self.dtype, self.data)
         return self.states[name]
 
+    def in_bfloat16(self, i: int):
+        """Parameter i rounded to bfloat16, in a copy of the whole buffer that steps keep up to date; on the GPU.
+
+        None for a parameter in the host's memory, where steps would take longer for it, or one that was replaced.
+        """
+        p = self.params[i]
+        if p.data is not self.homes[i] or self.dtype != np.float32 or not kernels.on_gpu(self.data):
+            return None
+        if recording.session is not None:
+            recording.session.rounded(self)
+        if self.rounded is None:
+            self.rounded = aligned_zeros(self.data.size, kernels.bfloat16, self.data)
+            self._rounded = [wrap(self.segment(self.rounded, i)) for i in range(len(self.params))]
+            self._round()
+        elif self._rounded[i]._counter[0] != p._counter[0]:
+            self._round()
+        return self._rounded[i].data
+
+    def refresh_rounded(self) -> None:
+        """Round again where a parameter was changed by anything but a step."""
+        if any(t._counter[0] != p._counter[0] for t, p in zip(self._rounded, self.params)):
+            self._round()
+
+    def _round(self) -> None:
+        if recording.session is not None and not recording.session.runs:
+            recording.refuse("weights that changed between the step's first and second call")
+            return
+        k = kernels.of(self.data)
+        k.assign(self.rounded, k.cast(self.data, "bfloat16"))
+        for t, p in zip(self._rounded, self.params):
+            t._counter[0] = p._counter[0]
+
     def _bring_home(self, i: int) -> None:
         p, home, slot = self.params[i], self.homes[i], self.slots[i]
         if p.data.dtype != self.dtype or p.data.shape != home.shape:
@@ -74,7 +109,7 @@ class FlatBuffer:
                 "optimizer after such a change"
             )
         home[...] = p.data
-        p.data = home
+        p.data, p._home = home, (weakref.ref(self), i)  # weak: memory on a GPU is not to wait for the collector
         if p._grad is not None and p._grad.data is p._grad_slot:
             slot[...] = p._grad.data
             p._grad = wrap(slot)
@@ -122,6 +157,9 @@ class FlatBuffer:
         """Note that parameters [first, last) were updated and have now been so `steps` times."""
         self.steps[first:last] = [steps] * (last - first)
         changed(*self.params[first:last])
+        for t, p in zip(self._rounded[first:last], self.params[first:last]):
+            changed(t)
+            t._counter[0] = p._counter[0]
 
     def _elements(self, first: int, last: int) -> slice:
         return slice(self.starts[first], self.starts[last] if last < len(self.params) else self.data.size)

@@ -64,8 +64,11 @@ class Optimizer:
         """The names of the state arrays that a step with these options reads and writes."""
         raise NotImplementedError
 
-    def _update(self, kernel, group: dict, param, grad, state: dict, step: int) -> None:
-        """Update the flat array `param` in place; step counts from 1 and `state` maps names to flat arrays."""
+    def _update(self, kernel, group: dict, param, grad, state: dict, step: int, rounded) -> None:
+        """Update the flat array `param` in place, and `rounded`, its copy in bfloat16, where that is not None.
+
+        step counts from 1 and `state` maps names to flat arrays.
+        """
         raise NotImplementedError
 
     # Groups.
@@ -135,7 +138,8 @@ class Optimizer:
                 update = recording.session.update(flat, group, first, last, steps)
                 update.counts = bool(names)
                 options, step = {**group, "lr": update.lr}, update.step
-            self._update(kernel, options, flat.data[elements], flat.grad[elements], state, step)
+            rounded = None if flat.rounded is None else flat.rounded[elements]
+            self._update(kernel, options, flat.data[elements], flat.grad[elements], state, step, rounded)
             flat.count_step(first, last, steps + 1 if names else 0)  # without state a step leaves no trace
 
     def zero_grad(self, set_to_none: bool = True) -> None:

@@ -56,8 +56,8 @@ class RMSprop(Optimizer):
         names += ("grad_avg",) if group["centered"] else ()
         return names + (("momentum_buffer",) if group["momentum"] else ())
 
-    def _update(self, kernel, group, param, grad, state, step) -> None:
+    def _update(self, kernel, group, param, grad, state, step, rounded) -> None:
         kernel.rmsprop_step(
             param, grad, state["square_avg"], state.get("grad_avg"), state.get("momentum_buffer"),
-            group["lr"], group["alpha"], group["eps"], group["weight_decay"], group["momentum"],
+            group["lr"], group["alpha"], group["eps"], group["weight_decay"], group["momentum"], rounded,
         )  # fmt: skip

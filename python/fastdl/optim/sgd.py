@@ -59,8 +59,8 @@ class SGD(Optimizer):
     def _state_names(self, group: dict) -> tuple[str, ...]:
         return ("momentum_buffer",) if group["momentum"] else ()
 
-    def _update(self, kernel, group, param, grad, state, step) -> None:
+    def _update(self, kernel, group, param, grad, state, step, rounded) -> None:
         kernel.sgd_step(
             param, grad, state.get("momentum_buffer"), group["lr"], group["momentum"],
-            group["dampening"], group["weight_decay"], group["nesterov"], step,
+            group["dampening"], group["weight_decay"], group["nesterov"], step, rounded,
         )  # fmt: skip

@@ -140,6 +140,20 @@ def flat(kernel: str, name: str, x, other_name: str, other) -> None:
     writeable(kernel, name, x)
 
 
+def rounded(kernel: str, x, param) -> None:
+    """x is a contiguous, writeable array of bfloat16 of the shape of `param`; None passes."""
+    if x is None:
+        return
+    if not isinstance(x, np.ndarray):
+        raise TypeError(f"{kernel}: rounded must be a NumPy array, got {type_name(x)}")
+    if x.dtype.name != "bfloat16":
+        raise TypeError(f"{kernel}: rounded must be bfloat16, got {x.dtype}")
+    shape(kernel, "rounded", x, param.shape)
+    if not (x.flags.c_contiguous and x.flags.aligned):
+        raise ValueError(f"{kernel}: rounded must be contiguous, got strides {x.strides}")
+    writeable(kernel, "rounded", x)
+
+
 def apart(kernel: str, **arrays) -> None:
     """No two of the contiguous arrays share memory; None passes."""
     given = [(name, x) for name, x in arrays.items() if x is not None]

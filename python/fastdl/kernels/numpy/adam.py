@@ -11,7 +11,9 @@ from . import _check as check
 __all__ = ["adam_step"]
 
 
-def adam_step(param, grad, exp_avg, exp_avg_sq, max_exp_avg_sq, lr, beta1, beta2, eps, weight_decay, step, decoupled):
+def adam_step(
+    param, grad, exp_avg, exp_avg_sq, max_exp_avg_sq, lr, beta1, beta2, eps, weight_decay, step, decoupled, rounded=None
+):
     """One step, in place; m, v and w are exp_avg, exp_avg_sq and max_exp_avg_sq:
 
         param = param * (1 - lr * weight_decay)          if decoupled (AdamW)
@@ -22,10 +24,11 @@ def adam_step(param, grad, exp_avg, exp_avg_sq, max_exp_avg_sq, lr, beta1, beta2
         param = param - lr / (1 - beta1**step) * m / (sqrt(v) / sqrt(1 - beta2**step) + eps)
 
     param, grad, exp_avg, exp_avg_sq, max_exp_avg_sq: contiguous float arrays (n) of one dtype that share no memory;
-    max_exp_avg_sq may be None.  step counts from 1; it and lr may be 0-d arrays.  lr finite; beta1, beta2 in [0, 1);
-    eps, weight_decay at least 0. The factors are computed in double and rounded once to the arrays' dtype. Returns
-    None. Errors: TypeError for the kind or dtype of an array, ValueError for a shape, layout or hyper-parameter.
-    Source: Kingma and Ba 2015, arXiv:1412.6980; AMSGrad: Reddi et al. 2018; AdamW: Loshchilov and Hutter 2019.
+    max_exp_avg_sq may be None. step counts from 1; it and lr may be 0-d arrays. lr finite; beta1, beta2 in [0, 1);
+    eps, weight_decay at least 0.  rounded: None, or a contiguous array (n) of bfloat16 that becomes param. The
+    factors are computed in double and rounded once to the arrays' dtype. Returns None. Errors: TypeError for the
+    kind or dtype of an array, ValueError for a shape, layout or hyper-parameter. Source: Kingma and Ba 2015,
+    arXiv:1412.6980; AMSGrad: Reddi et al. 2018; AdamW: Loshchilov and Hutter 2019.
     """
     name = "adam_step"
     check.flat(name, "param", param, "param", param)
@@ -34,6 +37,7 @@ def adam_step(param, grad, exp_avg, exp_avg_sq, max_exp_avg_sq, lr, beta1, beta2
     check.flat(name, "exp_avg_sq", exp_avg_sq, "param", param)
     if max_exp_avg_sq is not None:
         check.flat(name, "max_exp_avg_sq", max_exp_avg_sq, "param", param)
+    check.rounded(name, rounded, param)
     check.apart(name, param=param, grad=grad, exp_avg=exp_avg, exp_avg_sq=exp_avg_sq, max_exp_avg_sq=max_exp_avg_sq)
     check.number(name, "lr", lr)
     check.number(name, "beta1", beta1, 0, 1, open_high=True)
@@ -56,3 +60,5 @@ def adam_step(param, grad, exp_avg, exp_avg_sq, max_exp_avg_sq, lr, beta1, beta2
             np.maximum(max_exp_avg_sq, exp_avg_sq, out=max_exp_avg_sq)
             v = max_exp_avg_sq
         param -= step_size * (exp_avg / (np.sqrt(v) / correction + eps))
+        if rounded is not None:
+            rounded[...] = param
