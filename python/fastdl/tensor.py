@@ -277,6 +277,9 @@ class Tensor:
             text += ", requires_grad=True"
         return f"tensor({text})"
 
+    def __getstate__(self) -> dict:
+        return {key: value for key, value in self.__dict__.items() if key != "_home"}  # the optimizer stays
+
     def __deepcopy__(self, memo) -> Tensor:
         if self._node is not None:
             raise RuntimeError("deepcopy: only leaf tensors can be copied; use detach() first")
