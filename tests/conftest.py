@@ -8,6 +8,7 @@ import pytest
 import cupy_stand_in
 import fastdl as fd
 from fastdl import kernels
+from fastdl.kernels._bfloat16 import Rounding
 from on_gpu import OnGpu
 
 try:
@@ -40,6 +41,14 @@ def _backend(name):
 def backend(request):
     """Each backend module in turn; one that is missing skips with the reason."""
     return _backend(request.param)
+
+
+@pytest.fixture
+def bfloat16(backend):
+    """The kernels of each backend for arrays of bfloat16, as `fastdl.kernels.of` gives them."""
+    dtype = kernels.use_bfloat16()
+    backend.set_bfloat16(dtype)
+    return Rounding(backend, dtype)
 
 
 @pytest.fixture

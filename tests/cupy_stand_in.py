@@ -295,9 +295,10 @@ class Extension:
 
 def emulated():
     """The module of the emulated kernels and this module as its CuPy; ImportError where it is not built."""
-    with installed():
+    with installed() as backend:
         module = importlib.import_module("fastdl._cuda_emulated")
         module.relu_forward(zeros(1, np.float32))  # finds its CuPy once
+        module.BFLOAT16 = backend.BFLOAT16
     return module, _module()
 
 

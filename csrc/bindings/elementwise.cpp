@@ -32,7 +32,7 @@ void add_binary(py::module_& m, const char* name) {
   m.def(
       name,
       [name](const py::handle& a_, const py::handle& b_) {
-        const Input a = strided(name, "a", a_), b = strided(name, "b", b_);
+        const Input a = strided(name, "a", a_, Floats::any), b = strided(name, "b", b_, Floats::any);
         const BroadcastShape shape = check_binary(name, a, b);
         Output y = empty_broadcast(op >= BinaryOp::kEqual ? DType::b8 : a.view.dtype, shape, {&a.view, &b.view});
         if (const std::int64_t size = y.view.size(); size > 0)
@@ -47,7 +47,7 @@ void add_unary(py::module_& m, const char* name) {
   m.def(
       name,
       [name](const py::handle& x_) {
-        const Input x = strided(name, "x", x_);
+        const Input x = strided(name, "x", x_, Floats::any);
         int order[kMaxDims];
         memory_order(x, order);
         Output y = empty_ordered(x.view.dtype, x.view.shape, x.view.ndim, order);
@@ -59,7 +59,7 @@ void add_unary(py::module_& m, const char* name) {
 }
 
 Array clip(const py::handle& x_, std::optional<double> low, std::optional<double> high) {
-  const Input x = strided("clip", "x", x_);
+  const Input x = strided("clip", "x", x_, Floats::any);
   const ClipBounds bounds{low.has_value(), high.has_value(), low.value_or(0), high.value_or(0)};
   check_clip(bounds);
   int order[kMaxDims];
@@ -71,8 +71,8 @@ Array clip(const py::handle& x_, std::optional<double> low, std::optional<double
 }
 
 Array where(const py::handle& condition_, const py::handle& a_, const py::handle& b_) {
-  const Input condition = one_of("where", "condition", condition_, {DType::b8}, "bool"), a = strided("where", "a", a_),
-              b = strided("where", "b", b_);
+  const Input condition = one_of("where", "condition", condition_, {DType::b8}, "bool"),
+              a = strided("where", "a", a_, Floats::any), b = strided("where", "b", b_, Floats::any);
   const BroadcastShape shape = check_where(condition, a, b);
   Output y = empty_broadcast(a.view.dtype, shape, {&condition.view, &a.view, &b.view});
   if (const std::int64_t size = y.view.size(); size > 0)
@@ -97,22 +97,22 @@ bool same_memory(const View& a, const View& b) {
 }
 
 void accumulate(const py::handle& out_, const py::handle& x_) {
-  const Input out = strided("accumulate", "out", out_);
-  Input x = strided("accumulate", "x", x_);
+  const Input out = strided("accumulate", "out", out_, Floats::any);
+  Input x = strided("accumulate", "x", x_, Floats::any);
   check_accumulate(out, x);
   expect_writeable("accumulate", "out", out_);
   if (out.view.size() == 0) return;
   if (check::overlap(out, x) && !same_memory(out, x)) {
     if (is_recording()) t_recorder->refuse("accumulate of arrays that overlap");
     const py::object copy = x.owner.attr("copy")();
-    x = strided("accumulate", "x", copy);
+    x = strided("accumulate", "x", copy, Floats::any);
   }
   run(out.view.size(), [&] { device::binary(BinaryOp::kAdd, plan_nest(out, {&out.view, &x.view}), out, out, x); });
   write_back(out_, out);
 }
 
 void scale(const py::handle& x_, const py::handle& factor_) {
-  const Input x = strided("scale", "x", x_);
+  const Input x = strided("scale", "x", x_, Floats::any);
   const Number<double> factor = number<double>("scale", "factor", factor_);
   expect_writeable("scale", "x", x_);
   if (x.view.size() == 0) return;

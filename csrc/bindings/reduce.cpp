@@ -50,7 +50,7 @@ void run_sum(const View& x, const View& result, const Axes& axes, bool squares, 
 
 Array sum_or_mean(const char* kernel, bool mean, const py::handle& x_, const std::optional<Sizes>& axes_,
                   bool keepdims) {
-  const Input x = strided(kernel, "x", x_);
+  const Input x = strided(kernel, "x", x_, Floats::any);
   Axes axes;
   if (axes_) {
     expect_rank(kernel, "axes", *axes_);
@@ -78,7 +78,7 @@ Array mean(const py::handle& x, const std::optional<Sizes>& axes, bool keepdims)
 }
 
 Array sum_to(const py::handle& x_, const Sizes& shape) {
-  const Input x = strided("sum_to", "x", x_);
+  const Input x = strided("sum_to", "x", x_, Floats::any);
   expect_rank("sum_to", "shape", shape);
   const Axes axes = check_sum_to(x, shape.data(), static_cast<int>(shape.size()));
   Output y = empty(x.view.dtype, shape.data(), static_cast<int>(shape.size()));
@@ -87,7 +87,7 @@ Array sum_to(const py::handle& x_, const Sizes& shape) {
 }
 
 Array sum_squares(const py::handle& x_) {
-  const Input x = strided("sum_squares", "x", x_);
+  const Input x = strided("sum_squares", "x", x_, Floats::any);
   Axes axes;
   for (int d = 0; d < x.view.ndim; ++d) axes.reduced[d] = true;
   Output total = empty(DType::f64, {});

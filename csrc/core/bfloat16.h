@@ -40,6 +40,11 @@ struct Arithmetic<bfloat16> {
 template <class T>
 using Wide = typename Arithmetic<T>::Type;
 
+template <class T>
+FASTDL_BOTH Wide<T> wide(T x) {
+  return x;
+}
+
 // with_float for kernels that take bfloat16 as it is.
 template <class F>
 FASTDL_INLINE void with_any_float(DType dtype, F&& f) {

@@ -2,6 +2,7 @@
 #include "core/activation.h"
 
 #include "core/activation_math.h"
+#include "core/bfloat16.h"
 #include "cuda/map.h"
 #include "cuda/math.h"
 
@@ -100,14 +101,14 @@ struct GeluTanh {
 
 template <class F>
 void forward(View x, Out y, const F& f) {
-  with_float(x.dtype, [&](auto type) {
+  with_any_float(x.dtype, [&](auto type) {
     using T = decltype(type);
     map(x.size(), y.as<T>(), f, static_cast<const T*>(x.as<T>()));
   });
 }
 template <class F>
 void backward(View dy, View x, Out dx, const F& f) {
-  with_float(x.dtype, [&](auto type) {
+  with_any_float(x.dtype, [&](auto type) {
     using T = decltype(type);
     map(x.size(), dx.as<T>(), f, static_cast<const T*>(dy.as<T>()), static_cast<const T*>(x.as<T>()));
   });

@@ -2,6 +2,7 @@
 #include "core/elementwise.h"
 
 #include "core/activation_math.h"
+#include "core/bfloat16.h"
 #include "cuda/map.h"
 #include "cuda/math.h"
 
@@ -45,7 +46,7 @@ struct Binary {
   FASTDL_DEVICE_ONLY void operator()(int64_t i) const {
     int64_t at[3];
     places.find(i, at);
-    y[at[0]] = f(a[at[1]], b[at[2]]);
+    y[at[0]] = static_cast<Y>(f(wide(a[at[1]]), wide(b[at[2]])));
   }
 };
 
@@ -58,7 +59,7 @@ struct Unary {
   FASTDL_DEVICE_ONLY void operator()(int64_t i) const {
     int64_t at[2];
     places.find(i, at);
-    y[at[0]] = f(x[at[1]]);
+    y[at[0]] = static_cast<Y>(f(wide(x[at[1]])));
   }
 };
 
@@ -150,13 +151,13 @@ struct Scale {  // the factor may lie in device memory
   FASTDL_DEVICE_ONLY void operator()(int64_t i) const {
     int64_t at[1];
     places.find(i, at);
-    x[at[0]] *= static_cast<T>(static_cast<double>(factor));
+    x[at[0]] = static_cast<T>(wide(x[at[0]]) * static_cast<Wide<T>>(static_cast<double>(factor)));
   }
 };
 
 template <BinaryOp op>
 void binary_of(const Nest& nest, const View& y, const View& a, const View& b) {
-  with_float(a.dtype, [&](auto type) {
+  with_any_float(a.dtype, [&](auto type) {
     using T = decltype(type);
     using Y = std::conditional_t<(op >= BinaryOp::kEqual), bool, T>;
     apply<Y, T>(nest, y, a, b, BinaryFormula<op>{});
@@ -165,7 +166,7 @@ void binary_of(const Nest& nest, const View& y, const View& a, const View& b) {
 
 template <UnaryOp op>
 void unary_of(const Nest& nest, const View& y, const View& x) {
-  with_float(x.dtype, [&](auto type) { apply<decltype(type)>(nest, y, x, UnaryFormula<op>{}); });
+  with_any_float(x.dtype, [&](auto type) { apply<decltype(type)>(nest, y, x, UnaryFormula<op>{}); });
 }
 
 }  // namespace
@@ -209,24 +210,25 @@ void unary(UnaryOp op, const Nest& nest, Out y, View x) {
 }
 
 void clip(const ClipBounds& bounds, const Nest& nest, Out y, View x) {
-  with_float(x.dtype, [&](auto type) {
+  with_any_float(x.dtype, [&](auto type) {
     using T = decltype(type);
-    const T most = static_cast<T>(__builtin_inf());
+    using W = Wide<T>;
+    const W most = static_cast<W>(__builtin_inf());
     apply<T>(nest, y, x,
-             Clip<T>{bounds.has_low ? static_cast<T>(bounds.low) : -most,
-                     bounds.has_high ? static_cast<T>(bounds.high) : most});
+             Clip<W>{bounds.has_low ? static_cast<W>(bounds.low) : -most,
+                     bounds.has_high ? static_cast<W>(bounds.high) : most});
   });
 }
 
 void where(const Nest& nest, Out y, View condition, View a, View b) {
-  with_float(a.dtype, [&](auto type) {
+  with_any_float(a.dtype, [&](auto type) {
     using T = decltype(type);
     for_each(size_of(nest), Where<T>{{nest}, y.as<T>(), condition.as<bool>(), a.as<T>(), b.as<T>()});
   });
 }
 
 void scale(const Nest& nest, InOut x, Number<double> factor) {
-  with_float(x.dtype, [&](auto type) {
+  with_any_float(x.dtype, [&](auto type) {
     using T = decltype(type);
     for_each(size_of(nest), Scale<T>{{nest}, x.as<T>(), factor});
   });

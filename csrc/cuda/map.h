@@ -1,5 +1,7 @@
-// y[i] = f(x[i], ...) over flat arrays, a pack of elements per thread; y may be one of the x. Bound by memory.
+// y[i] = f(x[i], ...) over flat arrays, a pack of elements per thread; y may be one of the x. f gets bfloat16 as float.
+// Bound by memory.
 #pragma once
+#include "core/bfloat16.h"
 #include "cuda/launch.h"
 
 namespace fastdl::cuda::gpu {
@@ -18,7 +20,7 @@ struct Map1 {
   FASTDL_DEVICE_ONLY void run(int64_t i, Nothing) const {
     const Pack<X, N> a = load_pack<N>(x + i);
     Pack<Y, N> out;
-    for (int k = 0; k < N; ++k) out.v[k] = f(a.v[k]);
+    for (int k = 0; k < N; ++k) out.v[k] = static_cast<Y>(f(wide(a.v[k])));
     store_pack(y + i, out);
   }
 };
@@ -34,7 +36,7 @@ struct Map2 {
     const Pack<A, N> u = load_pack<N>(a + i);
     const Pack<B, N> v = load_pack<N>(b + i);
     Pack<Y, N> out;
-    for (int k = 0; k < N; ++k) out.v[k] = f(u.v[k], v.v[k]);
+    for (int k = 0; k < N; ++k) out.v[k] = static_cast<Y>(f(wide(u.v[k]), wide(v.v[k])));
     store_pack(y + i, out);
   }
 };

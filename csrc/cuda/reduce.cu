@@ -8,6 +8,7 @@
 
 #include <limits>
 
+#include "core/bfloat16.h"
 #include "cuda/rows.h"
 
 namespace fastdl::cuda::gpu {
@@ -220,12 +221,11 @@ struct PutBack {
 }  // namespace
 
 void sum(const SumPlan& plan, View x_, Out y_, bool squares, double divisor) {
-  with_float(x_.dtype, [&](auto x_type) {
-    with_float(y_.dtype, [&](auto y_type) {
-      const auto* x = x_.as<decltype(x_type)>() + plan.x_start;
-      auto* y = y_.as<decltype(y_type)>() + plan.y_start;
-      squares ? sum_plan<true>(plan, x, y, divisor) : sum_plan<false>(plan, x, y, divisor);
-    });
+  with_any_float(x_.dtype, [&](auto type) {
+    using T = decltype(type);
+    const T* const x = x_.as<T>() + plan.x_start;
+    if (squares) return sum_plan<true>(plan, x, y_.as<double>() + plan.y_start, divisor);
+    sum_plan<false>(plan, x, y_.as<T>() + plan.y_start, divisor);
   });
 }
 

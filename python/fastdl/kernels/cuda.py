@@ -29,7 +29,13 @@ from . import numpy as _reference
 name = "cuda"
 __all__ = [kernel for kernel in _reference.__all__ if hasattr(_cuda, kernel)]
 globals().update({kernel: getattr(_cuda, kernel) for kernel in __all__})
-BFLOAT16 = _reference.BFLOAT16
+# The kernels that take bfloat16 as it is.
+BFLOAT16 = [
+    *_reference.BFLOAT16,
+    *_reference.activation.__all__,
+    *(kernel for kernel in _reference.elementwise.__all__ if kernel != "increment"),
+    *("sum", "mean", "sum_to", "sum_squares"),
+]
 set_bfloat16, write_words = _cuda.set_bfloat16, _cuda.write_words
 set_tf32, get_tf32 = _cuda.set_tf32, _cuda.get_tf32
 _cuda.set_cublaslt_finder(lambda: _libraries.cublaslt.load(_cuda))
