@@ -6,6 +6,8 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from . import precision
+
 Run = Callable[[], object]
 
 
@@ -47,34 +49,41 @@ def calls(kernel: str, *arguments) -> dict[str, Run]:
     """The runs of one kernel call: fastdl's backend in use, and the NumPy reference."""
     from fastdl.kernels import numpy as reference
 
-    ours, theirs = getattr(backend(), kernel), getattr(reference, kernel)
     placed = tuple(map(place, arguments))
+    ours, theirs = getattr(backend(*placed), kernel), getattr(reference, kernel)
     return {"fastdl": lambda: ours(*placed), "numpy": lambda: theirs(*arguments)}
 
 
-def several_calls(function: Callable, *arrays) -> dict[str, Run]:
-    """The runs of function(kernels, *arrays): with fastdl's backend in use, and with the NumPy reference."""
+def several_calls(function: Callable, *arrays, per_channel=()) -> dict[str, Run]:
+    """The runs of function(kernels, *arrays, *per_channel): with fastdl's backend in use, and with the NumPy reference.
+
+    per_channel: arrays that stay float32 in every precision.
+    """
     from fastdl.kernels import numpy as reference
 
-    ours, placed = backend(), tuple(map(place, arrays))
-    return {"fastdl": lambda: function(ours, *placed), "numpy": lambda: function(reference, *arrays)}
+    placed = (*map(place, arrays), *(place(array, low=False) for array in per_channel))
+    ours = backend(*placed)
+    return {"fastdl": lambda: function(ours, *placed), "numpy": lambda: function(reference, *arrays, *per_channel)}
 
 
-def backend():
-    """The kernels of the device in use."""
+def backend(*arguments):
+    """The kernels of the device in use, for these arguments."""
     import fastdl
     from fastdl import kernels
 
-    return kernels.backend(fastdl.get_device())
+    module = kernels.backend(fastdl.get_device())
+    return kernels.of(*filter(kernels.is_array, arguments)) if precision.low() else module
 
 
-def place(value):
-    """An array where the device in use wants it; anything else as it is."""
+def place(value, low: bool = True):
+    """An array where the device in use wants it, in the precision in use (low); anything else as it is."""
     import numpy as np
 
     from fastdl import kernels
 
-    return kernels.place(value) if isinstance(value, np.ndarray) else value
+    if not isinstance(value, np.ndarray):
+        return value
+    return kernels.place(precision.lowered(value) if low else value)
 
 
 def to_numpy(value):
@@ -85,7 +94,9 @@ def to_numpy(value):
 
     if hasattr(value, "detach"):
         value = value.detach().cpu()
-    return np.asarray(kernels.to_host(value))
+        value = value.float() if "bfloat16" in str(value.dtype) else value
+    array = np.asarray(kernels.to_host(value))
+    return array.astype(np.float32) if array.dtype.name == "bfloat16" else array
 
 
 def normal(rng, *shape: int):

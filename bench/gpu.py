@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import time
 
 import numpy as np
 
+from . import precision
 from .ceilings import Ceilings
 
 SIZES = {"1 MB": 1 << 20, "16 MB": 1 << 24, "256 MB": 1 << 28, "1 GB": 1 << 30}  # of each of two arrays
@@ -31,31 +31,6 @@ def name() -> str:
     """The GPU as its maker calls it."""
     found = _cupy().cuda.runtime.getDeviceProperties(_cupy().cuda.runtime.getDevice())["name"]
     return found.decode() if isinstance(found, bytes) else found
-
-
-@contextlib.contextmanager
-def precision(tf32: bool):
-    """fastdl's precision of products and convolutions within the block; `rivals` gives PyTorch the same."""
-    import fastdl
-
-    before = fastdl.get_float32_matmul_precision()
-    fastdl.set_float32_matmul_precision("high" if tf32 else "highest")
-    try:
-        yield
-    finally:
-        fastdl.set_float32_matmul_precision(before)
-
-
-def uses_tf32() -> bool:
-    """Whether products and convolutions may use TF32."""
-    import fastdl
-
-    return in_use() and fastdl.get_float32_matmul_precision() == "high"
-
-
-def precision_name() -> str:
-    """In words."""
-    return "TF32 products and convolutions" if uses_tf32() else "float32 without TF32"
 
 
 def _cupy():
@@ -86,20 +61,21 @@ class GpuCeilings(Ceilings):
     def lines(self) -> list[str]:
         """For the reader: each ceiling with its spread."""
         rates = ", ".join(f"{size} {self._amount(f'copy {size}')}" for size in SIZES)
-        return [f"ceilings: product {self._amount('float32')} float32, copy {rates}"]
+        return [f"ceilings: product {self._amount('float32')} {precision.current}, copy {rates}"]
 
     def _measured(self) -> tuple:
         return ("copy",), SIZES
 
     def _product(self):
         if self._torch is not None:
-            a = self._torch.ones(SQUARE, SQUARE, device="cuda")
+            dtype = self._torch.bfloat16 if precision.low() else self._torch.float32
+            a = self._torch.randn(SQUARE, SQUARE, device="cuda").to(dtype)  # of zeros or ones it would be quicker
             return lambda: self._torch.mm(a, a)
         from fastdl import kernels
 
-        backend = kernels.backend("cuda")
-        a = backend.cupy.zeros((SQUARE, SQUARE), np.float32)
-        return lambda: backend.gemm(a, a)
+        a = np.random.default_rng(0).standard_normal((SQUARE, SQUARE), np.float32)
+        a = kernels.place(precision.lowered(a), "cuda")
+        return lambda: kernels.of(a).gemm(a, a)
 
     def _add(self, name: str, amount: float, call) -> None:
         call()

@@ -8,7 +8,7 @@ import os
 import sys
 from pathlib import Path
 
-from . import gpu
+from . import gpu, precision
 
 NAMES = ("numpy", "torch", "torch-compile", "torch-graph", "jax")
 TORCH = {"torch", "torch-compile", "torch-graph"}
@@ -78,14 +78,19 @@ class Rivals:
             self.torch = None
         if self.torch:
             self.torch.set_default_device("cuda")
-            tf32 = gpu.uses_tf32()
+            tf32 = precision.current == "tf32"
             self.torch.backends.cuda.matmul.allow_tf32 = self.torch.backends.cudnn.allow_tf32 = tf32
             self.torch.backends.cudnn.benchmark = True
         return [name for name in names if name != "jax"]
 
-    def tensor(self, array):
-        """The array as a PyTorch tensor on the device that is timed; on the host they share memory."""
-        return self.torch.from_numpy(array).to("cuda" if gpu.in_use() else "cpu")
+    def tensor(self, array, low: bool = True):
+        """The array as a PyTorch tensor on the device that is timed; on the host they share memory.
+
+        low: where products are computed in bfloat16, a float32 array is of bfloat16.
+        """
+        tensor = self.torch.from_numpy(array).to("cuda" if gpu.in_use() else "cpu")
+        lowered = low and precision.low() and tensor.dtype == self.torch.float32
+        return tensor.bfloat16() if lowered else tensor
 
     def _check_jax(self) -> None:
         """PJRT_NPROC is no promise of XLA's, so count its threads."""

@@ -13,7 +13,7 @@ from datetime import datetime, timezone
 from functools import partial
 from pathlib import Path
 
-from . import first_calls, gpu, memory, plot, sweep, timer
+from . import first_calls, gpu, memory, plot, precision, sweep, timer
 from .case import Case
 from .ceilings import Ceilings
 from .gpu import GpuCeilings
@@ -35,7 +35,9 @@ def collect(rivals: Rivals, suite: str, pattern: str | None = None):
     """The suite's cases whose "family name" contains `pattern`, one by one, so that few hold memory at a time."""
     for module in modules(suite):
         for case in module.cases(rivals):
-            if not pattern or pattern in f"{case.family} {case.name}":
+            if precision.has(case) and (not pattern or pattern in f"{case.family} {case.name}"):
+                if precision.low() and suite == "kernels":
+                    case.bytes /= 2
                 yield case
 
 
@@ -49,16 +51,16 @@ def run(
     json_path=None,
     plot_path=None,
     out=None,
-    tf32: bool = False,
+    precision_name: str = "fp32",
 ) -> dict:
     """Verify and time every selected case and print the table; returns what --json writes.
 
     suite: "kernels", "training" or "all"; pattern: only cases whose "family name" contains it. rivals: which of
     `rivals.NAMES` to time beside fastdl; one that is not installed is named and left out. threads: for fastdl and every
     rival. device: fastdl's backend, "numpy", "cpu" or "cuda". plot_path: also time an MLP's step over batch sizes and
-    widths, whatever the suite and the pattern (two minutes), and draw the times into this file. tf32: let fastdl's and
-    PyTorch's products and convolutions on the GPU use TF32. Raises RuntimeError at
-    the end, when all others are timed and written, if a case fails: a wrong result is not timed.
+    widths, whatever the suite and the pattern (two minutes), and draw the times into this file.
+    precision_name: one of `precision.NAMES`, of fastdl's and PyTorch's products and convolutions on the GPU. Raises
+    RuntimeError at the end, when all others are timed and written, if a case fails: a wrong result is not timed.
     """
     import fastdl as fd
 
@@ -66,9 +68,11 @@ def run(
         raise ValueError(f"--rounds must be at least 1, got {rounds}")
     if plot_path:
         plot.check(plot_path)
-    if tf32 and (device or fd.get_device()) != "cuda":
-        raise ValueError("--tf32 is a precision of the GPU: it needs --device cuda")
-    with fd.device(device or fd.get_device()), gpu.precision(tf32):
+    if precision_name not in precision.NAMES:
+        raise ValueError(f"--precision must be one of {', '.join(precision.NAMES)}, got {precision_name}")
+    if precision_name != "fp32" and (device or fd.get_device()) != "cuda":
+        raise ValueError(f"--precision {precision_name} is one of the GPU: it needs --device cuda")
+    with fd.device(device or fd.get_device()), precision.use(precision_name):
         chosen = Rivals(rivals, threads)
         report = _run(suite, pattern, chosen, rounds, bool(plot_path), out or sys.stdout)
     if plot_path:
@@ -163,7 +167,7 @@ def environment(rivals: Rivals) -> dict:
         "cores": len(os.sched_getaffinity(0)),
         "threads": rivals.threads,
         "backend": found["device"],
-        "precision": gpu.precision_name(),
+        "precision": precision.WORDS[precision.current],
         "isa": found["isa"] if found["device"] == "cpu" else None,
         "commit": _commit(),
         "python": platform.python_version(),
@@ -176,8 +180,8 @@ def environment(rivals: Rivals) -> dict:
 def _heading(machine: dict) -> list[str]:
     packages = ", ".join(f"{name} {machine[name]}" for name in ("numpy", "torch", "jax") if machine[name])
     if machine["backend"] == "cuda":
-        precision = f"{machine['precision']}; a turn ends when the GPU has done its work"
-        return [f"{machine['machine']}; {packages}", precision]
+        words = f"{machine['precision']}; a turn ends when the GPU has done its work"
+        return [f"{machine['machine']}; {packages}", words]
     threads = f"{machine['threads']} thread{'s' if machine['threads'] != 1 else ''}"
     return [f"{machine['machine']}, {threads}", f"fastdl on {machine['backend']} {machine['isa'] or ''}; {packages}"]
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from . import gpu
+from . import gpu, precision
 from .case import Case, Run, to_numpy
 
 MIN_TURN = 0.003  # seconds; the clock's own cost (50 ns) is nothing beside it
@@ -26,7 +26,6 @@ WARM_UP = 0.03
 ROUNDS = 11
 SLOW = 0.4  # a rival whose call takes longer has FEW rounds and no warm-up but its first call
 FEW = 3
-TF32_TOLERANCE = 0.02  # of its 10 bits of mantissa, after a network's layers
 TRIALS = 3  # turns to find a rival's quickest way
 
 
@@ -67,7 +66,7 @@ def _compare(case: Case, rival: str, results: list[np.ndarray], want: list[np.nd
             )
         scale = float(np.abs(reference).max()) if reference.size else 0.0
         worst = float(np.abs(got - reference).max()) if reference.size else 0.0
-        if not worst <= max(case.tolerance, TF32_TOLERANCE * gpu.uses_tf32()) * (scale + 1e-30):
+        if not worst <= max(case.tolerance, precision.TOLERANCES[precision.current]) * (scale + 1e-30):
             raise RuntimeError(
                 f"{case.family} {case.name}: result {position} of {rival} is off by {worst:.2g} "
                 f"(largest entry {scale:.2g})"

@@ -281,15 +281,22 @@ def test_a_case_that_fails_does_not_stop_the_others(monkeypatch, tmp_path):
     assert report["failed"] == ["relu forward 8x3: off by 1"] and len(report["results"]) == len(names) - 1 > 1
 
 
-def test_tf32(cuda, monkeypatch):
+@pytest.mark.parametrize("precision", ["tf32", "bf16"])
+def test_precisions_of_the_gpu(cuda, monkeypatch, precision):
     from fastdl.bench import gpu
 
     import fastdl as fd
 
     monkeypatch.setattr(gpu, "SIZES", {"1 MB": 1 << 20})
     monkeypatch.setattr(gpu, "SQUARE", 8)
-    report, text = _run("kernels", "linear forward 8x2x3", ("numpy",), rounds=1, device="cuda", tf32=True)
-    assert report["environment"]["precision"] == "TF32 products and convolutions" and "TF32 products" in text
+    words = {"tf32": "TF32 products", "bf16": "bfloat16 products"}[precision]
+    for case in ("linear forward 8x2x3", "batch_norm both relu 128x512x1x1"):
+        report, text = _run("kernels", case, ("numpy",), rounds=1, device="cuda", precision_name=precision)
+        assert report["environment"]["precision"].startswith(words) and words in text and len(report["results"]) == 1
+    report, _ = _run("training", "XOR", ("numpy",), rounds=1, device="cuda", precision_name=precision)
+    assert [row["case"][:3] for row in report["results"]] == ["XOR"]
     assert fd.get_float32_matmul_precision() == "highest"
-    with pytest.raises(ValueError, match="--tf32 is a precision of the GPU: it needs --device cuda"):
-        _run("kernels", "linear", ("numpy",), device="cpu", tf32=True)
+    with pytest.raises(ValueError, match=f"--precision {precision} is one of the GPU: it needs --device cuda"):
+        _run("kernels", "linear", ("numpy",), device="cpu", precision_name=precision)
+    with pytest.raises(ValueError, match="--precision must be one of fp32, tf32, bf16, got fp16"):
+        _run("kernels", "linear", ("numpy",), device="cuda", precision_name="fp16")

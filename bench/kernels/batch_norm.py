@@ -27,9 +27,9 @@ def _runs(rivals, n: int, c: int, size: int, relu: bool) -> dict:
         y, mean, invstd = K.batch_norm_forward(x, weight, bias, None, None, 0.1, 1e-5, relu)
         return y, *K.batch_norm_backward(dy, x, weight, mean, invstd, (True, True, True), bias, relu)
 
-    runs = several_calls(both, x, dy, weight, bias)
+    runs = several_calls(both, x, dy, per_channel=(weight, bias))
     if torch := rivals.torch:
-        parameters = rivals.tensor(weight), rivals.tensor(bias)
+        parameters = rivals.tensor(weight, low=False), rivals.tensor(bias, low=False)
         runs["torch"] = {
             way: _torch_run(torch, relu, *images, *parameters) for way, images in formats(rivals, x, dy)
         }

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from .. import gpu
+from .. import gpu, precision
 from ..case import Case, to_numpy
 
 STEPS = 4  # whose losses must agree: the first shows forward, the others backward and the update
@@ -100,7 +100,7 @@ def fastdl_step(task: Task, captured: bool = True) -> Callable:
 
     model = _model(task)
     optimizer = getattr(fd.optim, "SGD" if task.optimizer == "Momentum" else task.optimizer)
-    step = _step(model, optimizer(model.parameters(), **task.options), task.loss(fd.nn.functional))
+    step = _step(fd, model, optimizer(model.parameters(), **task.options), task.loss(fd.nn.functional))
     capture = getattr(fd, "capture", None) if captured else None
     return _bound(capture(step) if capture else step, *map(fd.tensor, task.batch()))
 
@@ -115,12 +115,13 @@ def _on_numpy(run) -> Callable:
     return on_numpy
 
 
-def _step(model, optimizer, loss_function) -> Callable:
+def _step(library, model, optimizer, loss_function) -> Callable:
     """One step as a person writes it."""
 
     def step(x, y):
         optimizer.zero_grad()
-        loss = loss_function(model(x), y)
+        with precision.autocast(library):
+            loss = loss_function(model(x), y)
         loss.backward()
         optimizer.step()
         return loss
@@ -163,7 +164,7 @@ def _torch_step(rivals, task: Task, channels_last: bool, compiled: bool) -> Call
     model = task.build(torch.nn)
     weights = {key: torch.tensor(to_numpy(value)) for key, value in _model(task).state_dict().items()}
     model.load_state_dict(weights)
-    x, y = map(rivals.tensor, task.batch())
+    x, y = (rivals.tensor(array, low=False) for array in task.batch())
     if channels_last:
         last = {"memory_format": torch.channels_last}
         x, model = x.contiguous(**last), model.to(**last)
@@ -172,9 +173,9 @@ def _torch_step(rivals, task: Task, channels_last: bool, compiled: bool) -> Call
     optimizer = optimizer(model.parameters(), fused=True, **task.options, **capturable)
     loss_function = task.loss(torch.nn.functional)
     if not compiled:
-        return _bound(_step(model, optimizer, loss_function), x, y)
+        return _bound(_step(torch, model, optimizer, loss_function), x, y)
     torch._dynamo.config.recompile_limit = 1000  # every task compiles the same lambda
     torch._inductor.config.compile_threads = 1  # no pool of compilers beside the timings
     mode = "reduce-overhead" if gpu.in_use() else None
     loss = torch.compile(lambda x, y: loss_function(model(x), y), dynamic=False, mode=mode)
-    return _bound(_step(lambda x: x, optimizer, loss), x, y)
+    return _bound(_step(torch, lambda x: x, optimizer, loss), x, y)

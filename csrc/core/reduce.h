@@ -49,7 +49,7 @@ template <>
 inline constexpr bool kAttributes<AxisSplit> = true;
 
 namespace FASTDL_DEVICE {
-// y = sum over the reduced dimensions of x (or x * x) / divisor. y has x's dtype or float64.
+// y = sum over the reduced dimensions of x (or x * x) / divisor. y has x's dtype, for squares float64.
 inline Kernel<void(const SumPlan& plan, View x, Out y, bool squares, double divisor)> sum;
 // The largest (smallest) elements of x [outer, n, inner] along n and their positions, the first of equals; NaN wins.
 // values [outer, inner]   index [outer, inner] int64   all contiguous

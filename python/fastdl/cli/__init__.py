@@ -120,7 +120,8 @@ def _parser() -> argparse.ArgumentParser:
     bench.add_argument("--filter", metavar="TEXT", help="only benchmarks whose name contains TEXT")
     bench.add_argument("--device", choices=("numpy", "cpu", "cuda"),
                        help="where fastdl computes; default: cpu if there")  # fmt: skip
-    bench.add_argument("--tf32", action="store_true", help="on a GPU: let fastdl and PyTorch use TF32")
+    bench.add_argument("--precision", choices=("fp32", "tf32", "bf16"), default="fp32",
+                       help="of products and convolutions on a GPU; default fp32")  # fmt: skip
     bench.add_argument("--threads", type=int, metavar="N", help="threads of fastdl and of every rival; default: all")
     bench.add_argument("--rounds", type=int, default=11, metavar="N", help="turns of every rival; default 11")
     bench.add_argument("--json", metavar="PATH", help="write the results to this file")
