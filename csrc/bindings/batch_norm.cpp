@@ -36,9 +36,9 @@ struct Batch {
 };
 
 Batch batch(const char* kernel, const char* name, const py::handle& x) {
-  Input input = strided(kernel, name, x);
+  Input input = strided(kernel, name, x, Floats::any);
   const View shape = input.view;
-  if (shape.ndim == 2) return {contiguous(kernel, name, x), shape};
+  if (shape.ndim == 2) return {contiguous(kernel, name, x, Floats::any), shape};
   if (shape.ndim != 3 && shape.ndim != 4) return {std::move(input), shape};  // for the check to refuse
   input.view = as_image(shape);
   return {channels_last(std::move(input)), shape};
@@ -59,7 +59,7 @@ Result empty_batch(const View& x) {
   return {empty_activation(x.dtype, image.shape, image.ndim), x.ndim};
 }
 
-// An optional array (C,) like x.
+// An optional array (C,).
 Input per_channel(const char* kernel, const char* name, const py::handle& value, const View& x) {
   Input input = optional_contiguous(kernel, name, value);
   check_per_channel(kernel, name, input, x);
@@ -113,7 +113,8 @@ py::tuple batch_norm_forward(const py::handle& x_, const py::handle& weight_, co
   check::number(kernel, "eps", eps, 0.0);
   const std::int64_t channels = x.shape.shape[1];
   const Result y = empty_batch(x.shape);
-  Output mean = empty(x.shape.dtype, {channels}), invstd = empty(x.shape.dtype, {channels});
+  const DType dtype = per_channel_dtype(x.shape);
+  Output mean = empty(dtype, {channels}), invstd = empty(dtype, {channels});
   if (x.size() == channels && channels > 0)
     check::fail_value(kernel, "x must have more than 1 value per channel, got shape " + check::shape_string(x.shape));
   run(x.size(), [&] {
@@ -159,8 +160,8 @@ struct Backward {
   void prepare(const char* kernel, const py::handle& need_) {
     const auto needs = need<3>(kernel, need_);
     if (needs[0]) dx = empty_batch(x.shape);
-    if (needs[1]) dweight = empty(x.shape.dtype, {x.shape.shape[1]});
-    if (needs[2]) dbias = empty(x.shape.dtype, {x.shape.shape[1]});
+    if (needs[1]) dweight = empty(per_channel_dtype(x.shape), {x.shape.shape[1]});
+    if (needs[2]) dbias = empty(per_channel_dtype(x.shape), {x.shape.shape[1]});
   }
   View dx_matrix() const { return dx ? x.matrix(dx->output.view) : View{}; }
   py::tuple results() const {

@@ -8,7 +8,9 @@
 namespace fastdl {
 
 void check_batch_norm_input(const char* kernel, const char* name, const View& x);
-// An array [c] of the dtype of x; an absent one passes.
+// Of the arrays [c]: that of x, but float32 beside an x of bfloat16.
+DType per_channel_dtype(const View& x);
+// An array [c] of that dtype; an absent one passes.
 void check_per_channel(const char* kernel, const char* name, const View& value, const View& x);
 // All but eps and the per-channel arrays of the backward kernels.
 void check_batch_norm_gradient(const char* kernel, const View& dy, const View& x);

@@ -10,7 +10,7 @@
 #include <new>
 #include <type_traits>
 
-#include "core/view.h"
+#include "core/bfloat16.h"
 #include "cuda/runtime.h"
 
 #if defined(__CUDACC__)
@@ -120,6 +120,8 @@ struct alignas(N * sizeof(T) <= 16 ? N * sizeof(T) : 16) Pack {
 };
 template <class T>
 inline constexpr int kPack = sizeof(T) >= 8 ? 2 : 4;
+template <>
+inline constexpr int kPack<bfloat16> = 8;
 
 template <int N, class T>
 FASTDL_BOTH Pack<T, N> load_pack(const T* p) {
@@ -145,6 +147,21 @@ FASTDL_BOTH void store_pack(T* p, const Pack<T, N>& pack) {
     *p = pack.v[0];
   else
     *reinterpret_cast<Pack<T, N>*>(p) = pack;
+}
+
+// The same in what is computed in: elements are widened when they are loaded, and rounded when they are stored.
+template <int N, class T>
+FASTDL_BOTH Pack<Wide<T>, N> load_wide(const T* p) {
+  const Pack<T, N> narrow = load_pack<N>(p);
+  Pack<Wide<T>, N> pack;
+  for (int k = 0; k < N; ++k) pack.v[k] = narrow.v[k];
+  return pack;
+}
+template <int N, class T>
+FASTDL_BOTH void store_rounded(T* p, const Pack<Wide<T>, N>& pack) {
+  Pack<T, N> narrow;
+  for (int k = 0; k < N; ++k) narrow.v[k] = static_cast<T>(pack.v[k]);
+  store_pack(p, narrow);
 }
 
 #if defined(__CUDACC__)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import itertools
 from types import ModuleType
 
 import numpy as np
@@ -29,11 +30,10 @@ _CHANGED = {
     "scale": ("x",),
     "batch_norm_forward": ("running_mean", "running_var"),
 }
-# What may be float32 (or a float64 number) beside arrays of bfloat16.
-_WIDE = {
-    *("weight", "bias", "running_mean", "running_var", "mean", "invstd"),  # of batch norm
-    *("lse", "dloss", "factor"),
-}
+# What may be float32 (or a float64 number) beside arrays of bfloat16; per channel, kernels of batch norm that take
+# bfloat16 take nothing else.
+_PER_CHANNEL = {"weight", "bias", "running_mean", "running_var", "mean", "invstd"}
+_WIDE = {*_PER_CHANNEL, "lse", "dloss", "factor"}
 _WIDE_FAMILIES = ("batch_norm", "cross_entropy", "scale")
 
 
@@ -45,8 +45,11 @@ class Rounding:
 
     def __getattr__(self, name: str):
         found = getattr(self._module, name)
-        if name in _reference.__all__ and name not in self._module.BFLOAT16:
-            found = _rounding(name, found, self._module, self._dtype)
+        if name in _reference.__all__:
+            if name not in self._module.BFLOAT16:
+                found = _rounding(name, found, self._module, self._dtype)
+            elif name.startswith("batch_norm"):
+                found = _unless_narrow(name, found, self._module, self._dtype)
         self.__dict__[name] = found
         return found
 
@@ -70,6 +73,20 @@ def _rounding(name: str, kernel, module: ModuleType, dtype: np.dtype):
 
     def rounded(x):
         return module.cast(x, "bfloat16") if _is(x, np.dtype(np.float32)) else x
+
+    return call
+
+
+def _unless_narrow(name: str, kernel, module: ModuleType, dtype: np.dtype):
+    """The kernel itself, but rounding where an array per channel is of bfloat16."""
+    parameters = list(inspect.signature(getattr(_reference, name)).parameters)
+    rounding = _rounding(name, kernel, module, dtype)
+
+    @functools.wraps(getattr(_reference, name))
+    def call(*args, **options):
+        given = itertools.chain(zip(parameters, args), options.items())
+        narrow = any(_is(x, dtype) for key, x in given if key in _PER_CHANNEL)
+        return (rounding if narrow else kernel)(*args, **options)
 
     return call
 

@@ -32,6 +32,7 @@ globals().update({kernel: getattr(_cuda, kernel) for kernel in __all__})
 # The kernels that take bfloat16 as it is.
 BFLOAT16 = [
     *_reference.BFLOAT16,
+    *_reference.batch_norm.__all__,
     *_reference.activation.__all__,
     *(kernel for kernel in _reference.elementwise.__all__ if kernel != "increment"),
     *("sum", "mean", "sum_to", "sum_squares"),

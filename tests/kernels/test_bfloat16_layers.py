@@ -1,0 +1,237 @@
+"""Batch norm, pooling and dropout on bfloat16: rounded once; statistics and gradients of weights are float32.
+
+The reference computes in float64 from the same values of bfloat16.
+"""
+
+import re
+
+import numpy as np
+import pytest
+
+from fastdl import kernels
+from fastdl.kernels._bfloat16 import Rounding
+from layouts import layouts, unchanged
+from tolerances import assert_close
+
+ml_dtypes = pytest.importorskip("ml_dtypes")
+BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
+nan, inf = np.nan, np.inf
+ALL = (True,) * 3
+EPS = 1e-5
+
+
+@pytest.fixture
+def rounding(backend):
+    """Each backend in turn, as `kernels.of` gives it for arrays of bfloat16."""
+    backend.set_bfloat16(kernels.use_bfloat16())
+    return Rounding(backend, BFLOAT16)
+
+
+def values(shape, seed=0, mean=0.0, std=1.0, dtype=BFLOAT16):
+    return (mean + std * np.random.default_rng(seed).standard_normal(shape)).astype(dtype)
+
+
+def double(*arrays):
+    made = [x if x is None else x.astype("float64") for x in arrays]
+    return made if len(made) > 1 else made[0]
+
+
+def assert_rounded(got, want, scale=0.0):
+    """got is want (float64), rounded once after some steps of float32 with numbers of size `scale`."""
+    assert got.dtype == BFLOAT16 and got.shape == want.shape
+    got, finite = got.astype("float64"), np.isfinite(want)
+    np.testing.assert_array_equal(got[~finite], want[~finite])
+    got, want = got[finite], want[finite]
+    half = np.ldexp(1.0, np.frexp(want)[1] - 9)
+    off = np.abs(got - want)
+    good = off <= half + 2.0**-20 * (scale + np.abs(want))
+    assert good.all(), f"{(off / half).max() / 2} units from the exact value"
+
+
+NATIVE = [
+    "batch_norm_forward",
+    "batch_norm_inference",
+    "batch_norm_backward",
+    "batch_norm_inference_backward",
+]
+
+
+@pytest.mark.parametrize("name", NATIVE)
+def test_has_kernels_of_its_own_on_cuda(backend, name):
+    assert (name in backend.BFLOAT16) == (backend.name in ("cuda", "emulated"))
+
+
+# batch norm
+
+# one value more than one, primes; channels that are whole packs and that are not, up to some tiles of them
+SHAPES = (
+    (2, 1), (2, 8), (2, 3), (5, 5), (67, 7), (131, 16), (1031, 8), (4, 3, 7), (2, 64, 5), (3, 1, 3, 3), (1, 7, 5, 4),
+    (2, 8, 5, 4), (7, 16, 19, 23), (2, 12, 3, 3), (2, 65, 3, 5), (3, 264, 2, 2),
+)  # fmt: skip
+
+
+def channels(count, seed=9):
+    """weight, bias, running_mean, running_var in float32."""
+    rng = np.random.default_rng(seed)
+    draws = (rng.uniform, 0.5, 1.5), (rng.normal, 0, 1), (rng.normal, 0, 1), (rng.uniform, 1, 2)
+    return [draw(low, high, count).astype("float32") for draw, low, high in draws]
+
+
+def along(value, x):
+    return value.reshape(-1, *(1,) * (x.ndim - 2))
+
+
+def forward_scale(x, weight):
+    """The largest of the numbers that are subtracted, in units of y."""
+    axes = (0, *range(2, x.ndim))
+    factor = np.abs(weight) / np.sqrt(x.var(axes) + EPS)
+    return (np.abs(x).max() * factor).max() + 4
+
+
+@pytest.mark.parametrize("relu", [False, True], ids=["plain", "relu"])
+@pytest.mark.parametrize("mean", [0.5, 1e3])
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_batch_norm_forward(backend, rounding, reference, shape, mean, relu):
+    x = values(shape, mean=mean)
+    weight, bias, *running = channels(shape[1])
+    wide, wanted = [a.copy() for a in running], double(*running)
+    with unchanged(x, weight, bias):
+        y, *statistics = rounding.batch_norm_forward(x, weight, bias, *running, 0.1, EPS, relu=relu)
+    want = reference.batch_norm_forward(*double(x, weight, bias), *wanted, 0.1, EPS, relu=relu)[0]
+    assert_rounded(y, want, forward_scale(*double(x, weight)))
+    _, *same = backend.batch_norm_forward(x.astype("float32"), weight, bias, *wide, 0.1, EPS)
+    for got, expected in zip([*statistics, *running], [*same, *wide]):
+        assert_close(got, expected, "batch_norm")
+    for got, expected in zip(running, wanted):
+        assert_close(got, expected.astype("float32"), "batch_norm")
+
+
+@pytest.mark.parametrize("need", [ALL, (True, False, False), (False, True, True)], ids=str)
+@pytest.mark.parametrize("relu", [False, True], ids=["plain", "relu"])
+@pytest.mark.parametrize("mean", [0.5, 1e3])
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_batch_norm_backward(rounding, reference, shape, mean, relu, need):
+    x, dy = values(shape, mean=mean), values(shape, seed=1)
+    weight, bias, *_ = channels(shape[1])
+    _, *statistics = rounding.batch_norm_forward(x, weight, bias, None, None, 0.1, EPS)
+    with unchanged(x, dy, weight, bias, *statistics):
+        grads = rounding.batch_norm_backward(dy, x, weight, *statistics, need, bias=bias, relu=relu)
+    given = double(dy, x, weight, *statistics)
+    assert_gradients(grads, reference.batch_norm_backward(*given, need, bias=double(bias), relu=relu), *given)
+
+
+def assert_gradients(grads, wants, dy, x, weight, mean, invstd):
+    count = x.size / max(x.shape[1], 1)
+    for got, want in zip(grads[1:], wants[1:]):
+        if want is None:
+            assert got is None
+        else:
+            assert_close(got, want.astype("float32"), "batch_norm", scale=count**0.5)
+    if wants[0] is None:
+        assert grads[0] is None
+        return
+    normal = np.abs((x - along(mean, x)) * along(invstd, x)).max()
+    assert_rounded(grads[0], wants[0], 4 * np.abs(weight * invstd).max() * np.abs(dy).max() * max(normal, 1))
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_batch_norm_inference(rounding, reference, shape):
+    x, dy = values(shape), values(shape, seed=1)
+    weight, bias, *running = channels(shape[1])
+    with unchanged(x, dy, weight, bias, *running):
+        y = rounding.batch_norm_inference(x, weight, bias, *running, EPS)
+        grads = rounding.batch_norm_inference_backward(dy, x, weight, *running, EPS, ALL)
+    assert_rounded(y, reference.batch_norm_inference(*double(x, weight, bias, *running), EPS), 10)
+    given = double(dy, x, weight, *running)
+    wants = reference.batch_norm_inference_backward(*given, EPS, ALL)
+    assert_gradients(grads, wants, *given[:4], 1 / np.sqrt(given[4] + EPS))
+
+
+@pytest.mark.parametrize("shape", [(6, 16), (3, 8, 5), (2, 16, 3, 5)], ids=str)
+def test_batch_norm_layouts_and_odd_addresses(rounding, reference, shape):
+    """Views that begin between two packs among them; without weight and bias."""
+    x, dy = values(shape, mean=0.5), values(shape, seed=1)
+    y, *statistics = rounding.batch_norm_forward(x, None, None, None, None, 0.1, EPS)
+    grads = rounding.batch_norm_backward(dy, x, None, *statistics, ALL)
+    one = np.ones(shape[1])
+    assert_rounded(y, reference.batch_norm_forward(double(x), None, None, None, None, 0.1, EPS)[0], 10)
+    given = *double(dy, x), None, *double(*statistics)
+    wants = reference.batch_norm_backward(*given, ALL)
+    assert_gradients(grads, wants, *given[:2], one, *given[3:])
+    names = ("fortran", "channels-last", "reversed", "gapped", "offset")
+    xs, dys = layouts(x, names), layouts(dy, names)
+    pairs = {**{name: (xs[name], dys[name]) for name in xs}, "x": (xs["offset"], dy), "dy": (x, dys["offset"])}
+    for name, (x, dy) in pairs.items():
+        again = rounding.batch_norm_forward(x, None, None, None, None, 0.1, EPS)
+        again += rounding.batch_norm_backward(dy, x, None, *statistics, ALL)
+        for got, want in zip(again, (y, *statistics, *grads)):
+            if got.dtype == BFLOAT16:
+                np.testing.assert_allclose(*double(got, want), rtol=2**-7, atol=2**-20, err_msg=name)
+            else:
+                assert_close(got, want, "batch_norm", scale=4)
+
+
+@pytest.mark.parametrize("count", [7, 16])
+def test_batch_norm_of_nan_and_infinity(rounding, reference, count):
+    x, dy = values((9, count)), values((9, count), seed=1)
+    x[3, 0], x[4, 2], x[5, 3], dy[2, 5] = nan, inf, -inf, nan
+    weight, bias, *running = channels(count)
+    y = rounding.batch_norm_inference(x, weight, bias, *running, EPS)
+    assert_rounded(y, reference.batch_norm_inference(*double(x, weight, bias, *running), EPS), 10)
+    with np.errstate(invalid="ignore"):
+        y, *statistics = rounding.batch_norm_forward(x, weight, bias, None, None, 0.1, EPS, relu=True)
+        dx, dweight, dbias = rounding.batch_norm_backward(dy, x, weight, *statistics, ALL, bias=bias, relu=True)
+    lost = [0, 2, 3]  # their mean is no number
+    for result in (y, *statistics, dx, dweight, dbias):
+        gone = np.isnan(double(result)).reshape(-1, count).any(0)
+        assert set(np.flatnonzero(gone)) <= {*lost, 5}, "a channel that has none of them"
+    assert np.isnan(double(y)[:, lost]).all() and np.isnan(dweight[lost]).all()
+
+
+def test_batch_norm_with_weights_of_bfloat16(rounding, reference):
+    """All of a model converted: computed in float32, running statistics rounded."""
+    x, dy = values((5, 8, 3, 3), mean=0.5), values((5, 8, 3, 3), seed=1)
+    weight, bias, *running = [a.astype(BFLOAT16) for a in channels(8)]
+    wanted = double(*running)
+    y, *statistics = rounding.batch_norm_forward(x, weight, bias, *running, 0.1, EPS)
+    want = reference.batch_norm_forward(*double(x, weight, bias), *wanted, 0.1, EPS)[0]
+    assert_rounded(y, want, 10)
+    for got, expected in zip(running, wanted):
+        assert_rounded(got, expected)
+    grads = rounding.batch_norm_backward(dy, x, weight, *statistics, ALL, bias=bias, relu=True)
+    given = double(dy, x, weight, *statistics)
+    assert_gradients(grads, reference.batch_norm_backward(*given, ALL, bias=double(bias), relu=True), *given)
+    y = rounding.batch_norm_inference(x, weight, bias, *running, EPS)
+    assert_rounded(y, reference.batch_norm_inference(*double(x, weight, bias, *running), EPS), 10)
+    grads = rounding.batch_norm_inference_backward(dy, x, weight, *running, EPS, ALL)
+    assert [g.dtype.name for g in grads] == ["bfloat16", "float32", "float32"]
+
+
+@pytest.mark.parametrize("shape", [(0, 3), (4, 0), (2, 3, 0), (0, 8, 4, 4)], ids=str)
+def test_batch_norm_of_nothing(rounding, shape):
+    x = np.zeros(shape, BFLOAT16)
+    weight, bias, *running = channels(shape[1])
+    before = [a.copy() for a in running]
+    y, mean, invstd = rounding.batch_norm_forward(x, weight, bias, *running, 0.1, EPS)
+    grads = rounding.batch_norm_backward(x, x, weight, mean, invstd, ALL)
+    assert y.shape == grads[0].shape == shape and y.dtype == grads[0].dtype == BFLOAT16
+    np.testing.assert_array_equal(running, before)
+    for a in (mean, invstd, *grads[1:]):
+        np.testing.assert_array_equal(a, np.zeros(shape[1], "float32"), strict=True)
+
+
+X, V, H = np.zeros((2, 3), BFLOAT16), np.zeros(3, "float32"), np.zeros(3)
+BAD = (
+    ("batch_norm_forward", (X, H, V, V, V, 0.1, EPS), TypeError, "weight must be float32 like x, got float64"),
+    ("batch_norm_forward", (X, V, V, H, V, 0.1, EPS), TypeError, "running_mean must be float32 like x, got float64"),
+    ("batch_norm_inference", (X, V, H, V, V, EPS), TypeError, "bias must be float32 like x, got float64"),
+    ("batch_norm_backward", (X, X, V, V[:2], V, ALL), ValueError, "mean must have shape (3,), got (2,)"),
+    ("batch_norm_backward", (X, X.astype("float32"), V, V, V, ALL), TypeError, "got "),
+    ("batch_norm_inference_backward", (X, X, V, V, H, EPS, ALL), TypeError, "running_var must be float32 like x"),
+)
+
+
+@pytest.mark.parametrize("name, args, error, message", BAD, ids=str)
+def test_batch_norm_bad_input(rounding, name, args, error, message):
+    with pytest.raises(error, match=re.escape(message)):
+        getattr(rounding, name)(*args)
