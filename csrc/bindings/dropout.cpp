@@ -10,7 +10,7 @@ namespace {
 
 Array dropout(const py::handle& x_, double p, const py::handle& seed, const py::handle& counter) {
   const char* kernel = "dropout";
-  const Input x = activation(kernel, "x", x_);
+  const Input x = activation(kernel, "x", x_, Floats::any);
   check::number(kernel, "p", p, 0, 1);
   const PhiloxStream words = stream(kernel, seed, counter);
   Output y = empty_activation(x.view.dtype, x.view.shape, x.view.ndim);

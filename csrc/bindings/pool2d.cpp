@@ -44,7 +44,7 @@ const double* divisor_of(const char* kernel, const py::handle& value, double* st
 py::tuple max_pool2d_forward(const py::handle& x_, const py::handle& kernel_size, const py::handle& stride,
                              const py::handle& padding, const py::handle& dilation, bool ceil_mode) {
   const char* kernel = "max_pool2d_forward";
-  const Input x = activation(kernel, "x", x_);
+  const Input x = activation(kernel, "x", x_, Floats::any);
   check_pool_sides(kernel, "x", x);
   Window window = window_of(kernel, kernel_size, stride, padding);
   window.dilation = pair(kernel, "dilation", dilation, 1);
@@ -82,12 +82,12 @@ Array max_pool2d_backward(const py::handle& dy_, const py::handle& offsets, cons
                           const py::handle& kernel_size, const py::handle& stride, const py::handle& padding,
                           const py::handle& dilation, const py::handle& y_) {
   const char* kernel = "max_pool2d_backward";
-  const Input dy = activation(kernel, "dy", dy_);
+  const Input dy = activation(kernel, "dy", dy_, Floats::any);
   check_pool_image(kernel, "dy", dy);
   const Winners w = winners_of(kernel, offsets, input_size, kernel_size, stride, padding, dilation);
   check::shape(kernel, "dy", dy, w.offsets.view.shape, 4);
   Input y;
-  if (!y_.is_none()) y = activation(kernel, "y", y_);
+  if (!y_.is_none()) y = activation(kernel, "y", y_, Floats::any);
   check::like(kernel, "y", y, "dy", dy);
   check::shape(kernel, "y", y, w.offsets.view.shape, 4);
   const Pool2dTables tables(w.input_size, image_size(dy), w.window);
@@ -109,7 +109,7 @@ Array avg_pool2d_forward(const py::handle& x_, const py::handle& kernel_size, co
                          const py::handle& padding, bool ceil_mode, bool count_include_pad,
                          const py::handle& divisor_override) {
   const char* kernel = "avg_pool2d_forward";
-  const Input x = activation(kernel, "x", x_);
+  const Input x = activation(kernel, "x", x_, Floats::any);
   check_pool_sides(kernel, "x", x);
   const Window window = window_of(kernel, kernel_size, stride, padding);
   check_pool_window(kernel, window);
@@ -126,7 +126,7 @@ Array avg_pool2d_backward(const py::handle& dy_, const py::handle& input_size_, 
                           const py::handle& stride, const py::handle& padding, bool ceil_mode, bool count_include_pad,
                           const py::handle& divisor_override) {
   const char* kernel = "avg_pool2d_backward";
-  const Input dy = activation(kernel, "dy", dy_);
+  const Input dy = activation(kernel, "dy", dy_, Floats::any);
   check_pool_image(kernel, "dy", dy);
   const Pair input_size = size_pair(kernel, "input_size", input_size_);
   const Window window = window_of(kernel, kernel_size, stride, padding);
@@ -143,7 +143,7 @@ Array avg_pool2d_backward(const py::handle& dy_, const py::handle& input_size_, 
 
 Array adaptive_avg_pool2d_forward(const py::handle& x_, const py::handle& output_size) {
   const char* kernel = "adaptive_avg_pool2d_forward";
-  const Input x = activation(kernel, "x", x_);
+  const Input x = activation(kernel, "x", x_, Floats::any);
   check_pool_sides(kernel, "x", x);
   const Pair out = size_pair(kernel, "output_size", output_size);
   Output y = empty_image(x.view.dtype, x, out);
@@ -154,7 +154,7 @@ Array adaptive_avg_pool2d_forward(const py::handle& x_, const py::handle& output
 
 Array adaptive_avg_pool2d_backward(const py::handle& dy_, const py::handle& input_size) {
   const char* kernel = "adaptive_avg_pool2d_backward";
-  const Input dy = activation(kernel, "dy", dy_);
+  const Input dy = activation(kernel, "dy", dy_, Floats::any);
   check_pool_image(kernel, "dy", dy);
   const Pair size = size_pair(kernel, "input_size", input_size);
   check_pool_sides(kernel, "dy", dy);

@@ -1,4 +1,4 @@
-// Dropout: a thread makes the words of four elements and compares them as integers; no mask is stored.
+// Dropout: a thread makes the words of its elements, four at a time, and compares them as integers; no mask is stored.
 #include "core/dropout.h"
 
 #include "cuda/map.h"
@@ -10,23 +10,27 @@ namespace {
 
 template <class T>
 struct Drop {
+  using W = Wide<T>;
   PhiloxStream stream;
   std::uint32_t bound;
-  T scale;
+  W scale;
   const T* x;
   T* y;
   template <int N>
   FASTDL_DEVICE_ONLY void run(int64_t i, Nothing) const {
-    const Words words = philox_words(stream, i);
-    Pack<T, N> v = load_pack<N>(x + i);
-    for (int k = 0; k < N; ++k) v.v[k] *= word_of<N>(words, i, k) < bound ? scale : T(0);
-    store_pack(y + i, v);
+    constexpr int kTogether = N < kPhiloxBlock ? N : kPhiloxBlock;
+    Pack<W, N> v = load_wide<N>(x + i);
+    for (int first = 0; first < N; first += kTogether) {
+      const Words words = philox_words(stream, i + first);
+      for (int k = 0; k < kTogether; ++k) v.v[first + k] *= word_of<kTogether>(words, i, k) < bound ? scale : W(0);
+    }
+    store_rounded(y + i, v);
   }
 };
 
 template <class T>
 struct Zero {
-  FASTDL_BOTH T operator()(T) const { return 0; }
+  FASTDL_BOTH T operator()(T) const { return T(0); }
 };
 template <class T>
 struct Same {
@@ -38,8 +42,9 @@ struct Same {
 void dropout(View x_, double p, PhiloxStream stream, Out y_) {
   const int64_t n = x_.size();
   const double bound = __builtin_floor((1 - p) * 4294967296.0);
-  with_float(x_.dtype, [&](auto type) {
+  with_any_float(x_.dtype, [&](auto type) {
     using T = decltype(type);
+    constexpr int N = kPack<T> < kPhiloxBlock ? kPhiloxBlock : kPack<T>;
     const T* x = x_.as<T>();
     T* y = y_.as<T>();
     if (p == 1) return map(n, y, Zero<T>{}, x);
@@ -47,8 +52,8 @@ void dropout(View x_, double p, PhiloxStream stream, Out y_) {
       if (x != y) map(n, y, Same<T>{}, x);
       return;
     }
-    for_packs<kPhiloxBlock>(n, on_border(x) && on_border(y), PrepareNothing{},
-                            Drop<T>{stream, static_cast<std::uint32_t>(bound), static_cast<T>(1 / (1 - p)), x, y});
+    for_packs<N>(n, on_border(x) && on_border(y), PrepareNothing{},
+                 Drop<T>{stream, static_cast<std::uint32_t>(bound), static_cast<Wide<T>>(1 / (1 - p)), x, y});
   });
 }
 

@@ -101,7 +101,7 @@ struct MaxForward {
     const bool inside = t.rows > 0 && t.columns > 0;
     if (inside) best = load_pack<N>(x + t.at);
     for (int k = 0; k < N; ++k) {
-      if (!inside) best.v[k] = -std::numeric_limits<T>::infinity();
+      if (!inside) best.v[k] = static_cast<T>(-std::numeric_limits<Wide<T>>::infinity());
       winner.v[k] = static_cast<Offset>(inside ? t.number : 0);
     }
     for (I row = 0; row < t.rows; ++row)
@@ -121,6 +121,7 @@ struct MaxForward {
 
 template <class I, class T>
 struct AverageForward {
+  using W = Wide<T>;
   Dims<I> d;
   I channels;
   const T* x;
@@ -130,18 +131,18 @@ struct AverageForward {
   FASTDL_DEVICE_ONLY void run(int64_t i, Nothing) const {
     const Place<I> p(i, d.rows.windows, d.columns.windows, channels);
     const Taps<I> t(d, p, channels);
-    const T share = static_cast<T>(d.rows.share[p.row] * d.columns.share[p.column]);
-    Pack<T, N> sum = {};
+    const W share = static_cast<W>(d.rows.share[p.row] * d.columns.share[p.column]);
+    Pack<W, N> sum = {};
     for (I row = 0; row < t.rows; ++row) {
-      Pack<T, N> line = {};  // row by row, so that errors grow with the sides and not with the area
+      Pack<W, N> line = {};  // row by row, so that errors grow with the sides and not with the area
       for (I column = 0; column < t.columns; ++column) {
-        const Pack<T, N> v = load_pack<N>(x + t.at + row * t.row_step + column * t.column_step);
+        const Pack<W, N> v = load_wide<N>(x + t.at + row * t.row_step + column * t.column_step);
         for (int k = 0; k < N; ++k) line.v[k] += v.v[k];
       }
       for (int k = 0; k < N; ++k) sum.v[k] += line.v[k];
     }
     for (int k = 0; k < N; ++k) sum.v[k] *= share;
-    store_pack(y + i, sum);
+    store_rounded(y + i, sum);
   }
 };
 
@@ -149,30 +150,32 @@ struct AverageForward {
 // which the largest shows for its window), or an equal share of dy.
 template <class T, class Offset>
 struct Won {
+  using W = Wide<T>;
   const T* dy;
   const Offset* offsets;
   const T* y;
 
   template <int N>
-  FASTDL_DEVICE_ONLY void add(int64_t at, int64_t tap, double, Pack<T, N>& sum) const {
+  FASTDL_DEVICE_ONLY void add(int64_t at, int64_t tap, double, Pack<W, N>& sum) const {
     const Pack<Offset, N> winner = load_pack<N>(offsets + at);
-    Pack<T, N> v = load_pack<N>(dy + at);
+    Pack<W, N> v = load_wide<N>(dy + at);
     if (y != nullptr) {
-      const Pack<T, N> largest = load_pack<N>(y + at);
+      const Pack<W, N> largest = load_wide<N>(y + at);
       for (int k = 0; k < N; ++k) v.v[k] = activation::relu_backward(v.v[k], largest.v[k]);
     }
-    for (int k = 0; k < N; ++k) sum.v[k] += static_cast<int64_t>(winner.v[k]) == tap ? v.v[k] : T(0);
+    for (int k = 0; k < N; ++k) sum.v[k] += static_cast<int64_t>(winner.v[k]) == tap ? v.v[k] : W(0);
   }
 };
 
 template <class T>
 struct Share {
+  using W = Wide<T>;
   const T* dy;
 
   template <int N>
-  FASTDL_DEVICE_ONLY void add(int64_t at, int64_t, double share, Pack<T, N>& sum) const {
-    const Pack<T, N> v = load_pack<N>(dy + at);
-    for (int k = 0; k < N; ++k) sum.v[k] += v.v[k] * static_cast<T>(share);
+  FASTDL_DEVICE_ONLY void add(int64_t at, int64_t, double share, Pack<W, N>& sum) const {
+    const Pack<W, N> v = load_wide<N>(dy + at);
+    for (int k = 0; k < N; ++k) sum.v[k] += v.v[k] * static_cast<W>(share);
   }
 };
 
@@ -197,7 +200,7 @@ struct Backward {
     const Axis<I>&r = d.rows, &c = d.columns;
     const Place<I> p(at, r.size, c.size, channels);
     const I row_last = static_cast<I>(r.over_last[p.row]), column_last = static_cast<I>(c.over_last[p.column]);
-    Pack<T, N> sum = {};
+    Pack<Wide<T>, N> sum = {};
     for (I oh = static_cast<I>(r.over_first[p.row]); oh < row_last; ++oh) {
       const I i = tap_over(r, p.row, oh);
       if (i < 0) continue;
@@ -208,7 +211,7 @@ struct Backward {
         source.template add<N>(window, i * c.taps + j, r.share[oh] * c.share[ow], sum);
       }
     }
-    store_pack(dx + at, sum);
+    store_rounded(dx + at, sum);
   }
 };
 
@@ -239,7 +242,7 @@ void with_offsets(DType dtype, const F& f) {
 // Calls f(T{}, I{}) for the image x and what comes of its windows, y.
 template <class F>
 void with_kind(const View& x, const View& y, const Pool2dDims& d, const F& f) {
-  with_float(x.dtype, [&](auto type) { with_width(d, x.size(), y.size(), [&](auto width) { f(type, width); }); });
+  with_any_float(x.dtype, [&](auto type) { with_width(d, x.size(), y.size(), [&](auto width) { f(type, width); }); });
 }
 
 // f.run<N> over the elements of an image, N channels together where they are whole packs in every array.

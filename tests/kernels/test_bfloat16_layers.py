@@ -53,6 +53,13 @@ NATIVE = [
     "batch_norm_inference",
     "batch_norm_backward",
     "batch_norm_inference_backward",
+    "max_pool2d_forward",
+    "max_pool2d_backward",
+    "avg_pool2d_forward",
+    "avg_pool2d_backward",
+    "adaptive_avg_pool2d_forward",
+    "adaptive_avg_pool2d_backward",
+    "dropout",
 ]
 
 
@@ -235,3 +242,151 @@ BAD = (
 def test_batch_norm_bad_input(rounding, name, args, error, message):
     with pytest.raises(error, match=re.escape(message)):
         getattr(rounding, name)(*args)
+
+
+# pooling: image, kernel_size, stride, padding, dilation, ceil_mode
+
+WINDOWS = (
+    ((5, 7), (2, 2), (2, 2), (0, 0), (1, 1), False), ((7, 6), (3, 3), (2, 2), (1, 1), (1, 1), True),
+    ((5, 5), (3, 3), (1, 1), (1, 1), (1, 1), False), ((9, 7), (2, 3), (2, 1), (1, 1), (4, 2), True),
+    ((1, 1), (2, 2), (2, 2), (1, 1), (1, 1), False), ((18, 17), (17, 16), (1, 1), (0, 0), (1, 1), False),
+)  # fmt: skip
+UNDILATED = [window for window in WINDOWS if window[4] == (1, 1)]
+BATCHES = ((2, 1), (1, 3), (2, 5), (1, 7), (3, 8), (2, 12), (1, 16), (1, 17), (2, 64))
+
+
+def ties(shape):
+    """Small whole numbers, so that most windows hold equal maxima."""
+    return np.random.default_rng(2).integers(-2, 3, shape).astype(BFLOAT16)
+
+
+def odd(values):
+    """Channels-last in memory, but from one element past a border on."""
+    rows = values.transpose(0, 2, 3, 1)
+    room = np.empty(values.size + 1, values.dtype)
+    room[1:] = rows.reshape(-1)
+    return room[1:].reshape(rows.shape).transpose(0, 3, 1, 2)
+
+
+@pytest.mark.parametrize("batch", BATCHES, ids=str)
+@pytest.mark.parametrize("window", WINDOWS, ids=str)
+def test_max_pool2d(rounding, reference, window, batch):
+    for x in (ties((*batch, *window[0])), odd(ties((*batch, *window[0]))), values((*batch, *window[0]))):
+        with unchanged(x):
+            y, offsets = rounding.max_pool2d_forward(x, *window[1:])
+        want, winners = reference.max_pool2d_forward(double(x), *window[1:])
+        assert_rounded(y, want)
+        np.testing.assert_array_equal(double(y), want)
+        np.testing.assert_array_equal(offsets, winners, strict=True)
+        dy = values(y.shape, seed=1)
+        for given in (dy, odd(dy)):
+            dx = rounding.max_pool2d_backward(given, offsets, *window[:5])
+            assert_rounded(
+                dx, reference.max_pool2d_backward(double(dy), winners, *window[:5]), 4 * np.abs(double(dy)).max()
+            )
+
+
+@pytest.mark.parametrize("count", [3, 16])
+@pytest.mark.parametrize("window", WINDOWS, ids=str)
+def test_max_pool2d_behind_a_relu(rounding, reference, window, count):
+    """The bits of the two steps, the pooling's and the ReLU's."""
+    x = values((2, count, *window[0]))
+    z = np.where(double(x) < 0, 0, x).astype(BFLOAT16)
+    y, offsets = rounding.max_pool2d_forward(z, *window[1:])
+    dy = values(y.shape, seed=1)
+    dx = rounding.max_pool2d_backward(dy, offsets, *window[:5], y=y)
+    two = double(rounding.max_pool2d_backward(dy, offsets, *window[:5]))
+    np.testing.assert_array_equal(double(dx), np.where(double(z) <= 0, 0, two))
+    want = reference.max_pool2d_backward(double(dy), offsets, *window[:5], y=double(y))
+    assert_rounded(dx, want, 4 * np.abs(double(dy)).max())
+
+
+@pytest.mark.parametrize("count", [1, 8, 17])
+@pytest.mark.parametrize(
+    "row, best, offset",
+    [
+        ((1, 1, 1), 1, 0),  # the first of equals
+        ((256, 257, 258), 258, 2),  # 257 is rounded to 256
+        ((-inf, -inf, -inf), -inf, 0),
+        ((1, inf, inf), inf, 1),
+        ((7, nan, 9), nan, 1),
+        ((nan, inf, nan), nan, 2),
+    ],
+    ids=str,
+)
+def test_max_pool2d_of_equal_infinite_and_nan(rounding, row, best, offset, count):
+    x = np.tile(np.array(row, BFLOAT16), (1, count, 1, 1))
+    y, offsets = rounding.max_pool2d_forward(x, (1, 3), (1, 1), (0, 0), (1, 1), False)
+    np.testing.assert_array_equal(double(y), np.full((1, count, 1, 1), best, "float64"))
+    np.testing.assert_array_equal(offsets, offset)
+
+
+@pytest.mark.parametrize("counting", [(True, None), (False, None), (False, -2)], ids=str)
+@pytest.mark.parametrize("batch", BATCHES, ids=str)
+@pytest.mark.parametrize("window", UNDILATED, ids=str)
+def test_avg_pool2d(rounding, reference, window, batch, counting):
+    size, *shape, _, ceil_mode = window
+    x = values((*batch, *size), mean=0.5)
+    want = reference.avg_pool2d_forward(double(x), *shape, ceil_mode, *counting)
+    dy = values(want.shape, seed=1)
+    grad = reference.avg_pool2d_backward(double(dy), size, *shape, ceil_mode, *counting)
+    for lay in (np.copy, odd):
+        scale = max(np.abs(want).max(), 4.0) * 16
+        assert_rounded(rounding.avg_pool2d_forward(lay(x), *shape, ceil_mode, *counting), want, scale)
+        assert_rounded(rounding.avg_pool2d_backward(lay(dy), size, *shape, ceil_mode, *counting), grad, 4)
+
+
+@pytest.mark.parametrize("batch", BATCHES, ids=str)
+@pytest.mark.parametrize("sizes", [((5, 7), (3, 2)), ((7, 7), (1, 1)), ((3, 2), (5, 7)), ((32, 13), (6, 4))], ids=str)
+def test_adaptive_avg_pool2d(rounding, reference, sizes, batch):
+    x, dy = values((*batch, *sizes[0]), mean=0.5), values((*batch, *sizes[1]), seed=1)
+    want = reference.adaptive_avg_pool2d_forward(double(x), sizes[1])
+    grad = reference.adaptive_avg_pool2d_backward(double(dy), sizes[0])
+    for lay in (np.copy, odd):
+        assert_rounded(rounding.adaptive_avg_pool2d_forward(lay(x), sizes[1]), want, 4)
+        assert_rounded(rounding.adaptive_avg_pool2d_backward(lay(dy), sizes[0]), grad, 16)
+
+
+@pytest.mark.parametrize("count", [3, 16])
+def test_averages_of_nan_and_infinity(rounding, reference, count):
+    x = values((2, count, 4, 4))
+    x[0, 0, 1, 1], x[1, 1, 2, 3], x[0, 2, 0, 0], x[0, 2, 0, 1] = nan, inf, -inf, inf
+    with np.errstate(invalid="ignore"):
+        y = rounding.avg_pool2d_forward(x, (2, 2), (2, 2), (0, 0), False, True, None)
+        want = reference.avg_pool2d_forward(double(x), (2, 2), (2, 2), (0, 0), False, True, None)
+    assert_rounded(y, want, 4)
+
+
+def test_pooling_wants_one_dtype(rounding):
+    x = values((1, 2, 4, 4))
+    y, offsets = rounding.max_pool2d_forward(x, (2, 2), (2, 2), (0, 0), (1, 1), False)
+    with pytest.raises(TypeError, match="y must be bfloat16 like dy, got float32"):
+        geometry = (4, 4), (2, 2), (2, 2), (0, 0), (1, 1)
+        rounding.max_pool2d_backward(y, offsets, *geometry, y=y.astype("float32"))
+
+
+# dropout
+
+
+@pytest.mark.parametrize("p", [0.0, 1e-12, 0.1, 0.5, 0.9, 1.0])
+def test_dropout(rounding, reference, p):
+    """Sizes around the words that are made together and the elements that are loaded together."""
+    shapes = (
+        *((n,) for n in (0, 1, 3, 4, 5, 7, 8, 9, 15, 16, 17, 63, 64, 70_001)),
+        (13, 17),
+        (2, 3, 4, 5),
+        (3, 16, 2, 7),
+    )
+    for shape in shapes:
+        x = values(shape, seed=1)
+        want = reference.dropout(double(x), p, 2**40 + 3, 2**33 + 1)
+        for given in (x, *layouts(x, ("offset", "reversed")).values(), *([odd(x)] if x.ndim == 4 else [])):
+            with unchanged(given):
+                assert_rounded(rounding.dropout(given, p, 2**40 + 3, 2**33 + 1), want)
+
+
+@pytest.mark.parametrize("p", [0.0, 0.5, 1.0])
+def test_dropout_of_nan_and_infinity(rounding, reference, p):
+    x = np.tile(np.array([nan, inf, -inf, 1], BFLOAT16), 9)
+    with np.errstate(invalid="ignore"):
+        assert_rounded(rounding.dropout(x, p, 3, 4), reference.dropout(double(x), p, 3, 4))
