@@ -51,6 +51,7 @@ def calls(kernel: str, *arguments) -> dict[str, Run]:
 
     placed = tuple(map(place, arguments))
     ours, theirs = getattr(backend(*placed), kernel), getattr(reference, kernel)
+    arguments = tuple(map(precision.rounded, arguments))
     return {"fastdl": lambda: ours(*placed), "numpy": lambda: theirs(*arguments)}
 
 
@@ -63,7 +64,8 @@ def several_calls(function: Callable, *arrays, per_channel=()) -> dict[str, Run]
 
     placed = (*map(place, arrays), *(place(array, low=False) for array in per_channel))
     ours = backend(*placed)
-    return {"fastdl": lambda: function(ours, *placed), "numpy": lambda: function(reference, *arrays, *per_channel)}
+    given = (*map(precision.rounded, arrays), *per_channel)
+    return {"fastdl": lambda: function(ours, *placed), "numpy": lambda: function(reference, *given)}
 
 
 def backend(*arguments):

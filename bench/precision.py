@@ -56,6 +56,12 @@ def lowered(array):
     return array.astype(fastdl.bfloat16) if low() and array.dtype == np.float32 else array
 
 
+def rounded(value):
+    """The same values in float32, for the reference, whose ReLU is to take the same side; anything else as it is."""
+    is_float = isinstance(value, np.ndarray) and value.dtype == np.float32
+    return lowered(value).astype(np.float32) if low() and is_float else value
+
+
 def autocast(library):
     """fastdl's or PyTorch's `autocast` around a forward pass, where it is to compute in bfloat16."""
     if not low():

@@ -47,9 +47,9 @@ void dropout(View x_, double p, PhiloxStream stream, Out y_) {
     constexpr int N = kPack<T> < kPhiloxBlock ? kPhiloxBlock : kPack<T>;
     const T* x = x_.as<T>();
     T* y = y_.as<T>();
-    if (p == 1) return map(n, y, Zero<T>{}, x);
+    if (p == 1) return map(n, y, Zero<Wide<T>>{}, x);
     if (bound >= 4294967296.0) {  // p so small that 1 - p is 1: every word is below
-      if (x != y) map(n, y, Same<T>{}, x);
+      if (x != y) map(n, y, Same<Wide<T>>{}, x);
       return;
     }
     for_packs<N>(n, on_border(x) && on_border(y), PrepareNothing{},

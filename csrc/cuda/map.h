@@ -1,7 +1,6 @@
 // y[i] = f(x[i], ...) over flat arrays, a pack of elements per thread; y may be one of the x. f gets bfloat16 as float.
 // Bound by memory.
 #pragma once
-#include "core/bfloat16.h"
 #include "cuda/launch.h"
 
 namespace fastdl::cuda::gpu {
@@ -18,9 +17,9 @@ struct Map1 {
   F f;
   template <int N>
   FASTDL_DEVICE_ONLY void run(int64_t i, Nothing) const {
-    const Pack<X, N> a = load_pack<N>(x + i);
+    const Pack<Wide<X>, N> a = load_wide<N>(x + i);
     Pack<Y, N> out;
-    for (int k = 0; k < N; ++k) out.v[k] = static_cast<Y>(f(wide(a.v[k])));
+    for (int k = 0; k < N; ++k) out.v[k] = static_cast<Y>(f(a.v[k]));
     store_pack(y + i, out);
   }
 };
@@ -33,10 +32,10 @@ struct Map2 {
   F f;
   template <int N>
   FASTDL_DEVICE_ONLY void run(int64_t i, Nothing) const {
-    const Pack<A, N> u = load_pack<N>(a + i);
-    const Pack<B, N> v = load_pack<N>(b + i);
+    const Pack<Wide<A>, N> u = load_wide<N>(a + i);
+    const Pack<Wide<B>, N> v = load_wide<N>(b + i);
     Pack<Y, N> out;
-    for (int k = 0; k < N; ++k) out.v[k] = static_cast<Y>(f(wide(u.v[k]), wide(v.v[k])));
+    for (int k = 0; k < N; ++k) out.v[k] = static_cast<Y>(f(u.v[k], v.v[k]));
     store_pack(y + i, out);
   }
 };

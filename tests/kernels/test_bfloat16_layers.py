@@ -9,22 +9,13 @@ import numpy as np
 import pytest
 
 from fastdl import kernels
-from fastdl.kernels._bfloat16 import Rounding
 from layouts import layouts, unchanged
 from tolerances import assert_close
 
-ml_dtypes = pytest.importorskip("ml_dtypes")
-BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
+BFLOAT16 = kernels.use_bfloat16()
 nan, inf = np.nan, np.inf
 ALL = (True,) * 3
 EPS = 1e-5
-
-
-@pytest.fixture
-def rounding(backend):
-    """Each backend in turn, as `kernels.of` gives it for arrays of bfloat16."""
-    backend.set_bfloat16(kernels.use_bfloat16())
-    return Rounding(backend, BFLOAT16)
 
 
 def values(shape, seed=0, mean=0.0, std=1.0, dtype=BFLOAT16):
@@ -98,12 +89,12 @@ def forward_scale(x, weight):
 @pytest.mark.parametrize("relu", [False, True], ids=["plain", "relu"])
 @pytest.mark.parametrize("mean", [0.5, 1e3])
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
-def test_batch_norm_forward(backend, rounding, reference, shape, mean, relu):
+def test_batch_norm_forward(backend, bfloat16, reference, shape, mean, relu):
     x = values(shape, mean=mean)
     weight, bias, *running = channels(shape[1])
     wide, wanted = [a.copy() for a in running], double(*running)
     with unchanged(x, weight, bias):
-        y, *statistics = rounding.batch_norm_forward(x, weight, bias, *running, 0.1, EPS, relu=relu)
+        y, *statistics = bfloat16.batch_norm_forward(x, weight, bias, *running, 0.1, EPS, relu=relu)
     want = reference.batch_norm_forward(*double(x, weight, bias), *wanted, 0.1, EPS, relu=relu)[0]
     assert_rounded(y, want, forward_scale(*double(x, weight)))
     _, *same = backend.batch_norm_forward(x.astype("float32"), weight, bias, *wide, 0.1, EPS)
@@ -117,12 +108,12 @@ def test_batch_norm_forward(backend, rounding, reference, shape, mean, relu):
 @pytest.mark.parametrize("relu", [False, True], ids=["plain", "relu"])
 @pytest.mark.parametrize("mean", [0.5, 1e3])
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
-def test_batch_norm_backward(rounding, reference, shape, mean, relu, need):
+def test_batch_norm_backward(bfloat16, reference, shape, mean, relu, need):
     x, dy = values(shape, mean=mean), values(shape, seed=1)
     weight, bias, *_ = channels(shape[1])
-    _, *statistics = rounding.batch_norm_forward(x, weight, bias, None, None, 0.1, EPS)
+    _, *statistics = bfloat16.batch_norm_forward(x, weight, bias, None, None, 0.1, EPS)
     with unchanged(x, dy, weight, bias, *statistics):
-        grads = rounding.batch_norm_backward(dy, x, weight, *statistics, need, bias=bias, relu=relu)
+        grads = bfloat16.batch_norm_backward(dy, x, weight, *statistics, need, bias=bias, relu=relu)
     given = double(dy, x, weight, *statistics)
     assert_gradients(grads, reference.batch_norm_backward(*given, need, bias=double(bias), relu=relu), *given)
 
@@ -142,12 +133,12 @@ def assert_gradients(grads, wants, dy, x, weight, mean, invstd):
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
-def test_batch_norm_inference(rounding, reference, shape):
+def test_batch_norm_inference(bfloat16, reference, shape):
     x, dy = values(shape), values(shape, seed=1)
     weight, bias, *running = channels(shape[1])
     with unchanged(x, dy, weight, bias, *running):
-        y = rounding.batch_norm_inference(x, weight, bias, *running, EPS)
-        grads = rounding.batch_norm_inference_backward(dy, x, weight, *running, EPS, ALL)
+        y = bfloat16.batch_norm_inference(x, weight, bias, *running, EPS)
+        grads = bfloat16.batch_norm_inference_backward(dy, x, weight, *running, EPS, ALL)
     assert_rounded(y, reference.batch_norm_inference(*double(x, weight, bias, *running), EPS), 10)
     given = double(dy, x, weight, *running)
     wants = reference.batch_norm_inference_backward(*given, EPS, ALL)
@@ -155,11 +146,11 @@ def test_batch_norm_inference(rounding, reference, shape):
 
 
 @pytest.mark.parametrize("shape", [(6, 16), (3, 8, 5), (2, 16, 3, 5)], ids=str)
-def test_batch_norm_layouts_and_odd_addresses(rounding, reference, shape):
+def test_batch_norm_layouts_and_odd_addresses(bfloat16, reference, shape):
     """Views that begin between two packs among them; without weight and bias."""
     x, dy = values(shape, mean=0.5), values(shape, seed=1)
-    y, *statistics = rounding.batch_norm_forward(x, None, None, None, None, 0.1, EPS)
-    grads = rounding.batch_norm_backward(dy, x, None, *statistics, ALL)
+    y, *statistics = bfloat16.batch_norm_forward(x, None, None, None, None, 0.1, EPS)
+    grads = bfloat16.batch_norm_backward(dy, x, None, *statistics, ALL)
     one = np.ones(shape[1])
     assert_rounded(y, reference.batch_norm_forward(double(x), None, None, None, None, 0.1, EPS)[0], 10)
     given = *double(dy, x), None, *double(*statistics)
@@ -169,8 +160,8 @@ def test_batch_norm_layouts_and_odd_addresses(rounding, reference, shape):
     xs, dys = layouts(x, names), layouts(dy, names)
     pairs = {**{name: (xs[name], dys[name]) for name in xs}, "x": (xs["offset"], dy), "dy": (x, dys["offset"])}
     for name, (x, dy) in pairs.items():
-        again = rounding.batch_norm_forward(x, None, None, None, None, 0.1, EPS)
-        again += rounding.batch_norm_backward(dy, x, None, *statistics, ALL)
+        again = bfloat16.batch_norm_forward(x, None, None, None, None, 0.1, EPS)
+        again += bfloat16.batch_norm_backward(dy, x, None, *statistics, ALL)
         for got, want in zip(again, (y, *statistics, *grads)):
             if got.dtype == BFLOAT16:
                 np.testing.assert_allclose(*double(got, want), rtol=2**-7, atol=2**-20, err_msg=name)
@@ -179,15 +170,15 @@ def test_batch_norm_layouts_and_odd_addresses(rounding, reference, shape):
 
 
 @pytest.mark.parametrize("count", [7, 16])
-def test_batch_norm_of_nan_and_infinity(rounding, reference, count):
+def test_batch_norm_of_nan_and_infinity(bfloat16, reference, count):
     x, dy = values((9, count)), values((9, count), seed=1)
     x[3, 0], x[4, 2], x[5, 3], dy[2, 5] = nan, inf, -inf, nan
     weight, bias, *running = channels(count)
-    y = rounding.batch_norm_inference(x, weight, bias, *running, EPS)
+    y = bfloat16.batch_norm_inference(x, weight, bias, *running, EPS)
     assert_rounded(y, reference.batch_norm_inference(*double(x, weight, bias, *running), EPS), 10)
     with np.errstate(invalid="ignore"):
-        y, *statistics = rounding.batch_norm_forward(x, weight, bias, None, None, 0.1, EPS, relu=True)
-        dx, dweight, dbias = rounding.batch_norm_backward(dy, x, weight, *statistics, ALL, bias=bias, relu=True)
+        y, *statistics = bfloat16.batch_norm_forward(x, weight, bias, None, None, 0.1, EPS, relu=True)
+        dx, dweight, dbias = bfloat16.batch_norm_backward(dy, x, weight, *statistics, ALL, bias=bias, relu=True)
     lost = [0, 2, 3]  # their mean is no number
     for result in (y, *statistics, dx, dweight, dbias):
         gone = np.isnan(double(result)).reshape(-1, count).any(0)
@@ -195,32 +186,32 @@ def test_batch_norm_of_nan_and_infinity(rounding, reference, count):
     assert np.isnan(double(y)[:, lost]).all() and np.isnan(dweight[lost]).all()
 
 
-def test_batch_norm_with_weights_of_bfloat16(rounding, reference):
+def test_batch_norm_with_weights_of_bfloat16(bfloat16, reference):
     """All of a model converted: computed in float32, running statistics rounded."""
     x, dy = values((5, 8, 3, 3), mean=0.5), values((5, 8, 3, 3), seed=1)
     weight, bias, *running = [a.astype(BFLOAT16) for a in channels(8)]
     wanted = double(*running)
-    y, *statistics = rounding.batch_norm_forward(x, weight, bias, *running, 0.1, EPS)
+    y, *statistics = bfloat16.batch_norm_forward(x, weight, bias, *running, 0.1, EPS)
     want = reference.batch_norm_forward(*double(x, weight, bias), *wanted, 0.1, EPS)[0]
     assert_rounded(y, want, 10)
     for got, expected in zip(running, wanted):
         assert_rounded(got, expected)
-    grads = rounding.batch_norm_backward(dy, x, weight, *statistics, ALL, bias=bias, relu=True)
+    grads = bfloat16.batch_norm_backward(dy, x, weight, *statistics, ALL, bias=bias, relu=True)
     given = double(dy, x, weight, *statistics)
     assert_gradients(grads, reference.batch_norm_backward(*given, ALL, bias=double(bias), relu=True), *given)
-    y = rounding.batch_norm_inference(x, weight, bias, *running, EPS)
+    y = bfloat16.batch_norm_inference(x, weight, bias, *running, EPS)
     assert_rounded(y, reference.batch_norm_inference(*double(x, weight, bias, *running), EPS), 10)
-    grads = rounding.batch_norm_inference_backward(dy, x, weight, *running, EPS, ALL)
+    grads = bfloat16.batch_norm_inference_backward(dy, x, weight, *running, EPS, ALL)
     assert [g.dtype.name for g in grads] == ["bfloat16", "float32", "float32"]
 
 
 @pytest.mark.parametrize("shape", [(0, 3), (4, 0), (2, 3, 0), (0, 8, 4, 4)], ids=str)
-def test_batch_norm_of_nothing(rounding, shape):
+def test_batch_norm_of_nothing(bfloat16, shape):
     x = np.zeros(shape, BFLOAT16)
     weight, bias, *running = channels(shape[1])
     before = [a.copy() for a in running]
-    y, mean, invstd = rounding.batch_norm_forward(x, weight, bias, *running, 0.1, EPS)
-    grads = rounding.batch_norm_backward(x, x, weight, mean, invstd, ALL)
+    y, mean, invstd = bfloat16.batch_norm_forward(x, weight, bias, *running, 0.1, EPS)
+    grads = bfloat16.batch_norm_backward(x, x, weight, mean, invstd, ALL)
     assert y.shape == grads[0].shape == shape and y.dtype == grads[0].dtype == BFLOAT16
     np.testing.assert_array_equal(running, before)
     for a in (mean, invstd, *grads[1:]):
@@ -239,9 +230,9 @@ BAD = (
 
 
 @pytest.mark.parametrize("name, args, error, message", BAD, ids=str)
-def test_batch_norm_bad_input(rounding, name, args, error, message):
+def test_batch_norm_bad_input(bfloat16, name, args, error, message):
     with pytest.raises(error, match=re.escape(message)):
-        getattr(rounding, name)(*args)
+        getattr(bfloat16, name)(*args)
 
 
 # pooling: image, kernel_size, stride, padding, dilation, ceil_mode
@@ -270,17 +261,17 @@ def odd(values):
 
 @pytest.mark.parametrize("batch", BATCHES, ids=str)
 @pytest.mark.parametrize("window", WINDOWS, ids=str)
-def test_max_pool2d(rounding, reference, window, batch):
+def test_max_pool2d(bfloat16, reference, window, batch):
     for x in (ties((*batch, *window[0])), odd(ties((*batch, *window[0]))), values((*batch, *window[0]))):
         with unchanged(x):
-            y, offsets = rounding.max_pool2d_forward(x, *window[1:])
+            y, offsets = bfloat16.max_pool2d_forward(x, *window[1:])
         want, winners = reference.max_pool2d_forward(double(x), *window[1:])
         assert_rounded(y, want)
         np.testing.assert_array_equal(double(y), want)
         np.testing.assert_array_equal(offsets, winners, strict=True)
         dy = values(y.shape, seed=1)
         for given in (dy, odd(dy)):
-            dx = rounding.max_pool2d_backward(given, offsets, *window[:5])
+            dx = bfloat16.max_pool2d_backward(given, offsets, *window[:5])
             assert_rounded(
                 dx, reference.max_pool2d_backward(double(dy), winners, *window[:5]), 4 * np.abs(double(dy)).max()
             )
@@ -288,14 +279,14 @@ def test_max_pool2d(rounding, reference, window, batch):
 
 @pytest.mark.parametrize("count", [3, 16])
 @pytest.mark.parametrize("window", WINDOWS, ids=str)
-def test_max_pool2d_behind_a_relu(rounding, reference, window, count):
+def test_max_pool2d_behind_a_relu(bfloat16, reference, window, count):
     """The bits of the two steps, the pooling's and the ReLU's."""
     x = values((2, count, *window[0]))
     z = np.where(double(x) < 0, 0, x).astype(BFLOAT16)
-    y, offsets = rounding.max_pool2d_forward(z, *window[1:])
+    y, offsets = bfloat16.max_pool2d_forward(z, *window[1:])
     dy = values(y.shape, seed=1)
-    dx = rounding.max_pool2d_backward(dy, offsets, *window[:5], y=y)
-    two = double(rounding.max_pool2d_backward(dy, offsets, *window[:5]))
+    dx = bfloat16.max_pool2d_backward(dy, offsets, *window[:5], y=y)
+    two = double(bfloat16.max_pool2d_backward(dy, offsets, *window[:5]))
     np.testing.assert_array_equal(double(dx), np.where(double(z) <= 0, 0, two))
     want = reference.max_pool2d_backward(double(dy), offsets, *window[:5], y=double(y))
     assert_rounded(dx, want, 4 * np.abs(double(dy)).max())
@@ -314,9 +305,9 @@ def test_max_pool2d_behind_a_relu(rounding, reference, window, count):
     ],
     ids=str,
 )
-def test_max_pool2d_of_equal_infinite_and_nan(rounding, row, best, offset, count):
+def test_max_pool2d_of_equal_infinite_and_nan(bfloat16, row, best, offset, count):
     x = np.tile(np.array(row, BFLOAT16), (1, count, 1, 1))
-    y, offsets = rounding.max_pool2d_forward(x, (1, 3), (1, 1), (0, 0), (1, 1), False)
+    y, offsets = bfloat16.max_pool2d_forward(x, (1, 3), (1, 1), (0, 0), (1, 1), False)
     np.testing.assert_array_equal(double(y), np.full((1, count, 1, 1), best, "float64"))
     np.testing.assert_array_equal(offsets, offset)
 
@@ -324,7 +315,7 @@ def test_max_pool2d_of_equal_infinite_and_nan(rounding, row, best, offset, count
 @pytest.mark.parametrize("counting", [(True, None), (False, None), (False, -2)], ids=str)
 @pytest.mark.parametrize("batch", BATCHES, ids=str)
 @pytest.mark.parametrize("window", UNDILATED, ids=str)
-def test_avg_pool2d(rounding, reference, window, batch, counting):
+def test_avg_pool2d(bfloat16, reference, window, batch, counting):
     size, *shape, _, ceil_mode = window
     x = values((*batch, *size), mean=0.5)
     want = reference.avg_pool2d_forward(double(x), *shape, ceil_mode, *counting)
@@ -332,44 +323,44 @@ def test_avg_pool2d(rounding, reference, window, batch, counting):
     grad = reference.avg_pool2d_backward(double(dy), size, *shape, ceil_mode, *counting)
     for lay in (np.copy, odd):
         scale = max(np.abs(want).max(), 4.0) * 16
-        assert_rounded(rounding.avg_pool2d_forward(lay(x), *shape, ceil_mode, *counting), want, scale)
-        assert_rounded(rounding.avg_pool2d_backward(lay(dy), size, *shape, ceil_mode, *counting), grad, 4)
+        assert_rounded(bfloat16.avg_pool2d_forward(lay(x), *shape, ceil_mode, *counting), want, scale)
+        assert_rounded(bfloat16.avg_pool2d_backward(lay(dy), size, *shape, ceil_mode, *counting), grad, 4)
 
 
 @pytest.mark.parametrize("batch", BATCHES, ids=str)
 @pytest.mark.parametrize("sizes", [((5, 7), (3, 2)), ((7, 7), (1, 1)), ((3, 2), (5, 7)), ((32, 13), (6, 4))], ids=str)
-def test_adaptive_avg_pool2d(rounding, reference, sizes, batch):
+def test_adaptive_avg_pool2d(bfloat16, reference, sizes, batch):
     x, dy = values((*batch, *sizes[0]), mean=0.5), values((*batch, *sizes[1]), seed=1)
     want = reference.adaptive_avg_pool2d_forward(double(x), sizes[1])
     grad = reference.adaptive_avg_pool2d_backward(double(dy), sizes[0])
     for lay in (np.copy, odd):
-        assert_rounded(rounding.adaptive_avg_pool2d_forward(lay(x), sizes[1]), want, 4)
-        assert_rounded(rounding.adaptive_avg_pool2d_backward(lay(dy), sizes[0]), grad, 16)
+        assert_rounded(bfloat16.adaptive_avg_pool2d_forward(lay(x), sizes[1]), want, 4)
+        assert_rounded(bfloat16.adaptive_avg_pool2d_backward(lay(dy), sizes[0]), grad, 16)
 
 
 @pytest.mark.parametrize("count", [3, 16])
-def test_averages_of_nan_and_infinity(rounding, reference, count):
+def test_averages_of_nan_and_infinity(bfloat16, reference, count):
     x = values((2, count, 4, 4))
     x[0, 0, 1, 1], x[1, 1, 2, 3], x[0, 2, 0, 0], x[0, 2, 0, 1] = nan, inf, -inf, inf
     with np.errstate(invalid="ignore"):
-        y = rounding.avg_pool2d_forward(x, (2, 2), (2, 2), (0, 0), False, True, None)
+        y = bfloat16.avg_pool2d_forward(x, (2, 2), (2, 2), (0, 0), False, True, None)
         want = reference.avg_pool2d_forward(double(x), (2, 2), (2, 2), (0, 0), False, True, None)
     assert_rounded(y, want, 4)
 
 
-def test_pooling_wants_one_dtype(rounding):
+def test_pooling_wants_one_dtype(bfloat16):
     x = values((1, 2, 4, 4))
-    y, offsets = rounding.max_pool2d_forward(x, (2, 2), (2, 2), (0, 0), (1, 1), False)
+    y, offsets = bfloat16.max_pool2d_forward(x, (2, 2), (2, 2), (0, 0), (1, 1), False)
     with pytest.raises(TypeError, match="y must be bfloat16 like dy, got float32"):
         geometry = (4, 4), (2, 2), (2, 2), (0, 0), (1, 1)
-        rounding.max_pool2d_backward(y, offsets, *geometry, y=y.astype("float32"))
+        bfloat16.max_pool2d_backward(y, offsets, *geometry, y=y.astype("float32"))
 
 
 # dropout
 
 
 @pytest.mark.parametrize("p", [0.0, 1e-12, 0.1, 0.5, 0.9, 1.0])
-def test_dropout(rounding, reference, p):
+def test_dropout(bfloat16, reference, p):
     """Sizes around the words that are made together and the elements that are loaded together."""
     shapes = (
         *((n,) for n in (0, 1, 3, 4, 5, 7, 8, 9, 15, 16, 17, 63, 64, 70_001)),
@@ -382,11 +373,11 @@ def test_dropout(rounding, reference, p):
         want = reference.dropout(double(x), p, 2**40 + 3, 2**33 + 1)
         for given in (x, *layouts(x, ("offset", "reversed")).values(), *([odd(x)] if x.ndim == 4 else [])):
             with unchanged(given):
-                assert_rounded(rounding.dropout(given, p, 2**40 + 3, 2**33 + 1), want)
+                assert_rounded(bfloat16.dropout(given, p, 2**40 + 3, 2**33 + 1), want)
 
 
 @pytest.mark.parametrize("p", [0.0, 0.5, 1.0])
-def test_dropout_of_nan_and_infinity(rounding, reference, p):
+def test_dropout_of_nan_and_infinity(bfloat16, reference, p):
     x = np.tile(np.array([nan, inf, -inf, 1], BFLOAT16), 9)
     with np.errstate(invalid="ignore"):
-        assert_rounded(rounding.dropout(x, p, 3, 4), reference.dropout(double(x), p, 3, 4))
+        assert_rounded(bfloat16.dropout(x, p, 3, 4), reference.dropout(double(x), p, 3, 4))
