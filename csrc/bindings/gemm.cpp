@@ -21,7 +21,7 @@ View broadcast_batch(const View& x, const GemmDims& d) {
 }
 
 Array gemm(const py::handle& a_, const py::handle& b_) {
-  const Input a = strided("gemm", "a", a_), b = strided("gemm", "b", b_);
+  const Input a = strided("gemm", "a", a_, Floats::any), b = strided("gemm", "b", b_, Floats::any);
   const GemmDims d = check_gemm(a, b);
   std::int64_t shape[kMaxDims];
   std::int64_t work = d.m * d.n * (d.k + 1);

@@ -2,6 +2,7 @@
 
 #include "bindings/array.h"
 #include "bindings/families.h"
+#include "core/bfloat16.h"
 
 namespace fastdl::bind {
 
@@ -28,8 +29,8 @@ Output empty_rows(const View& like, std::int64_t features) {
 
 Array linear_forward(const py::handle& x_, const py::handle& weight_, const py::handle& bias_, bool relu) {
   const char* kernel = "linear_forward";
-  const Input x = contiguous(kernel, "x", x_), weight = contiguous(kernel, "weight", weight_),
-              bias = optional_contiguous(kernel, "bias", bias_);
+  const Input x = contiguous(kernel, "x", x_, Floats::any), weight = contiguous(kernel, "weight", weight_, Floats::any),
+              bias = optional_contiguous(kernel, "bias", bias_, Floats::any);
   check_linear_forward(x, weight, bias);
   Output y = empty_rows(x, weight.view.shape[0]);
   run(y.view.size() * weight.view.shape[1], [&] { device::linear_forward(fold(x), weight, bias, relu, fold(y.view)); });
@@ -39,14 +40,14 @@ Array linear_forward(const py::handle& x_, const py::handle& weight_, const py::
 py::tuple linear_backward(const py::handle& dy_, const py::handle& x_, const py::handle& weight_,
                           const py::handle& need_) {
   const char* kernel = "linear_backward";
-  const Input dy = contiguous(kernel, "dy", dy_), x = contiguous(kernel, "x", x_),
-              weight = contiguous(kernel, "weight", weight_);
+  const Input dy = contiguous(kernel, "dy", dy_, Floats::any), x = contiguous(kernel, "x", x_, Floats::any),
+              weight = contiguous(kernel, "weight", weight_, Floats::any);
   check_linear_backward(dy, x, weight);
   const auto needs = need<3>(kernel, need_);
   std::optional<Output> dx, dweight, dbias;
   if (needs[0]) dx = empty_rows(dy, weight.view.shape[1]);
-  if (needs[1]) dweight = empty(dy.view.dtype, {weight.view.shape[0], weight.view.shape[1]});
-  if (needs[2]) dbias = empty(dy.view.dtype, {weight.view.shape[0]});
+  if (needs[1]) dweight = empty(wide_dtype(dy.view.dtype), {weight.view.shape[0], weight.view.shape[1]});
+  if (needs[2]) dbias = empty(wide_dtype(dy.view.dtype), {weight.view.shape[0]});
   run(dy.view.size() * weight.view.shape[1], [&] {
     device::linear_backward(fold(dy), fold(x), weight, {}, dx ? fold(dx->view) : View{}, view_of(dweight),
                             view_of(dbias));

@@ -39,6 +39,8 @@ struct Arithmetic<bfloat16> {
 };
 template <class T>
 using Wide = typename Arithmetic<T>::Type;
+// The same of dtypes: that of the gradients of weights.
+FASTDL_BOTH DType wide_dtype(DType dtype) { return dtype == DType::bf16 ? DType::f32 : dtype; }
 
 template <class T>
 FASTDL_BOTH Wide<T> wide(T x) {

@@ -39,12 +39,12 @@ struct FinishColumnSums {
   }
 };
 
-template <class T>
-void column_sums(const T* x, int64_t rows, int64_t columns, T* y) {
+template <class T, class Y>
+void column_sums(const T* x, int64_t rows, int64_t columns, Y* y) {
   const Columns c = columns_of(rows, columns, kMostSumBlocks);
   double* const partial = workspace<double>(c.blocks * columns);
   for_sums(c, TakeColumnSums<T>{x, columns, partial});
-  for_each(columns, FinishColumnSums<T>{partial, c.blocks, columns, y});
+  for_each(columns, FinishColumnSums<Y>{partial, c.blocks, columns, y});
 }
 
 }  // namespace fastdl::cuda::gpu

@@ -60,7 +60,8 @@ struct Walk {
 
 bool by_library(const View& a, const View& b, const Out& c) {
   const int r = c.ndim - 2, s = c.ndim - 1;
-  Matmul product{c.dtype,
+  Matmul product{a.dtype,
+                 c.dtype,
                  1,
                  c.shape[r],
                  c.shape[s],
@@ -90,10 +91,9 @@ bool by_library(const View& a, const View& b, const Out& c) {
       rest /= walk.count[d];
     }
     Matmul one = product;
-    const int64_t size = item_size(c.dtype);
-    one.a.data = a.as<const char>() + from_a * size;
-    one.b.data = b.as<const char>() + from_b * size;
-    one.c = c.as<char>() + call * product.batch * product.m * product.n * size;
+    one.a.data = a.as<const char>() + from_a * item_size(a.dtype);
+    one.b.data = b.as<const char>() + from_b * item_size(b.dtype);
+    one.c = c.as<char>() + call * product.batch * product.m * product.n * item_size(c.dtype);
     if (!matmul(one)) return false;
   }
   return calls > 0;
@@ -106,9 +106,9 @@ void gemm(View a, View b, Out c) {
   const int64_t m = c.shape[c.ndim - 2], n = c.shape[c.ndim - 1], k = a.shape[a.ndim - 1];
   int64_t batch = 1;
   for (int d = 0; d + 2 < c.ndim; ++d) batch *= c.shape[d];
-  with_float(c.dtype, [&](auto type) {
+  with_any_float(c.dtype, [&](auto type) {
     using T = decltype(type);
-    multiply<T>(batch, m, n, k, Batches<T>(a, false), Batches<T>(b, true), PutRows<T>{c.as<T>(), m, n});
+    multiply<Wide<T>>(batch, m, n, k, Batches<T>(a, false), Batches<T>(b, true), PutPlain<T>{c.as<T>(), m, n});
   });
 }
 

@@ -9,6 +9,8 @@
 #include <mutex>
 #include <stdexcept>
 
+#include "core/bfloat16.h"
+#include "core/check.h"
 #include "cuda/cublaslt.h"
 #include "cuda/tuning.h"
 
@@ -65,7 +67,7 @@ struct Problem {
   bool tf32;
 };
 
-using Key = std::array<int64_t, 18>;
+using Key = std::array<int64_t, 19>;
 Key key_of(const Problem& p) {
   const Matmul& x = p.product;
   return {p.device,
@@ -85,16 +87,16 @@ Key key_of(const Problem& p) {
           alignment(p.a.data),
           alignment(p.b.data),
           alignment(x.c),
-          alignment(x.vector)};
+          alignment(x.vector),
+          int64_t(x.result)};
 }
 
-struct Types {
-  cudaDataType_t data, scale;
-  cublasComputeType_t compute;
-};
-Types types_of(DType dtype, bool tf32) {
-  if (dtype == DType::f64) return {CUDA_R_64F, CUDA_R_64F, CUBLAS_COMPUTE_64F};
-  return {CUDA_R_32F, CUDA_R_32F, tf32 ? CUBLAS_COMPUTE_32F_FAST_TF32 : CUBLAS_COMPUTE_32F};
+cudaDataType_t type_of(DType dtype) {
+  return dtype == DType::f64 ? CUDA_R_64F : dtype == DType::bf16 ? CUDA_R_16BF : CUDA_R_32F;
+}
+cublasComputeType_t compute_type(const Problem& p) {
+  if (p.product.dtype == DType::f64) return CUBLAS_COMPUTE_64F;
+  return p.tf32 ? CUBLAS_COMPUTE_32F_FAST_TF32 : CUBLAS_COMPUTE_32F;
 }
 
 void check(const CublasLt& lt, cublasStatus_t status, const char* what) {
@@ -119,9 +121,9 @@ struct Plan {
 };
 
 Description describe(const CublasLt& lt, const Problem& p) {
-  const Types types = types_of(p.product.dtype, p.tf32);
   cublasLtMatmulDesc_t made = nullptr;
-  check(lt, lt.cublasLtMatmulDescCreate(&made, types.compute, types.scale), "cublasLtMatmulDescCreate");
+  const cudaDataType_t scale = type_of(wide_dtype(p.product.dtype));
+  check(lt, lt.cublasLtMatmulDescCreate(&made, compute_type(p), scale), "cublasLtMatmulDescCreate");
   Description description(made, lt.cublasLtMatmulDescDestroy);
   const auto set = [&](cublasLtMatmulDescAttributes_t attribute, const auto& value) {
     check(lt, lt.cublasLtMatmulDescSetAttribute(made, attribute, &value, sizeof value),
@@ -132,15 +134,17 @@ Description describe(const CublasLt& lt, const Problem& p) {
   if (p.product.epilogue != Epilogue::none) {
     set(CUBLASLT_MATMUL_DESC_EPILOGUE,
         p.product.epilogue == Epilogue::bias ? CUBLASLT_EPILOGUE_BIAS : CUBLASLT_EPILOGUE_BGRADB);
-    set(CUBLASLT_MATMUL_DESC_BIAS_POINTER, p.product.vector);  // the heuristic looks at its alignment
+    // The heuristic looks at its alignment. Its type is that of D, as the library assumes without being told.
+    set(CUBLASLT_MATMUL_DESC_BIAS_POINTER, p.product.vector);
   }
   return description;
 }
 
-Layout lay_out(const CublasLt& lt, const Problem& p, int64_t rows, int64_t columns, int64_t ld, int64_t apart) {
+Layout lay_out(const CublasLt& lt, const Problem& p, DType dtype, int64_t rows, int64_t columns, int64_t ld,
+               int64_t apart) {
   cublasLtMatrixLayout_t made = nullptr;
   check(lt,
-        lt.cublasLtMatrixLayoutCreate(&made, types_of(p.product.dtype, false).data, static_cast<std::uint64_t>(rows),
+        lt.cublasLtMatrixLayoutCreate(&made, type_of(dtype), static_cast<std::uint64_t>(rows),
                                       static_cast<std::uint64_t>(columns), ld),
         "cublasLtMatrixLayoutCreate");
   Layout layout(made, lt.cublasLtMatrixLayoutDestroy);
@@ -226,8 +230,9 @@ cublasLtHandle_t handle_of(const CublasLt& lt, int device) {
 
 Plan make_plan(const CublasLt& lt, cublasLtHandle_t handle, const Problem& p) {
   const Matmul& x = p.product;
-  Plan plan{describe(lt, p), lay_out(lt, p, p.a.rows, p.a.columns, p.a.ld, p.a.apart),
-            lay_out(lt, p, p.b.rows, p.b.columns, p.b.ld, p.b.apart), lay_out(lt, p, x.n, x.m, x.n, x.m * x.n)};
+  Plan plan{describe(lt, p), lay_out(lt, p, x.dtype, p.a.rows, p.a.columns, p.a.ld, p.a.apart),
+            lay_out(lt, p, x.dtype, p.b.rows, p.b.columns, p.b.ld, p.b.apart),
+            lay_out(lt, p, x.result, x.n, x.m, x.n, x.m * x.n)};
   if (handle != nullptr) choose(lt, handle, p, plan);
   return plan;
 }
@@ -279,7 +284,8 @@ std::vector<std::string> describe_plans() {
   for (const auto& [key, plan] : g_plans) {
     const auto number = [&](std::size_t i) { return std::to_string(key[i]); };
     const char* const epilogues[] = {"", " bias", " row sums"};
-    std::string line = key[1] == static_cast<int64_t>(DType::f64) ? "float64" : key[2] != 0 ? "tf32" : "float32";
+    std::string line = key[2] != 0 ? "tf32" : check::dtype_name(static_cast<DType>(key[1]));
+    if (key[18] != key[1]) line += std::string(" to ") + check::dtype_name(static_cast<DType>(key[18]));
     line += epilogues[key[3]] + (" " + number(4)) + " x " + number(5) + "x" + number(6) + "x" + number(7) + ", " +
             (key[8] != 0 ? "T" : "N") + (key[10] != 0 ? "T" : "N") + ", alignment " + number(14) + " " + number(15) +
             " " + number(16) + " " + number(17) + ": ";

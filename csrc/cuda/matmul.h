@@ -22,8 +22,9 @@ enum class Epilogue : std::uint8_t {
 };
 
 // c = a @ b for each of `batch`. c [batch,m,n], contiguous, overwritten, aliases no input.   a [m,k]   b [k,n]
+// The operands' dtype and that of c and vector: the same, or float32 of bfloat16, whose products are added in float.
 struct Matmul {
-  DType dtype;
+  DType dtype, result;
   std::int64_t batch, m, n, k;
   Strided a, b;
   void* c;

@@ -4,9 +4,11 @@
 //
 // An operand has of(batch), which gives something with at(i, k) or at(k, j), and `k_near`: neighbours in k lie side by
 // side, so that threads read along k. put(batch, i, j, sum) takes the results. A long k with few tiles is cut by the
-// shape alone; the pieces' sums are added in order. Scratch: at most kMostTiles tiles.
+// shape alone; the pieces' sums are added in order. Scratch: at most kMostTiles tiles. Sums are of T, whatever the
+// operands' elements and the results are: for bfloat16 of float, rounded once.
 #pragma once
 #include "core/activation_math.h"
+#include "core/bfloat16.h"
 #include "cuda/launch.h"
 
 namespace fastdl::cuda::gpu {
@@ -72,12 +74,13 @@ struct Product {
   }
 };
 
+// Results as they are, batch after batch; of a cut k piece after piece in each.
 template <class T>
-struct PutPiece {
-  T* pieces;  // [batch and piece][m][n]
+struct PutPlain {
+  T* c;  // [batch and piece][m][n]
   int64_t m, n;
-  FASTDL_DEVICE_ONLY void operator()(int64_t which, int64_t i, int64_t j, T sum) const {
-    pieces[(which * m + i) * n + j] = sum;
+  FASTDL_DEVICE_ONLY void operator()(int64_t which, int64_t i, int64_t j, Wide<T> sum) const {
+    c[(which * m + i) * n + j] = T(sum);
   }
 };
 
@@ -104,7 +107,7 @@ void multiply(int64_t batch, int64_t m, int64_t n, int64_t k, const A& a, const 
     return for_tasks(batch * tiles, kThreads, Product<A, B, Put, T>{m, n, k, down, tiles, 1, piece, a, b, put});
   T* const sums = workspace<T>(batch * pieces * m * n);
   for_tasks(batch * pieces * tiles, kThreads,
-            Product<A, B, PutPiece<T>, T>{m, n, k, down, tiles, pieces, piece, a, b, {sums, m, n}});
+            Product<A, B, PutPlain<T>, T>{m, n, k, down, tiles, pieces, piece, a, b, {sums, m, n}});
   for_each(batch * m * n, AddPieces<T, Put>{sums, m, n, pieces, put});
 }
 
@@ -130,15 +133,15 @@ struct PutRows {
   const T* gate = nullptr;
   bool relu = false;
 
-  FASTDL_DEVICE_ONLY void operator()(int64_t batch, int64_t i, int64_t j, T sum) const {
+  FASTDL_DEVICE_ONLY void operator()(int64_t batch, int64_t i, int64_t j, Wide<T> sum) const {
     const int64_t at = (batch * m + i) * n + j;
-    c[at] = finish(at, j, sum);
+    c[at] = T(finish(at, j, sum));
   }
   bool idle() const { return bias == nullptr && gate == nullptr && !relu; }
-  FASTDL_DEVICE_ONLY T finish(int64_t at, int64_t j, T sum) const {
+  FASTDL_DEVICE_ONLY Wide<T> finish(int64_t at, int64_t j, Wide<T> sum) const {
     if (bias != nullptr) sum += bias[j];
     if (relu) sum = activation::relu(sum);
-    if (gate != nullptr) sum = activation::relu_backward(sum, gate[at]);
+    if (gate != nullptr) sum = activation::relu_backward(sum, Wide<T>(gate[at]));
     return sum;
   }
 };
@@ -153,7 +156,8 @@ struct Finish {
   template <int N>
   FASTDL_DEVICE_ONLY void run(int64_t i, int) const {
     Pack<T, N> sums = load_pack<N>(c + i);
-    for (int j = 0; j < N; ++j) sums.v[j] = put.finish(i + j, put.bias == nullptr ? 0 : (i + j) % columns, sums.v[j]);
+    for (int j = 0; j < N; ++j)
+      sums.v[j] = T(put.finish(i + j, put.bias == nullptr ? 0 : (i + j) % columns, sums.v[j]));
     store_pack<N>(c + i, sums);
   }
 };

@@ -67,7 +67,7 @@ struct Fastest {
 // at a multiple of four floats, so that a captured step finds the plans of the eager one.
 inline std::uint32_t alignment(const void* p) {
   const auto address = reinterpret_cast<std::uintptr_t>(p);
-  return address % 16 == 0 ? 16 : address % 8 == 0 ? 8 : 4;
+  return address % 16 == 0 ? 16 : address % 8 == 0 ? 8 : address % 4 == 0 ? 4 : 2;
 }
 
 }  // namespace fastdl::cuda::gpu
