@@ -1,12 +1,13 @@
 // A stand-in for cuBLASLt on host memory, in plain loops, for tests of the code that calls it. Calls that break the
-// library's rules (attributes that are missing or come too late, wrong sizes, broken promises about alignment or
-// workspace) are kept as text and fail.
+// library's rules (attributes that are missing or come too late, wrong sizes, types that don't go together, broken
+// promises about alignment or workspace) are kept as text and fail.
 //
-// Like the library, it knows the bias epilogues for float32 alone, and not every algorithm that it proposes can run.
+// Like the library, it has no bias epilogues for float64, and not every algorithm that it proposes can run.
 #include <cmath>
 #include <cstring>
 #include <string>
 
+#include "core/bfloat16.h"
 #include "cuda/cublaslt_api.h"
 
 #if !defined(VERSION)
@@ -58,19 +59,28 @@ static_assert(sizeof(Proposal) <= sizeof(cublasLtMatmulAlgo_t));
 
 bool aligned(const void* p, std::uint32_t bytes) { return reinterpret_cast<std::uintptr_t>(p) % bytes == 0; }
 
+// A and B of one type, which D has as well, or float32 of bfloat16; the vector of an epilogue is of D's.
+std::string check_types(const cublasLtMatmulDescOpaque_t& op, cudaDataType_t a, cudaDataType_t b, cudaDataType_t d) {
+  if (a != b) return "types of A and B differ";
+  if (a != d && !(a == CUDA_R_16BF && d == CUDA_R_32F)) return "a type that D can't have";
+  if (op.scale != (a == CUDA_R_64F ? CUDA_R_64F : CUDA_R_32F)) return "scale type doesn't fit";
+  const bool fits = op.compute == CUBLAS_COMPUTE_64F   ? a == CUDA_R_64F
+                    : op.compute == CUBLAS_COMPUTE_32F ? a != CUDA_R_64F
+                                                       : a == CUDA_R_32F;
+  return fits ? "" : "compute type doesn't fit";
+}
+
 std::string check(const cublasLtMatmulDescOpaque_t& op, const cublasLtMatrixLayoutOpaque_t& a,
                   const cublasLtMatrixLayoutOpaque_t& b, const cublasLtMatrixLayoutOpaque_t& d, Proposal& sizes) {
   for (const auto* x : {&a, &b, &d}) {
     if (x->rows == 0 || x->columns == 0) return "empty matrix";
     if (x->ld < static_cast<std::int64_t>(x->rows)) return "ld is less than rows";
-    if (x->type != d.type || op.scale != d.type) return "types differ";
     if (x->batch != d.batch) return "batch counts differ";
     if (x->apart < 0) return "negative batch stride";
   }
   if (d.batch > 1 && d.apart < d.ld * static_cast<std::int64_t>(d.columns)) return "batches of D overlap";
   if (op.op[0] < 0 || op.op[1] < 0) return "TRANSA or TRANSB not set";
-  const bool f64 = op.compute == CUBLAS_COMPUTE_64F;
-  if (f64 != (d.type == CUDA_R_64F)) return "compute type doesn't fit";
+  if (const std::string why = check_types(op, a.type, b.type, d.type); !why.empty()) return why;
   const auto m = op.op[0] == CUBLAS_OP_N ? a.rows : a.columns, ka = op.op[0] == CUBLAS_OP_N ? a.columns : a.rows;
   const auto kb = op.op[1] == CUBLAS_OP_N ? b.rows : b.columns, n = op.op[1] == CUBLAS_OP_N ? b.columns : b.rows;
   if (m != d.rows || n != d.columns || ka != kb) return "sizes don't fit";
@@ -81,23 +91,25 @@ std::string check(const cublasLtMatmulDescOpaque_t& op, const cublasLtMatrixLayo
   return "";
 }
 
-template <class T>
-void multiply(const cublasLtMatmulDescOpaque_t& op, const Proposal& p, const T* a,
-              const cublasLtMatrixLayoutOpaque_t& la, const T* b, const cublasLtMatrixLayoutOpaque_t& lb, T* d,
-              const cublasLtMatrixLayoutOpaque_t& ld) {
-  T* const vector = static_cast<T*>(op.bias);
+template <class T, class D>
+void multiply(const cublasLtMatmulDescOpaque_t& op, const Proposal& p, const void* of_a,
+              const cublasLtMatrixLayoutOpaque_t& la, const void* of_b, const cublasLtMatrixLayoutOpaque_t& lb,
+              void* of_d, const cublasLtMatrixLayoutOpaque_t& ld) {
+  auto *a = static_cast<const T*>(of_a), *b = static_cast<const T*>(of_b);
+  auto *d = static_cast<D*>(of_d), *const vector = static_cast<D*>(op.bias);
   for (std::int64_t batch = 0; batch < p.batch; ++batch, a += la.apart, b += lb.apart, d += ld.apart)
     for (std::int64_t j = 0; j < p.n; ++j) {
-      double of_b = 0;
-      for (std::int64_t k = 0; k < p.k; ++k) of_b += b[op.op[1] == CUBLAS_OP_N ? j * lb.ld + k : k * lb.ld + j];
-      if (p.epilogue == CUBLASLT_EPILOGUE_BGRADB) vector[j] = static_cast<T>(of_b);
+      double over_k = 0;
+      for (std::int64_t k = 0; k < p.k; ++k)
+        over_k += static_cast<double>(b[op.op[1] == CUBLAS_OP_N ? j * lb.ld + k : k * lb.ld + j]);
+      if (p.epilogue == CUBLASLT_EPILOGUE_BGRADB) vector[j] = static_cast<D>(over_k);
       for (std::int64_t i = 0; i < p.m; ++i) {
         double sum = 0;
         for (std::int64_t k = 0; k < p.k; ++k)
           sum += static_cast<double>(a[op.op[0] == CUBLAS_OP_N ? k * la.ld + i : i * la.ld + k]) *
                  static_cast<double>(b[op.op[1] == CUBLAS_OP_N ? j * lb.ld + k : k * lb.ld + j]);
         if (p.epilogue == CUBLASLT_EPILOGUE_BIAS) sum += static_cast<double>(vector[i]);
-        d[j * ld.ld + i] = static_cast<T>(sum);
+        d[j * ld.ld + i] = static_cast<D>(sum);
       }
     }
 }
@@ -231,7 +243,7 @@ EXPORT cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t, cublasLtM
   if (preference->workspace < kWorkspace) return wrong("heuristic: no workspace");
   if (preference->reduction != CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE) return wrong("heuristic: reduction scheme");
   if (wanted < kAlgorithms) return wrong("heuristic: too few algorithms wanted");
-  if (!g_supports || (desc->epilogue != CUBLASLT_EPILOGUE_DEFAULT && d->type != CUDA_R_32F))
+  if (!g_supports || (desc->epilogue != CUBLASLT_EPILOGUE_DEFAULT && d->type == CUDA_R_64F))
     return CUBLAS_STATUS_NOT_SUPPORTED;
   std::memcpy(proposal.alignment, preference->alignment, sizeof proposal.alignment);
   for (proposal.which = 0; proposal.which < kAlgorithms; ++proposal.which) {
@@ -266,13 +278,16 @@ EXPORT cublasStatus_t cublasLtMatmul(cublasLtHandle_t handle, cublasLtMatmulDesc
   g_epilogues += desc->epilogue != CUBLASLT_EPILOGUE_DEFAULT;
   if (ld->type == CUDA_R_64F) {
     if (*static_cast<const double*>(alpha) != 1 || *static_cast<const double*>(beta) != 0) return wrong("alpha, beta");
-    multiply(*desc, now, static_cast<const double*>(a), *la, static_cast<const double*>(b), *lb,
-             static_cast<double*>(d), *ld);
-  } else {
-    if (*static_cast<const float*>(alpha) != 1 || *static_cast<const float*>(beta) != 0) return wrong("alpha, beta");
-    multiply(*desc, now, static_cast<const float*>(a), *la, static_cast<const float*>(b), *lb, static_cast<float*>(d),
-             *ld);
+    multiply<double, double>(*desc, now, a, *la, b, *lb, d, *ld);
+    return CUBLAS_STATUS_SUCCESS;
   }
+  if (*static_cast<const float*>(alpha) != 1 || *static_cast<const float*>(beta) != 0) return wrong("alpha, beta");
+  if (la->type == CUDA_R_32F)
+    multiply<float, float>(*desc, now, a, *la, b, *lb, d, *ld);
+  else if (ld->type == CUDA_R_32F)
+    multiply<bfloat16, float>(*desc, now, a, *la, b, *lb, d, *ld);
+  else
+    multiply<bfloat16, bfloat16>(*desc, now, a, *la, b, *lb, d, *ld);
   return CUBLAS_STATUS_SUCCESS;
 }
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from kernels import test_bfloat16_products
 from layouts import layouts, unchanged
 from stubs import Stub, compile_library, in_use
 from tolerances import assert_close
@@ -15,6 +16,14 @@ from tolerances import assert_close
 HERE = Path(__file__).parent
 FLOATS = ("float32", "float64")
 ALL = (True, True, True)
+
+test_gemm_of_bfloat16 = test_bfloat16_products.test_gemm
+test_gemm_of_bfloat16_in_every_layout = test_bfloat16_products.test_gemm_in_every_layout
+test_gemm_of_batches_of_bfloat16 = test_bfloat16_products.test_gemm_of_batches
+test_linear_of_bfloat16 = test_bfloat16_products.test_linear
+test_needed_gradients_of_bfloat16 = test_bfloat16_products.test_needed_gradients_of_linear
+test_special_values_of_bfloat16 = test_bfloat16_products.test_linear_relu_and_special_values
+test_sums_of_bfloat16_are_of_float32 = test_bfloat16_products.test_sums_are_of_float32
 
 
 @pytest.fixture(scope="session")
@@ -27,6 +36,12 @@ def library(tmp_path_factory):
 def stub(request, library, emulated):
     with in_use(Stub(emulated, library, "cublaslt"), "layouts", "descriptions") as stub:
         yield stub
+
+
+@pytest.fixture
+def backend(stub):
+    """What the tests of bfloat16 products run on here."""
+    return stub.module
 
 
 def random(*shape, dtype="float32", seed=0):
@@ -177,6 +192,36 @@ def test_chosen_once(stub):
     assert stub.module.cublaslt_plans() == [
         "float32 1 x 5x7x6, NN, alignment 16 16 16 16: algorithm 2 of 3, 0.000000 ms"
     ]
+
+
+def test_bfloat16_has_plans_of_its_own(stub, bfloat16):
+    x, weight, bias, dy = (random(*s, dtype="bfloat16") for s in ((8, 16), (24, 16), (24,), (8, 24)))
+    for _ in range(2):
+        bfloat16.gemm(x, weight.T)
+        bfloat16.linear_forward(x, weight, bias, relu=True)
+        bfloat16.linear_backward(dy, x, weight, ALL)
+    assert stub.count() == 4 * 3 and stub.count("epilogues") == 2 * 3 and stub.count("tf32") == 0
+    chosen = "algorithm 2 of 3, 0.000000 ms"
+    assert sorted(stub.module.cublaslt_plans()) == [
+        f"bfloat16 1 x 8x16x24, NN, alignment 16 16 16 16: {chosen}",
+        f"bfloat16 1 x 8x24x16, TN, alignment 16 16 16 16: {chosen}",
+        f"bfloat16 bias 1 x 8x24x16, TN, alignment 16 16 16 16: {chosen}",
+        f"bfloat16 to float32 row sums 1 x 24x16x8, NT, alignment 16 16 16 16: {chosen}",
+    ]
+    stub.module.set_tf32(True)
+    bfloat16.gemm(x, weight.T)
+    assert stub.count("tf32") == 0 and len(stub.module.cublaslt_plans()) == 4
+
+
+def test_bfloat16_is_aligned_to_two_bytes(stub, bfloat16):
+    room = random(600, dtype="bfloat16")
+    a, b = room[1:][: 8 * 16].reshape(8, 16), room[202:][: 16 * 4].reshape(16, 4)
+    want = (a.astype("float64") @ b.astype("float64")).astype("bfloat16").astype("float32")
+    np.testing.assert_allclose(bfloat16.gemm(a, b).astype("float32"), want, rtol=2.0**-7)
+    assert "alignment 4 2 16 16" in stub.module.cublaslt_plans()[0]
+    count = stub.count()
+    y = bfloat16.linear_forward(a, random(4, 16, dtype="bfloat16"), room[1:5])  # no epilogue, so not a sum either
+    assert y.dtype == "bfloat16" and stub.count() == count
 
 
 def test_tf32_is_off_until_asked_for(stub):
