@@ -2,6 +2,7 @@
 
 #include "bindings/array.h"
 #include "bindings/families.h"
+#include "core/bfloat16.h"
 
 namespace fastdl::bind {
 
@@ -23,8 +24,8 @@ std::int64_t work(const View& y, const View& weight) {
 Array conv2d_forward(const py::handle& x_, const py::handle& weight_, const py::handle& bias_, const py::handle& stride,
                      const py::handle& padding, const py::handle& dilation, const py::handle& groups, bool relu) {
   const char* kernel = "conv2d_forward";
-  const Input x = activation(kernel, "x", x_), weight = contiguous(kernel, "weight", weight_),
-              bias = optional_contiguous(kernel, "bias", bias_);
+  const Input x = activation(kernel, "x", x_, Floats::any), weight = contiguous(kernel, "weight", weight_, Floats::any),
+              bias = optional_contiguous(kernel, "bias", bias_, Floats::any);
   const Conv2dDims d = check_conv2d_forward(x, weight, bias, attributes(kernel, stride, padding, dilation),
                                             integer(kernel, "groups", groups, 1, kLargestWindow + 1));
   Output y = empty_activation(x.view.dtype, {d.n, d.o, d.oh, d.ow});
@@ -36,15 +37,15 @@ py::tuple conv2d_backward(const py::handle& dy_, const py::handle& x_, const py:
                           const py::handle& stride, const py::handle& padding, const py::handle& dilation,
                           const py::handle& groups, const py::handle& need_) {
   const char* kernel = "conv2d_backward";
-  const Input dy = activation(kernel, "dy", dy_), x = activation(kernel, "x", x_),
-              weight = contiguous(kernel, "weight", weight_);
+  const Input dy = activation(kernel, "dy", dy_, Floats::any), x = activation(kernel, "x", x_, Floats::any),
+              weight = contiguous(kernel, "weight", weight_, Floats::any);
   const Conv2dDims d = check_conv2d_backward(dy, x, weight, attributes(kernel, stride, padding, dilation),
                                              integer(kernel, "groups", groups, 1, kLargestWindow + 1));
   const auto needs = need<3>(kernel, need_);
   std::optional<Output> dx, dweight, dbias;
   if (needs[0]) dx = empty_activation(dy.view.dtype, {d.n, d.c, d.h, d.w});
-  if (needs[1]) dweight = empty(dy.view.dtype, weight.view.shape, 4);
-  if (needs[2]) dbias = empty(dy.view.dtype, {d.o});
+  if (needs[1]) dweight = empty(wide_dtype(dy.view.dtype), weight.view.shape, 4);
+  if (needs[2]) dbias = empty(wide_dtype(dy.view.dtype), {d.o});
   run(work(dy, weight),
       [&] { device::conv2d_backward(dy, x, weight, {}, {}, view_of(dx), view_of(dweight), view_of(dbias), d); });
   return py::make_tuple(result(dx), result(dweight), result(dbias));

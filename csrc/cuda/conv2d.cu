@@ -4,7 +4,8 @@
 // order. One tap on every pixel is a dense layer.
 //
 // Of the library come the sums alone: bias, ReLU, addend and gate are one pass more, the same after every algorithm and
-// with fastdl's rules for NaN, and the bias gradient's sums are fastdl's, in double.
+// with fastdl's rules for NaN, and the bias gradient's sums are fastdl's, in double. Where results are bfloat16 the
+// library has rounded its sums before that pass, so that a bias or an addend rounds them once more.
 #include "core/conv2d.h"
 
 #include "cuda/column_sums.h"
@@ -107,16 +108,16 @@ struct PutPixels {
   const T *bias, *addend, *gate;
   bool relu;
 
-  FASTDL_DEVICE_ONLY void operator()(int64_t group, int64_t pixel, int64_t column, T sum) const {
+  FASTDL_DEVICE_ONLY void operator()(int64_t group, int64_t pixel, int64_t column, Wide<T> sum) const {
     const int64_t place = group * width + column, at = pixel * all + place;
-    y[at] = finish(at, place, sum);
+    y[at] = T(finish(at, place, sum));
   }
   bool idle() const { return bias == nullptr && addend == nullptr && gate == nullptr && !relu; }
-  FASTDL_DEVICE_ONLY T finish(int64_t at, int64_t place, T sum) const {
+  FASTDL_DEVICE_ONLY Wide<T> finish(int64_t at, int64_t place, Wide<T> sum) const {
     if (bias != nullptr) sum += bias[place];
     if (relu) sum = activation::relu(sum);
     if (addend != nullptr) sum += addend[at];
-    if (gate != nullptr) sum = activation::relu_backward(sum, gate[at]);
+    if (gate != nullptr) sum = activation::relu_backward(sum, Wide<T>(gate[at]));
     return sum;
   }
 };
@@ -154,12 +155,12 @@ void conv2d_forward(View x, View weight, View bias, bool relu, Out y, const Conv
   const int64_t pixels = d.n * d.oh * d.ow;
   if (is_dense_layer(d))
     return linear_forward(rows(x, pixels, d.c), rows(weight, d.o, d.c), bias, relu, rows(y, pixels, d.o));
-  with_float(x.dtype, [&](auto type) {
+  with_any_float(x.dtype, [&](auto type) {
     using T = decltype(type);
     const PutPixels<T> put{y.as<T>(), s.filters, d.o, or_null<T>(bias), nullptr, nullptr, relu};
     if (convolve(Pass::forward, x, weight, y, d)) return finish(put.y, pixels * d.o, d.o, put);
-    multiply<T>(d.groups, pixels, s.filters, s.taps() * s.channels, Patches<T>{x.as<T>(), s, true},
-                Kernel2d<T, true>{weight.as<T>(), s}, put);
+    multiply<Wide<T>>(d.groups, pixels, s.filters, s.taps() * s.channels, Patches<T>{x.as<T>(), s, true},
+                      Kernel2d<T, true>{weight.as<T>(), s}, put);
   });
 }
 
@@ -173,17 +174,17 @@ void input_gradient(View dy, View weight, View addend, View gate, Out dx, const 
   // An addend in dx itself would be gone before the pass that adds it.
   if (put.addend != put.y && convolve(Pass::input_gradient, dy, weight, dx, d))
     return finish(put.y, pixels * d.c, d.c, put);
-  multiply<T>(d.groups, pixels, s.channels, s.taps() * s.filters, Seen<T>{dy.as<T>(), s},
-              Kernel2d<T, false>{weight.as<T>(), s}, put);
+  multiply<Wide<T>>(d.groups, pixels, s.channels, s.taps() * s.filters, Seen<T>{dy.as<T>(), s},
+                    Kernel2d<T, false>{weight.as<T>(), s}, put);
 }
 
 template <class T>
 void weight_gradient(View dy, View x, Out dweight, const Conv2dDims& d) {
   if (convolve(Pass::weight_gradient, x, dy, dweight, d)) return;
   const Shape s(d);
-  multiply<T>(d.groups, s.filters, s.taps() * s.channels, d.n * d.oh * d.ow,
-              Matrix<T>{dy.as<T>(), 1, d.o, false, s.filters}, Patches<T>{x.as<T>(), s, false},
-              PutWeights<T>{dweight.as<T>(), s});
+  multiply<Wide<T>>(d.groups, s.filters, s.taps() * s.channels, d.n * d.oh * d.ow,
+                    Matrix<T>{dy.as<T>(), 1, d.o, false, s.filters}, Patches<T>{x.as<T>(), s, false},
+                    PutWeights<Wide<T>>{dweight.as<Wide<T>>(), s});
 }
 
 }  // namespace
@@ -194,11 +195,11 @@ void conv2d_backward(View dy, View x, View weight, View addend, View gate, Out d
   if (is_dense_layer(d) && !addend)
     return linear_backward(rows(dy, pixels, d.o), rows(x, pixels, d.c), rows(weight, d.o, d.c), rows(gate, pixels, d.c),
                            rows(dx, pixels, d.c), rows(dweight, d.o, d.c), dbias);
-  with_float(dy.dtype, [&](auto type) {
+  with_any_float(dy.dtype, [&](auto type) {
     using T = decltype(type);
     if (dx) input_gradient<T>(dy, weight, addend, gate, dx, d);
     if (dweight) weight_gradient<T>(dy, x, dweight, d);
-    if (dbias) column_sums(dy.as<T>(), pixels, d.o, dbias.as<T>());
+    if (dbias) column_sums(dy.as<T>(), pixels, d.o, dbias.as<Wide<T>>());
   });
 }
 

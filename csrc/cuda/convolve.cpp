@@ -3,8 +3,14 @@
 //
 // Of the library's algorithms those that give the same bits each time, and add up products of the arrays themselves,
 // are run and timed here: its own search would also try them with the math that was not asked for, and once each.
+//
+// Of bfloat16 its documents list convolutions whose three arrays are bfloat16 and whose sums are float. A gradient of
+// weights in float32, which fastdl promises, is not among them; it is asked for all the same. Where it is refused,
+// images and dy are made float32 a few images at a time, and multiplied as TF32, which has all digits of bfloat16: the
+// sums are the same, at half the speed. bfloat16 is left to CUDNN_DEFAULT_MATH, as in PyTorch.
 #include "cuda/convolve.h"
 
+#include <algorithm>
 #include <array>
 #include <limits>
 #include <map>
@@ -18,7 +24,10 @@
 
 namespace fastdl::cuda::gpu {
 
-void copy(View src, Out dst);  // csrc/cuda/copy.cu
+// csrc/cuda/copy.cu
+void cast(View x, Out y);
+void copy(View src, Out dst);
+void fill_zero(Out dst);
 
 namespace {
 
@@ -37,12 +46,19 @@ constexpr size_t kWorkspace = size_t{256} << 20;
 constexpr size_t kWorkspace = size_t{1} << 20;
 #endif
 
+enum class Kind : std::uint8_t {
+  f32,
+  tf32,
+  bf16,
+  widened,  // floats that were bfloat16: math as of tf32, and sums are added to what the result has
+};
+
 struct Problem {
   Pass pass;
+  Kind kind;
   const Conv2dDims& d;
   void *x, *weight, *y;  // of the three the pass overwrites one
   int device;
-  bool tf32;
 };
 
 using Key = std::array<int64_t, 20>;
@@ -51,7 +67,7 @@ Key key_of(const Problem& p) {
   const auto& [kernel, stride, padding, dilation] = d.window;
   return {p.device,
           int64_t(p.pass),
-          p.tf32,
+          int64_t(p.kind),
           d.n,
           d.c,
           d.h,
@@ -71,9 +87,12 @@ Key key_of(const Problem& p) {
           alignment(p.y)};
 }
 
+int64_t weight_size(const Conv2dDims& d) {
+  return d.o * (d.c / d.groups) * d.window.kernel_size.first * d.window.kernel_size.second;
+}
 bool fits(const Conv2dDims& d) {
   constexpr int64_t kMost = std::numeric_limits<int>::max();
-  const int64_t weight = d.o * (d.c / d.groups) * d.window.kernel_size.first * d.window.kernel_size.second;
+  const int64_t weight = weight_size(d);
   const int64_t x = d.n * d.c * d.h * d.w, y = d.n * d.o * d.oh * d.ow;
   return x > 0 && y > 0 && weight > 0 && x <= kMost && y <= kMost && weight <= kMost;
 }
@@ -109,23 +128,26 @@ Plan describe(const Cudnn& dnn, const Problem& p) {
   const auto narrow = [](int64_t x) { return static_cast<int>(x); };
   const Conv2dDims& d = p.d;
   const auto& [kernel, stride, padding, dilation] = d.window;
+  const cudnnDataType_t type = p.kind == Kind::bf16 ? CUDNN_DATA_BFLOAT16 : CUDNN_DATA_FLOAT;
+  const cudnnDataType_t of_weight = p.pass == Pass::weight_gradient ? CUDNN_DATA_FLOAT : type;
   Plan plan{make(dnn, dnn.cudnnCreateTensorDescriptor, dnn.cudnnDestroyTensorDescriptor),
             make(dnn, dnn.cudnnCreateTensorDescriptor, dnn.cudnnDestroyTensorDescriptor),
             make(dnn, dnn.cudnnCreateFilterDescriptor, dnn.cudnnDestroyFilterDescriptor),
             make(dnn, dnn.cudnnCreateConvolutionDescriptor, dnn.cudnnDestroyConvolutionDescriptor)};
   plan.status = CUDNN_STATUS_SUCCESS;
   for (const cudnnStatus_t status :
-       {dnn.cudnnSetTensor4dDescriptor(plan.x.get(), CUDNN_TENSOR_NHWC, CUDNN_DATA_FLOAT, narrow(d.n), narrow(d.c),
-                                       narrow(d.h), narrow(d.w)),
-        dnn.cudnnSetTensor4dDescriptor(plan.y.get(), CUDNN_TENSOR_NHWC, CUDNN_DATA_FLOAT, narrow(d.n), narrow(d.o),
-                                       narrow(d.oh), narrow(d.ow)),
-        dnn.cudnnSetFilter4dDescriptor(plan.weight.get(), CUDNN_DATA_FLOAT, CUDNN_TENSOR_NHWC, narrow(d.o),
+       {dnn.cudnnSetTensor4dDescriptor(plan.x.get(), CUDNN_TENSOR_NHWC, type, narrow(d.n), narrow(d.c), narrow(d.h),
+                                       narrow(d.w)),
+        dnn.cudnnSetTensor4dDescriptor(plan.y.get(), CUDNN_TENSOR_NHWC, type, narrow(d.n), narrow(d.o), narrow(d.oh),
+                                       narrow(d.ow)),
+        dnn.cudnnSetFilter4dDescriptor(plan.weight.get(), of_weight, CUDNN_TENSOR_NHWC, narrow(d.o),
                                        narrow(d.c / d.groups), narrow(kernel.first), narrow(kernel.second)),
         dnn.cudnnSetConvolution2dDescriptor(plan.convolution.get(), narrow(padding.first), narrow(padding.second),
                                             narrow(stride.first), narrow(stride.second), narrow(dilation.first),
                                             narrow(dilation.second), CUDNN_CROSS_CORRELATION, CUDNN_DATA_FLOAT),
         dnn.cudnnSetConvolutionGroupCount(plan.convolution.get(), narrow(d.groups)),
-        dnn.cudnnSetConvolutionMathType(plan.convolution.get(), p.tf32 ? CUDNN_DEFAULT_MATH : CUDNN_FMA_MATH)})
+        dnn.cudnnSetConvolutionMathType(plan.convolution.get(),
+                                        p.kind == Kind::f32 ? CUDNN_FMA_MATH : CUDNN_DEFAULT_MATH)})
     if (status != CUDNN_STATUS_SUCCESS) plan.status = status;
   return plan;
 }
@@ -170,19 +192,20 @@ struct Scratch {
 cudnnStatus_t run(const Cudnn& dnn, cudnnHandle_t handle, const Problem& p, const Plan& plan, int algorithm,
                   const Scratch& scratch) {
   static const float one = 1, zero = 0;
+  const float* const beta = p.kind == Kind::widened ? &one : &zero;
   auto *const x = plan.x.get(), *const y = plan.y.get();
   auto* const w = plan.weight.get();
   auto* const conv = plan.convolution.get();
   switch (p.pass) {
     case Pass::forward:
       return dnn.cudnnConvolutionForward(handle, &one, x, p.x, w, p.weight, conv, algorithm, scratch.data,
-                                         scratch.bytes, &zero, y, p.y);
+                                         scratch.bytes, beta, y, p.y);
     case Pass::input_gradient:
       return dnn.cudnnConvolutionBackwardData(handle, &one, w, p.weight, y, p.y, conv, algorithm, scratch.data,
-                                              scratch.bytes, &zero, x, p.x);
+                                              scratch.bytes, beta, x, p.x);
     default:
       return dnn.cudnnConvolutionBackwardFilter(handle, &one, x, p.x, y, p.y, conv, algorithm, scratch.data,
-                                                scratch.bytes, &zero, w, p.weight);
+                                                scratch.bytes, beta, w, p.weight);
   }
 }
 
@@ -247,21 +270,84 @@ const Handle& handle_of(const Cudnn& dnn, int device) {
   return at->second;
 }
 
+// The plan that there is, or nullptr; while a graph is captured there must be one.
+const Plan* known(const Problem& p) {
+  const auto at = g_plans.find(key_of(p));
+  if (at == g_plans.end() && is_capturing()) refuse_capture("the choice of a convolution's algorithm");
+  return at == g_plans.end() ? nullptr : &at->second;
+}
+
+// The plan, made if need be; nullptr where the library can't make the convolution.
+const Plan* plan_of(const Cudnn& dnn, const Problem& p, const Scratch& scratch) {
+  const Plan* plan = known(p);
+  if (plan == nullptr) {
+    const auto& [handle, made] = handle_of(dnn, p.device);
+    Plan fresh = describe(dnn, p);
+    if (made != CUDNN_STATUS_SUCCESS) fresh.status = made;
+    if (fresh.status == CUDNN_STATUS_SUCCESS) choose(dnn, handle, p, fresh, scratch);
+    plan = &g_plans.emplace(key_of(p), std::move(fresh)).first->second;
+  }
+  return plan->status == CUDNN_STATUS_SUCCESS ? plan : nullptr;
+}
+
+bool make(const Cudnn& dnn, const Problem& p, const Scratch& scratch) {
+  const Plan* const plan = plan_of(dnn, p, scratch);
+  if (plan == nullptr) return false;
+  check(dnn, run(dnn, handle_of(dnn, p.device).handle, p, *plan, plan->algorithm, scratch), "cuDNN's convolution");
+  return true;
+}
+
 // [filters][channels][taps] of `data` as [filters][taps][channels], or with `back` the other way around.
-View reordered(void* data, const Conv2dDims& d, bool back) {
+View reordered(void* data, DType dtype, const Conv2dDims& d, bool back) {
   const int64_t channels = d.c / d.groups, taps = d.window.kernel_size.first * d.window.kernel_size.second;
   const int64_t outer = back ? taps : channels, inner = back ? channels : taps;
-  return {data, DType::f32, 3, {d.o, inner, outer}, {outer * inner, 1, inner}};
+  return {data, dtype, 3, {d.o, inner, outer}, {outer * inner, 1, inner}};
 }
 View contiguous(void* data, const View& like) {
   const auto& shape = like.shape;
-  return {data, DType::f32, 3, {shape[0], shape[1], shape[2]}, {shape[1] * shape[2], shape[2], 1}};
+  return {data, like.dtype, 3, {shape[0], shape[1], shape[2]}, {shape[1] * shape[2], shape[2], 1}};
+}
+
+View row(void* data, DType dtype, int64_t first, int64_t count) {
+  return {static_cast<char*>(data) + first * item_size(dtype), dtype, 1, {count}, {1}};
+}
+
+// A gradient of bfloat16's weights from float32 copies, of so many images at a time as half the memory has room for.
+bool make_widened(const Cudnn& dnn, const Problem& whole, const Scratch& scratch) {
+  constexpr int64_t kBorder = 64;  // floats
+  Conv2dDims d = whole.d;          // of the images at hand
+  const int64_t of_x = d.c * d.h * d.w, of_y = d.o * d.oh * d.ow;
+  const auto room = static_cast<int64_t>(scratch.bytes / 2 / sizeof(float)) / kBorder * kBorder;
+  const int64_t most = (room - kBorder) / (of_x + of_y);
+  if (most < 1) return false;
+  const int64_t pieces = (d.n + most - 1) / most, count = (d.n + pieces - 1) / pieces;
+  auto *const x = static_cast<float*>(scratch.data), *const y = x + (count * of_x + kBorder - 1) / kBorder * kBorder;
+  const Scratch rest{x + room, scratch.bytes - static_cast<size_t>(room) * sizeof(float)};
+  const Problem p{whole.pass, Kind::widened, d, x, whole.weight, y, whole.device};
+
+  const auto take = [&](int64_t first, int64_t images) {
+    d.n = images;
+    cast(row(whole.x, DType::bf16, first * of_x, images * of_x), row(x, DType::f32, 0, images * of_x));
+    cast(row(whole.y, DType::bf16, first * of_y, images * of_y), row(y, DType::f32, 0, images * of_y));
+  };
+  // The last piece may be another kind. Both are known before the first sums, over which the choice of a plan writes.
+  for (const int64_t images : {count, (whole.d.n - 1) % count + 1}) {
+    d.n = images;
+    if (known(p) == nullptr) take(0, images);
+    if (plan_of(dnn, p, rest) == nullptr) return false;
+  }
+  fill_zero(row(whole.weight, DType::f32, 0, weight_size(d)));
+  for (int64_t first = 0; first < whole.d.n; first += count) {
+    take(first, std::min(count, whole.d.n - first));
+    make(dnn, p, rest);
+  }
+  return true;
 }
 
 }  // namespace
 
 bool convolve(Pass pass, const View& a, const View& b, const View& result, const Conv2dDims& d) {
-  if (result.dtype != DType::f32 || !fits(d)) return false;
+  if (a.dtype == DType::f64 || !fits(d)) return false;
   const Cudnn* const dnn = cudnn().get();
   if (dnn == nullptr) return false;
   const bool to_weight = pass == Pass::weight_gradient;
@@ -269,15 +355,16 @@ bool convolve(Pass pass, const View& a, const View& b, const View& result, const
   const View& weight = to_weight ? result : b;
   const View& y = pass == Pass::forward ? result : (to_weight ? b : a);
   const bool reorder = d.c > d.groups && d.window.kernel_size != check::Pair{1, 1};
-  const size_t bytes = reorder ? (static_cast<size_t>(weight.size()) * sizeof(float) + 255) / 256 * 256 : 0;
+  const size_t weight_bytes = static_cast<size_t>(weight.size() * item_size(weight.dtype));
+  const size_t bytes = reorder ? (weight_bytes + 255) / 256 * 256 : 0;
   if (bytes > kWorkspace / 2) return false;
 
-  Problem p{pass, d, x.data, reorder ? nullptr : weight.data, y.data, current_device(), get_tf32()};
+  const Kind kind = a.dtype == DType::bf16 ? Kind::bf16 : get_tf32() ? Kind::tf32 : Kind::f32;
+  Problem p{pass, kind, d, x.data, reorder ? nullptr : weight.data, y.data, current_device()};
   const std::lock_guard<std::mutex> lock(g_mutex);
-  const Key key = key_of(p);
-  auto at = g_plans.find(key);
-  if (at != g_plans.end() && at->second.status != CUDNN_STATUS_SUCCESS) return false;
-  if (at == g_plans.end() && is_capturing()) refuse_capture("the choice of a convolution's algorithm");
+  const bool widens = to_weight && kind == Kind::bf16;
+  if (const Plan* const plan = known(p); plan != nullptr && plan->status != CUDNN_STATUS_SUCCESS && !widens)
+    return false;
 
   auto* const memory = static_cast<char*>(workspace(kWorkspace));
   const Scratch scratch{memory, kWorkspace - bytes};
@@ -285,20 +372,12 @@ bool convolve(Pass pass, const View& a, const View& b, const View& result, const
   const auto& [handle, made] = handle_of(*dnn, p.device);
   if (made == CUDNN_STATUS_SUCCESS) check(*dnn, dnn->cudnnSetStream(handle, current_stream()), "cudnnSetStream");
   if (reorder && !to_weight) {
-    const View from = reordered(weight.data, d, false);
+    const View from = reordered(weight.data, weight.dtype, d, false);
     copy(from, contiguous(p.weight, from));
   }
-  if (at == g_plans.end()) {
-    Plan plan = describe(*dnn, p);
-    if (made != CUDNN_STATUS_SUCCESS) plan.status = made;
-    if (plan.status == CUDNN_STATUS_SUCCESS) choose(*dnn, handle, p, plan, scratch);
-    at = g_plans.emplace(key, std::move(plan)).first;
-  }
-  const Plan& plan = at->second;
-  if (plan.status != CUDNN_STATUS_SUCCESS) return false;
-  check(*dnn, run(*dnn, handle, p, plan, plan.algorithm, scratch), "cuDNN's convolution");
+  if (!make(*dnn, p, scratch) && !(widens && make_widened(*dnn, p, scratch))) return false;
   if (reorder && to_weight) {
-    const View from = reordered(p.weight, d, true);
+    const View from = reordered(p.weight, weight.dtype, d, true);
     copy(from, contiguous(weight.data, from));
   }
   return true;
@@ -317,7 +396,8 @@ std::vector<std::string> describe_convolutions() {
     const auto number = [&](size_t i) { return std::to_string(key[i]); };
     const auto pair = [&](size_t i) { return number(i) + "x" + number(i + 1); };
     const char* const passes[] = {" forward", " input gradient", " weight gradient"};
-    std::string line = (key[2] != 0 ? "tf32" : "float32") + std::string(passes[key[1]]);
+    const char* const kinds[] = {"float32", "tf32", "bfloat16", "bfloat16 as tf32"};
+    std::string line = kinds[key[2]] + std::string(passes[key[1]]);
     line += " " + number(3) + "x" + number(4) + "x" + pair(5) + ", " + number(7) + " filters " + pair(9) + ", groups " +
             number(8) + ", stride " + pair(11) + ", padding " + pair(13) + ", dilation " + pair(15) + ", alignment " +
             number(17) + " " + number(18) + " " + number(19) + ": ";
@@ -325,7 +405,8 @@ std::vector<std::string> describe_convolutions() {
       line += "algorithm " + std::to_string(plan.algorithm) + " of " + std::to_string(plan.candidates) + ", " +
               std::to_string(plan.milliseconds) + " ms";
     else
-      line += "own kernel, status " + std::to_string(plan.status);
+      line += (key[1] == int64_t(Pass::weight_gradient) && key[2] == int64_t(Kind::bf16) ? "as tf32" : "own kernel") +
+              std::string(", status ") + std::to_string(plan.status);
     lines.push_back(line);
   }
   return lines;

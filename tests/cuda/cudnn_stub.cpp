@@ -2,13 +2,16 @@
 // break the library's rules (descriptors that are missing or don't fit, no stream, too little workspace, algorithms
 // that were not asked for or not promised) are kept as text and fail.
 //
-// Like the library it lists algorithms that can't run, that may give other bits each time, that carry special values to
-// other pixels, that want more memory than there is, and some twice.
+// The three arrays are of one type, float32 or bfloat16; a gradient of weights in float32 beside bfloat16 is not
+// supported, unless a test says that it is (stub_mix). Like the library it lists algorithms that can't run, that may
+// give other bits each time, that carry special values to other pixels, that want more memory than there is, and some
+// twice.
 #include <cstdint>
 #include <cstring>
 #include <string>
 #include <vector>
 
+#include "core/bfloat16.h"
 #include "cuda/cudnn_api.h"
 
 #if !defined(VERSION)
@@ -23,10 +26,12 @@ struct cudnnContext {
 struct cudnnTensorStruct {
   int size[4] = {};
   std::int64_t stride[4] = {};
+  cudnnDataType_t type = CUDNN_DATA_FLOAT;
 };
 struct cudnnFilterStruct {
   int size[4] = {};
   std::int64_t stride[4] = {};
+  cudnnDataType_t type = CUDNN_DATA_FLOAT;
 };
 struct cudnnConvolutionStruct {
   int padding[2] = {}, stride[2] = {}, dilation[2] = {}, groups = 0;
@@ -45,7 +50,7 @@ constexpr Kind kKinds[3][8] = {
 constexpr std::size_t kWorkspace = 4096;
 
 int g_counts[3] = {}, g_tf32 = 0, g_descriptors = 0;
-bool g_supports = true, g_create_fails = false;
+bool g_supports = true, g_create_fails = false, g_mixes = false;
 std::string g_wrong;
 
 cudnnStatus_t wrong(const std::string& what) {
@@ -56,11 +61,11 @@ cudnnStatus_t wrong(const std::string& what) {
 // Sizes in the order n, c, h, w with the strides of the format.
 template <class Descriptor>
 cudnnStatus_t set(Descriptor* to, cudnnTensorFormat_t format, cudnnDataType_t type, int n, int c, int h, int w) {
-  if (type != CUDNN_DATA_FLOAT) return wrong("a type that is not float");
+  if (type != CUDNN_DATA_FLOAT && type != CUDNN_DATA_BFLOAT16) return wrong("a type that it doesn't know");
   for (const int size : {n, c, h, w})
     if (size < 1) return wrong("a descriptor of nothing");
   const std::int64_t C = c, H = h, W = w;
-  *to = {{n, c, h, w}, {}};
+  *to = {{n, c, h, w}, {}, type};
   const std::int64_t nchw[] = {C * H * W, H * W, W, 1}, nhwc[] = {H * W * C, 1, W * C, C};
   std::memcpy(to->stride, format == CUDNN_TENSOR_NHWC ? nhwc : nchw, sizeof nchw);
   return CUDNN_STATUS_SUCCESS;
@@ -72,6 +77,7 @@ std::string check(cudnnHandle_t handle, cudnnTensorDescriptor_t x, cudnnFilterDe
   if (x->size[0] == 0 || y->size[0] == 0 || w->size[0] == 0 || conv->stride[0] == 0) return "a descriptor not set";
   if (conv->groups < 1) return "no group count set";
   if (conv->math != CUDNN_DEFAULT_MATH && conv->math != CUDNN_FMA_MATH) return "no math type set";
+  if (x->type == CUDNN_DATA_BFLOAT16 && conv->math == CUDNN_FMA_MATH) return "bfloat16 kept from its tensor cores";
   if (x->size[0] != y->size[0] || y->size[1] != w->size[0]) return "batches or filters differ";
   if (x->size[1] != w->size[1] * conv->groups || w->size[0] % conv->groups != 0) return "groups don't fit";
   for (int i = 0; i < 2; ++i) {
@@ -112,18 +118,34 @@ std::size_t count_of(const Descriptor& d) {
   return count;
 }
 
-void blend(const std::vector<double>& sums, const void* alpha, const void* beta, float* to) {
-  const double a = static_cast<double>(*static_cast<const float*>(alpha)), b = *static_cast<const float*>(beta);
-  for (std::size_t i = 0; i < sums.size(); ++i)
-    to[i] = static_cast<float>(a * sums[i] + (b == 0 ? 0 : b * static_cast<double>(to[i])));
+// An element of an array of this type.
+double at(const void* p, cudnnDataType_t type, std::int64_t i) {
+  return static_cast<double>(type == CUDNN_DATA_FLOAT ? static_cast<const float*>(p)[i]
+                                                      : static_cast<float>(static_cast<const bfloat16*>(p)[i]));
 }
 
-cudnnStatus_t list(const std::string& why, int pass, int wanted, int* found, cudnnConvolutionFwdAlgoPerf_t* results,
-                   cudnnMathType_t math) {
+void blend(const std::vector<double>& sums, const void* alpha, const void* beta, void* to, cudnnDataType_t type) {
+  const double a = static_cast<double>(*static_cast<const float*>(alpha)), b = *static_cast<const float*>(beta);
+  for (std::size_t i = 0; i < sums.size(); ++i) {
+    const double x = a * sums[i] + (b == 0 ? 0 : b * at(to, type, static_cast<std::int64_t>(i)));
+    if (type == CUDNN_DATA_FLOAT)
+      static_cast<float*>(to)[i] = static_cast<float>(x);
+    else
+      static_cast<bfloat16*>(to)[i] = bfloat16(x);
+  }
+}
+
+bool supported(int pass, cudnnTensorDescriptor_t x, cudnnFilterDescriptor_t w, cudnnTensorDescriptor_t y) {
+  const bool mixed = g_mixes && pass == 2 && w->type == CUDNN_DATA_FLOAT;
+  return g_supports && x->type == y->type && (w->type == x->type || mixed);
+}
+
+cudnnStatus_t list(const std::string& why, bool supported, int pass, int wanted, int* found,
+                   cudnnConvolutionFwdAlgoPerf_t* results, cudnnMathType_t math) {
   *found = 0;
   if (!why.empty()) return wrong("list: " + why);
   if (wanted < 10) return wrong("list: too few algorithms wanted");
-  if (!g_supports) return CUDNN_STATUS_NOT_SUPPORTED;
+  if (!supported) return CUDNN_STATUS_NOT_SUPPORTED;
   const auto add = [&](int algo, Kind kind, cudnnDeterminism_t determinism, cudnnMathType_t of) {
     const cudnnStatus_t status = kind == kUnsupported ? CUDNN_STATUS_NOT_SUPPORTED : CUDNN_STATUS_SUCCESS;
     results[(*found)++] = {algo, status, -1, kWorkspace, determinism, of, {}};
@@ -161,8 +183,6 @@ cudnnStatus_t begin(const std::string& why, int pass, int algo, void* workspace,
   return CUDNN_STATUS_SUCCESS;
 }
 
-const float* floats(const void* p) { return static_cast<const float*>(p); }
-
 template <class T>
 cudnnStatus_t create(T** made) {
   ++g_descriptors;
@@ -191,7 +211,9 @@ EXPORT int stub_count(const char* what) {
                                      : -1;
 }
 EXPORT const char* stub_wrong() { return g_wrong.c_str(); }
+EXPORT void stub_mix(bool mixes) { g_mixes = mixes; }
 EXPORT void stub_reset(bool supports, bool create_fails) {
+  g_mixes = false;
   g_counts[0] = g_counts[1] = g_counts[2] = g_tf32 = 0;
   g_wrong.clear();
   g_supports = supports;
@@ -251,21 +273,21 @@ EXPORT cudnnStatus_t cudnnGetConvolutionForwardAlgorithm_v7(cudnnHandle_t handle
                                                             cudnnConvolutionDescriptor_t conv,
                                                             cudnnTensorDescriptor_t y, int wanted, int* found,
                                                             cudnnConvolutionFwdAlgoPerf_t* results) {
-  return list(check(handle, x, w, conv, y), 0, wanted, found, results, conv->math);
+  return list(check(handle, x, w, conv, y), supported(0, x, w, y), 0, wanted, found, results, conv->math);
 }
 EXPORT cudnnStatus_t cudnnGetConvolutionBackwardDataAlgorithm_v7(cudnnHandle_t handle, cudnnFilterDescriptor_t w,
                                                                  cudnnTensorDescriptor_t dy,
                                                                  cudnnConvolutionDescriptor_t conv,
                                                                  cudnnTensorDescriptor_t dx, int wanted, int* found,
                                                                  cudnnConvolutionBwdDataAlgoPerf_t* results) {
-  return list(check(handle, dx, w, conv, dy), 1, wanted, found, results, conv->math);
+  return list(check(handle, dx, w, conv, dy), supported(1, dx, w, dy), 1, wanted, found, results, conv->math);
 }
 EXPORT cudnnStatus_t cudnnGetConvolutionBackwardFilterAlgorithm_v7(cudnnHandle_t handle, cudnnTensorDescriptor_t x,
                                                                    cudnnTensorDescriptor_t dy,
                                                                    cudnnConvolutionDescriptor_t conv,
                                                                    cudnnFilterDescriptor_t dw, int wanted, int* found,
                                                                    cudnnConvolutionBwdFilterAlgoPerf_t* results) {
-  return list(check(handle, x, dw, conv, dy), 2, wanted, found, results, conv->math);
+  return list(check(handle, x, dw, conv, dy), supported(2, x, dw, dy), 2, wanted, found, results, conv->math);
 }
 
 EXPORT cudnnStatus_t cudnnGetConvolutionForwardWorkspaceSize(cudnnHandle_t handle, cudnnTensorDescriptor_t x,
@@ -294,10 +316,9 @@ EXPORT cudnnStatus_t cudnnConvolutionForward(cudnnHandle_t handle, const void* a
   const cudnnStatus_t status = begin(check(handle, xd, wd, conv, yd), 0, algo, workspace, bytes, conv->math);
   if (status != CUDNN_STATUS_SUCCESS) return status;
   std::vector<double> sums(count_of(*yd));
-  walk(*xd, *wd, *conv, *yd, [&](auto i, auto j, auto k) {
-    sums[static_cast<std::size_t>(k)] += static_cast<double>(floats(x)[i]) * static_cast<double>(floats(w)[j]);
-  });
-  blend(sums, alpha, beta, static_cast<float*>(y));
+  walk(*xd, *wd, *conv, *yd,
+       [&](auto i, auto j, auto k) { sums[static_cast<std::size_t>(k)] += at(x, xd->type, i) * at(w, wd->type, j); });
+  blend(sums, alpha, beta, y, yd->type);
   return status;
 }
 EXPORT cudnnStatus_t cudnnConvolutionBackwardData(cudnnHandle_t handle, const void* alpha, cudnnFilterDescriptor_t wd,
@@ -308,10 +329,9 @@ EXPORT cudnnStatus_t cudnnConvolutionBackwardData(cudnnHandle_t handle, const vo
   const cudnnStatus_t status = begin(check(handle, dxd, wd, conv, dyd), 1, algo, workspace, bytes, conv->math);
   if (status != CUDNN_STATUS_SUCCESS) return status;
   std::vector<double> sums(count_of(*dxd));
-  walk(*dxd, *wd, *conv, *dyd, [&](auto i, auto j, auto k) {
-    sums[static_cast<std::size_t>(i)] += static_cast<double>(floats(w)[j]) * static_cast<double>(floats(dy)[k]);
-  });
-  blend(sums, alpha, beta, static_cast<float*>(dx));
+  walk(*dxd, *wd, *conv, *dyd,
+       [&](auto i, auto j, auto k) { sums[static_cast<std::size_t>(i)] += at(w, wd->type, j) * at(dy, dyd->type, k); });
+  blend(sums, alpha, beta, dx, dxd->type);
   return status;
 }
 EXPORT cudnnStatus_t cudnnConvolutionBackwardFilter(cudnnHandle_t handle, const void* alpha, cudnnTensorDescriptor_t xd,
@@ -323,10 +343,9 @@ EXPORT cudnnStatus_t cudnnConvolutionBackwardFilter(cudnnHandle_t handle, const 
   const cudnnStatus_t status = begin(check(handle, xd, dwd, conv, dyd), 2, algo, workspace, bytes, conv->math);
   if (status != CUDNN_STATUS_SUCCESS) return status;
   std::vector<double> sums(count_of(*dwd));
-  walk(*xd, *dwd, *conv, *dyd, [&](auto i, auto j, auto k) {
-    sums[static_cast<std::size_t>(j)] += static_cast<double>(floats(x)[i]) * static_cast<double>(floats(dy)[k]);
-  });
-  blend(sums, alpha, beta, static_cast<float*>(dw));
+  walk(*xd, *dwd, *conv, *dyd,
+       [&](auto i, auto j, auto k) { sums[static_cast<std::size_t>(j)] += at(x, xd->type, i) * at(dy, dyd->type, k); });
+  blend(sums, alpha, beta, dw, dwd->type);
   return status;
 }
 

@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from kernels import test_conv2d
+from kernels import test_bfloat16_products, test_conv2d
+from kernels.test_bfloat16_products import check_conv
 from kernels.test_conv2d import ALL, NIL, ONE, WINDOWS, arrays, check, outcome
 from stubs import Stub, compile_library, in_use
 from tolerances import assert_close
@@ -26,6 +27,10 @@ test_needed_gradients = test_conv2d.test_needed_gradients
 test_relu = test_conv2d.test_relu
 test_layouts = test_conv2d.test_layouts
 test_special_values = test_conv2d.test_infinity_and_nan_stay_where_they_are
+test_bfloat16 = test_bfloat16_products.test_conv2d
+test_needed_gradients_of_bfloat16 = test_bfloat16_products.test_needed_gradients_of_conv2d
+test_layouts_of_bfloat16 = test_bfloat16_products.test_conv2d_layouts
+test_special_values_of_bfloat16 = test_bfloat16_products.test_conv2d_relu_and_special_values
 
 
 @pytest.fixture(scope="session")
@@ -133,6 +138,53 @@ def test_tf32_is_off_until_asked_for(stub):
     stub.module.set_tf32(False)
     outcome(stub.module, *values, attrs)
     assert stub.count("tf32") == count
+
+
+BF16 = "2x4x9x7, 6 filters 3x2, groups 2, stride 1x2, padding 2x1, dilation 2x3, alignment 16 16 16"
+
+
+def test_bfloat16_is_chosen_once(stub, bfloat16, reference):
+    for count in (2, 3, 4):
+        check_conv(bfloat16, reference, *problem(dtype="bfloat16"))
+        assert counts(stub) == (count,) * 3
+    assert stub.module.cudnn_plans() == [
+        f"bfloat16 forward {BF16}: algorithm 1 of 2, 0.000000 ms",
+        f"bfloat16 input gradient {BF16}: algorithm 1 of 1, 0.000000 ms",
+        f"bfloat16 weight gradient {BF16}: as tf32, status 3000",
+        f"bfloat16 as tf32 weight gradient {BF16}: algorithm 1 of 1, 0.000000 ms",
+    ]
+
+
+def test_weight_gradients_of_bfloat16_where_the_library_has_them(stub, bfloat16, reference):
+    stub.library.stub_mix(True)
+    check_conv(bfloat16, reference, *problem(dtype="bfloat16"))
+    plans = stub.module.cudnn_plans()
+    assert len(plans) == 3 and plans[2].startswith(f"bfloat16 weight gradient {BF16}: algorithm"), plans
+
+
+@pytest.mark.parametrize("groups", [1, 8])
+@pytest.mark.parametrize("images, pieces", [(2, 1), (4, 2), (5, 3), (6, 3)])
+def test_weight_gradients_of_bfloat16_by_a_few_images(stub, bfloat16, reference, images, pieces, groups):
+    values, attrs = problem((images, 8, 8, groups), ((50, 55), (3, 3), ONE, ONE, ONE), "bfloat16")
+    for times in range(1, 3):
+        check_conv(bfloat16, reference, values, attrs)
+        kinds = 2 if images == 5 else 1  # the last piece of 5 has one image
+        assert counts(stub)[2] == times * pieces + kinds
+
+
+def test_image_of_bfloat16_too_large_to_widen(stub, bfloat16, reference):
+    check_conv(bfloat16, reference, *problem((1, 4, 4, 1), ((150, 150), (2, 2), ONE, NIL, ONE), "bfloat16"))
+    assert counts(stub) == (2, 2, 0)
+
+
+def test_capture_of_bfloat16_needs_every_choice(stub, bfloat16):
+    (x, weight, _, dy), attrs = problem((5, 8, 8, 1), ((50, 55), (3, 3), ONE, ONE, ONE), "bfloat16")
+    need = (False, True, False)
+    want = bfloat16.conv2d_backward(dy, x, weight, *attrs, need)[1]
+    stub.module.emulate_capture(True)
+    np.testing.assert_array_equal(bfloat16.conv2d_backward(dy, x, weight, *attrs, need)[1], want)
+    with pytest.raises(RuntimeError, match="captured and needs the choice"):
+        bfloat16.conv2d_backward(dy[:4], x[:4], weight, *attrs, need)
 
 
 def test_capture_needs_a_choice_made_before(stub):

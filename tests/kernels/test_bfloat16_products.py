@@ -9,11 +9,12 @@ import itertools
 import numpy as np
 import pytest
 
+from kernels.test_conv2d import NIL, ONE, SIZES, WINDOWS, arrays
 from layouts import LAYOUTS, layouts, unchanged
 
 ALL = (True, True, True)
 ALIGNED = tuple(name for name in LAYOUTS if name != "unaligned")  # which a GPU refuses
-NATIVE = ("gemm", "linear_forward", "linear_backward")
+NATIVE = ("gemm", "linear_forward", "linear_backward", "conv2d_forward", "conv2d_backward")
 
 
 def random(dtype, *shape, seed=0):
@@ -28,13 +29,14 @@ def magnitudes(arrays):
     return [None if a is None else abs(a.astype("float64")) for a in arrays]
 
 
-def assert_near(got, want, size, length, dtype="bfloat16"):
-    """got is `want` in this dtype; `size`: the sum of the magnitudes of what was added up, `length` products."""
+def assert_near(got, want, size, length, dtype="bfloat16", rounded=0):
+    """got is `want` in this dtype; `size`: the sum of the magnitudes of what was added up, `length` products;
+    `rounded`: by how much the sum may be off beside that."""
     assert got.dtype == dtype and got.shape == want.shape
     got, unit = got.astype("float64"), {"bfloat16": 2.0**-8, "float32": 2.0**-23}[dtype]
     np.testing.assert_array_equal(np.isfinite(got), np.isfinite(want))
     finite = np.isfinite(want)
-    error, limit = abs(got - want)[finite], (unit * abs(want) + (length + 1) * 2.0**-24 * size)[finite]
+    error, limit = abs(got - want)[finite], (unit * abs(want) + (length + 1) * 2.0**-24 * size + rounded)[finite]
     assert (error <= limit).all(), (error / np.maximum(limit, 1e-300)).max()
     np.testing.assert_array_equal(got[~finite], want[~finite])
 
@@ -65,13 +67,13 @@ def test_native_on_the_gpu(backend, bfloat16):
         assert set(NATIVE) <= set(backend.BFLOAT16)
 
 
-SIZES = (
+PRODUCTS = (
     (1, 1, 1), (1, 7, 5), (7, 1, 5), (7, 5, 1), (13, 11, 7), (16, 32, 64), (65, 67, 17), (3, 5, 1031), (2, 3, 0),
     (0, 3, 2), (3, 0, 2),
 )  # fmt: skip
 
 
-@pytest.mark.parametrize("size", SIZES, ids=str)
+@pytest.mark.parametrize("size", PRODUCTS, ids=str)
 def test_gemm(bfloat16, reference, size):
     m, n, k = size
     a, b = random("bfloat16", m, k), random("bfloat16", k, n, seed=1)
@@ -143,15 +145,79 @@ def test_linear_relu_and_special_values(bfloat16):
     np.testing.assert_array_equal(relu, np.where(plain < 0, 0, plain))
 
 
+def check_conv(kernels, reference, values, attrs, need=ALL):
+    x, weight, bias, dy = values
+    with unchanged(*[a for a in values if a is not None]):
+        y = kernels.conv2d_forward(x, weight, bias, *attrs)
+        grads = kernels.conv2d_backward(dy, x, weight, *attrs, need)
+    pixels, taps = dy[:, :1].size, weight[0, 0].size if weight.size else 1
+    want, size = (reference.conv2d_forward(*f((x, weight, bias)), *attrs) for f in (exact, magnitudes))
+    sums = reference.conv2d_forward(*exact((x, weight)), None, *attrs)
+    rounded = 0 if bias is None else 1.01 * 2.0**-8 * abs(sums)  # by cuDNN before the bias is added
+    assert_near(y, want, size, weight.shape[1] * taps + 1, rounded=rounded)
+    want, size = (reference.conv2d_backward(*f((dy, x, weight)), *attrs, need) for f in (exact, magnitudes))
+    lengths = (weight.shape[0] * taps, pixels, pixels)
+    assert [g is not None for g in grads] == list(need)
+    for got, *wanted, dtype in zip(grads, want, size, lengths, ("bfloat16", "float32", "float32")):
+        if got is not None:
+            assert_near(got, *wanted, dtype)
+
+
+def convolution(size, window):
+    return arrays(size, window, "bfloat16")
+
+
+CONV_CASES = [(size, WINDOWS[5]) for size in SIZES] + [((2, 4, 6, 2), window) for window in WINDOWS]
+
+
+@pytest.mark.parametrize("size, window", CONV_CASES, ids=str)
+def test_conv2d(bfloat16, reference, size, window):
+    (x, weight, bias, dy), attrs = convolution(size, window)
+    check_conv(bfloat16, reference, (x, weight, bias, dy), attrs)
+    check_conv(bfloat16, reference, (x, weight, None, dy), attrs)
+
+
+@pytest.mark.parametrize("need", list(itertools.product((False, True), repeat=3)), ids=str)
+def test_needed_gradients_of_conv2d(bfloat16, reference, need):
+    check_conv(bfloat16, reference, *convolution((2, 4, 6, 2), WINDOWS[5]), need)
+
+
+@pytest.mark.parametrize("groups", [1, 2])
+def test_conv2d_layouts(bfloat16, reference, groups):
+    (x, weight, bias, dy), attrs = convolution((2, 4, 6, groups), WINDOWS[0])
+    for name in ALIGNED:
+        x, weight, dy = (layouts(a)[name] for a in (x, weight, dy))
+        check_conv(bfloat16, reference, (x, weight, bias, dy), attrs)
+
+
+@pytest.mark.parametrize("window", [WINDOWS[0], ((4, 7), ONE, ONE, NIL, ONE)], ids=["3x3", "1x1"])
+def test_conv2d_relu_and_special_values(bfloat16, window):
+    (x, weight, bias, _), attrs = convolution((2, 3, 5, 1), window)
+    x[0, 1, 2, 2], x[1, 0, 3, 3] = np.nan, np.inf
+    plain, relu = (
+        bfloat16.conv2d_forward(x, weight, bias, *attrs, relu=flag).astype("float32") for flag in (False, True)
+    )
+    reach = (np.array(window[1]) // 2).tolist()
+    touched = np.zeros(plain.shape, bool)
+    touched[0, :, 2 - reach[0] : 3 + reach[0], 2 - reach[1] : 3 + reach[1]] = True
+    np.testing.assert_array_equal(np.isnan(plain), touched)
+    assert np.isinf(plain[1, :, 3, 3]).all()
+    np.testing.assert_array_equal(relu, np.where(plain < 0, 0, plain))
+
+
 MIXED = (
     ("gemm", (0,), "b must be bfloat16 like a, got float32"),
     ("linear_forward", (0, 2), "weight must be bfloat16 like x, got float32"),
     ("linear_forward", (0, 1), "bias must be bfloat16 like x, got float32"),
     ("linear_backward", (0, 1), "weight must be bfloat16 like dy, got float32"),
     ("linear_backward", (0, 2), "x must be bfloat16 like dy, got float32"),
+    ("conv2d_forward", (0, 2), "weight must be bfloat16 like x, got float32"),
+    ("conv2d_forward", (0, 1), "bias must be bfloat16 like x, got float32"),
+    ("conv2d_backward", (0, 1), "weight must be bfloat16 like dy, got float32"),
 )
 ARGUMENTS = {
     "gemm": ((3, 4), (4, 5)), "linear_forward": ((3, 4), (5, 4), (5,)), "linear_backward": ((3, 5), (3, 4), (5, 4)),
+    "conv2d_forward": ((1, 2, 3, 3), (4, 2, 1, 1), (4,)), "conv2d_backward": ((1, 4, 3, 3), (1, 2, 3, 3), (4, 2, 1, 1)),
 }  # fmt: skip
 
 
@@ -159,4 +225,5 @@ ARGUMENTS = {
 def test_mixed_dtypes(bfloat16, name, which, message):
     arrays = [random("bfloat16" if i in which else "float32", *s) for i, s in enumerate(ARGUMENTS[name])]
     with pytest.raises(TypeError, match=f"{name}: {message}"):
-        getattr(bfloat16, name)(*arrays, *([ALL] if name.endswith("backward") else []))
+        more = [ONE, NIL, ONE, 1] if name.startswith("conv2d") else []
+        getattr(bfloat16, name)(*arrays, *more, *([ALL] if name.endswith("backward") else []))

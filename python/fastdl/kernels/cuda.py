@@ -32,7 +32,7 @@ globals().update({kernel: getattr(_cuda, kernel) for kernel in __all__})
 # The kernels that take bfloat16 as it is.
 BFLOAT16 = [
     *_reference.BFLOAT16,
-    *("gemm", "linear_forward", "linear_backward"),
+    *("gemm", "linear_forward", "linear_backward", "conv2d_forward", "conv2d_backward"),
     *_reference.batch_norm.__all__,
     *_reference.activation.__all__,
     *(kernel for kernel in _reference.pool2d.__all__ if kernel != "max_pool2d_indices"),
