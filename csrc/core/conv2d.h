@@ -1,5 +1,6 @@
 // 2-D convolution y = conv(x, weight) + bias (cross-correlation, as in PyTorch), with `relu` max(y, 0) as relu_forward
 // has it.  Overwrites its outputs, which may not alias its inputs.  Saves nothing for backward.
+// Arrays of one dtype; beside bfloat16, which the GPU takes, dweight and dbias are float32.
 // x [n,c,h,w]   weight [o,c/groups,kh,kw]   bias [o] or absent   y [n,o,oh,ow];  x, y and their gradients channels-last
 // in memory, weight and bias contiguous.
 // Scratch: the weight once, its columns rounded up to a vector pair; with padding or few channels per thread a

@@ -1,5 +1,6 @@
 // Dense layer y = x weight^T + bias, with `relu` max(y, 0) as relu_forward has it.  Overwrites its outputs, which may
 // not alias its inputs.  Saves nothing.
+// Arrays of one dtype; beside bfloat16, which the GPU takes, dweight and dbias are float32.
 // x [r, i]   weight [o, i]   bias [o] or absent   y [r, o]   all contiguous (leading dimensions of x folded into r)
 // Scratch: see csrc/cpu/gemm/engine.h; for dbias at most 16 sums.
 #pragma once

@@ -65,26 +65,14 @@ using Key = std::array<int64_t, 20>;
 Key key_of(const Problem& p) {
   const Conv2dDims& d = p.d;
   const auto& [kernel, stride, padding, dilation] = d.window;
-  return {p.device,
-          int64_t(p.pass),
-          int64_t(p.kind),
-          d.n,
-          d.c,
-          d.h,
-          d.w,
-          d.o,
-          d.groups,
-          kernel.first,
-          kernel.second,
-          stride.first,
-          stride.second,
-          padding.first,
-          padding.second,
-          dilation.first,
-          dilation.second,
-          alignment(p.x),
-          alignment(p.weight),
-          alignment(p.y)};
+  Key key{p.device, int64_t(p.pass), int64_t(p.kind), d.n, d.c, d.h, d.w, d.o, d.groups};
+  size_t i = 9;
+  for (const check::Pair& pair : {kernel, stride, padding, dilation}) {
+    key[i++] = pair.first;
+    key[i++] = pair.second;
+  }
+  for (const void* const array : {p.x, p.weight, p.y}) key[i++] = alignment(array);
+  return key;
 }
 
 int64_t weight_size(const Conv2dDims& d) {

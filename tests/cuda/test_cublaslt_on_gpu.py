@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from fastdl import kernels
+from kernels.test_bfloat16_products import assert_near, exact, magnitudes
 from tolerances import assert_close
 
 
@@ -56,6 +57,31 @@ def test_cuda_epilogues_come_from_the_library(on_gpu):
     plans = module.cublaslt_plans()
     assert sum("float32 bias" in line and ": algorithm" in line for line in plans) == 1, plans
     assert sum("float32 row sums" in line and ": algorithm" in line for line in plans) == 1, plans
+
+
+@pytest.mark.parametrize("rows, i, o", [(128, 64, 32), (100, 784, 500), (257, 33, 11)])
+def test_cuda_products_of_bfloat16_come_from_the_library(on_gpu, reference, rows, i, o):
+    backend, cupy, module = on_gpu
+    pytest.importorskip("ml_dtypes")
+    backend.set_bfloat16(kernels.use_bfloat16())
+    host = [random(*s, dtype="bfloat16", seed=n) for n, s in enumerate(((rows, i), (o, i), (o,), (rows, o)))]
+    x, weight, bias, dy = map(cupy.asarray, host)
+    got = (
+        backend.gemm(x, weight.T), backend.linear_forward(x, weight, bias),
+        *backend.linear_backward(dy, x, weight, (True, True, True)),
+    )  # fmt: skip
+    (want, size) = (
+        (reference.gemm(x, weight.T), reference.linear_forward(x, weight, bias),
+         *reference.linear_backward(dy, x, weight, (True, True, True)))
+        for x, weight, bias, dy in (exact(host), magnitudes(host))
+    )  # fmt: skip
+    dtypes = ["bfloat16"] * 3 + ["float32"] * 2
+    for values in zip(map(cupy.asnumpy, got), want, size, (i, i + 1, o, rows, rows), dtypes):
+        assert_near(*values)
+    plans = module.cublaslt_plans()
+    assert all(": algorithm" in line for line in plans if " bias " not in line and " row sums " not in line), plans
+    assert sum("bfloat16 bias" in line and ": algorithm" in line for line in plans) == 1, plans
+    assert sum(line.startswith("bfloat16 to float32") and ": algorithm" in line for line in plans) == 1, plans
 
 
 def test_cuda_tf32_rounds_operands(on_gpu):

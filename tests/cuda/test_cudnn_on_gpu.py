@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from fastdl import kernels as backends
+from kernels.test_bfloat16_products import assert_near, exact, magnitudes
 from kernels.test_conv2d import ALL, NIL, ONE, TWO, arrays
 from tolerances import assert_close
 
@@ -64,10 +65,39 @@ def test_cuda_convolutions_come_from_the_library(on_gpu, reference, size, window
     assert len(plans) == 3 and all(": algorithm " in line for line in plans), plans
 
 
-def test_cuda_convolutions_have_the_same_bits_every_time(on_gpu):
+@pytest.mark.parametrize("size, window", LAYERS, ids=str)
+def test_cuda_convolutions_of_bfloat16_come_from_the_library(on_gpu, reference, size, window):
+    backend, cupy, module = on_gpu
+    pytest.importorskip("ml_dtypes")
+    backend.set_bfloat16(backends.use_bfloat16())
+    (x, weight, _, dy), attrs = arrays(size, window, "bfloat16")
+    there = on_device(cupy, (x, weight, weight, dy))
+    got = (
+        backend.conv2d_forward(there[0], there[1], None, *attrs),
+        *backend.conv2d_backward(there[3], there[0], there[1], *attrs, ALL),
+    )
+    want, size = (
+        (reference.conv2d_forward(x, weight, None, *attrs), *reference.conv2d_backward(dy, x, weight, *attrs, ALL))
+        for x, weight, dy in (exact((x, weight, dy)), magnitudes((x, weight, dy)))
+    )
+    pixels, taps = dy[:, :1].size, weight[0, 0].size
+    lengths = (weight.shape[1] * taps, weight.shape[0] * taps, pixels, pixels)
+    for values in zip(map(cupy.asnumpy, got), want, size, lengths, ("bfloat16", "bfloat16", "float32", "float32")):
+        assert_near(*values)
+    plans = module.cudnn_plans()
+    assert sum("gradient" not in line and ": algorithm" in line for line in plans) == 1, plans
+    assert sum("input gradient" in line and ": algorithm" in line for line in plans) == 1, plans
+    assert sum("weight gradient" in line and ": algorithm" in line for line in plans) == 1, plans
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_cuda_convolutions_have_the_same_bits_every_time(on_gpu, dtype):
     backend, cupy, _ = on_gpu
+    if dtype == "bfloat16":
+        pytest.importorskip("ml_dtypes")
+        backend.set_bfloat16(backends.use_bfloat16())
     for size, window in LAYERS:
-        values, attrs = arrays(size, window, "float32")
+        values, attrs = arrays(size, window, dtype)
         there = on_device(cupy, values)
         first = [cupy.asnumpy(a) for a in outcome(backend, *there, attrs)]
         for _ in range(5):
