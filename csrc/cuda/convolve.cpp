@@ -349,6 +349,9 @@ bool convolve(Pass pass, const View& a, const View& b, const View& result, const
 
   const Kind kind = a.dtype == DType::bf16 ? Kind::bf16 : get_tf32() ? Kind::tf32 : Kind::f32;
   Problem p{pass, kind, d, x.data, reorder ? nullptr : weight.data, y.data, current_device()};
+  // Tensor cores are fed by accesses of 16 bytes, and the library isn't told where arrays begin before it runs.
+  for (const void* const array : {p.x, p.weight, p.y})
+    if (kind == Kind::bf16 && alignment(array) < 16) return false;
   const std::lock_guard<std::mutex> lock(g_mutex);
   const bool widens = to_weight && kind == Kind::bf16;
   if (const Plan* const plan = known(p); plan != nullptr && plan->status != CUDNN_STATUS_SUCCESS && !widens)

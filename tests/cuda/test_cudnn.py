@@ -172,6 +172,13 @@ def test_weight_gradients_of_bfloat16_by_a_few_images(stub, bfloat16, reference,
         assert counts(stub)[2] == times * pieces + kinds
 
 
+@pytest.mark.parametrize("offset", [1, 2, 4, 8])
+def test_bfloat16_off_a_border_is_not_for_it(stub, bfloat16, reference, offset):
+    (x, weight, bias, dy), attrs = problem(dtype="bfloat16")
+    check_conv(bfloat16, reference, (moved(x, offset), weight, bias, moved(dy, offset)), attrs)
+    assert counts(stub) == ((2, 2, 2) if offset == 8 else (0, 0, 0))
+
+
 def test_image_of_bfloat16_too_large_to_widen(stub, bfloat16, reference):
     check_conv(bfloat16, reference, *problem((1, 4, 4, 1), ((150, 150), (2, 2), ONE, NIL, ONE), "bfloat16"))
     assert counts(stub) == (2, 2, 0)
