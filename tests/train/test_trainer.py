@@ -294,7 +294,7 @@ def test_a_captured_run_has_the_bits_of_one_as_written(problem, same_bits):
     (captured, history), (written, want) = run(True), run(False)
     assert history == want
     same_bits(captured.weights(), written.weights())
-    assert captured.trainer._captured.programs == 2 and written.trainer._captured is None
+    assert captured.trainer._steps.captured.programs == 2 and written.trainer._steps.captured is None
 
 
 def test_an_overridden_step_runs_as_written(problem):

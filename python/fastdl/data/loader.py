@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 
 from .. import kernels, random
@@ -107,6 +109,26 @@ class DataLoader:
         return self._position
 
     def __iter__(self):
+        return self._begin_pass(self._batch)
+
+    def iter_rows(self):
+        """Iterate like `iter(loader)`, over the row numbers of each batch (a Tensor of int64) where the arrays lie.
+
+        `gather` makes the batch of them: within a captured step, whose replays then need no copy of a batch.
+        """
+        return self._begin_pass(lambda orders, number: wrap(self._part(orders, number, self.on_gpu)))
+
+    def gather(self, rows) -> tuple:
+        """The batch of these rows of the data set's arrays, a Tensor of int64 that lies where they do."""
+        return tuple(wrap(source.gather(rows.data)) for source in self._sources)
+
+    @property
+    def on_gpu(self) -> bool:
+        """Whether the data set lies on the GPU, and batches stay there."""
+        there = all(kernels.on_gpu(source.array) for source in self._sources)
+        return there and self._device in (None, "cuda")
+
+    def _begin_pass(self, make):
         if not self._resume:
             self._epoch += self._running  # an epoch that was left early counts
             self._position = 0
@@ -116,7 +138,7 @@ class DataLoader:
         order = self.generator.permutation(count) if self.shuffle else np.arange(count, dtype=np.int64)
         if self._rows is not None:
             order = self._rows[order]
-        self._newest = _Epoch(self, self._beside_data(order), self._position)
+        self._newest = _Epoch(self, partial(make, self._beside_data(order)), self._position)
         return self._newest
 
     def _beside_data(self, order: np.ndarray) -> tuple:
@@ -124,9 +146,11 @@ class DataLoader:
         gpu = next((source.array for source in self._sources if kernels.on_gpu(source.array)), None)
         return order, None if gpu is None else kernels.beside(order, gpu)
 
+    def _part(self, orders: tuple, number: int, on_gpu: bool):
+        return orders[on_gpu][number * self.batch_size : (number + 1) * self.batch_size]
+
     def _batch(self, orders: tuple, number: int) -> tuple:
-        part = slice(number * self.batch_size, (number + 1) * self.batch_size)
-        arrays = [source.gather(orders[kernels.on_gpu(source.array)][part]) for source in self._sources]
+        arrays = [source.gather(self._part(orders, number, kernels.on_gpu(source.array))) for source in self._sources]
         return tuple(wrap(x if self._device is None else kernels.place(x, self._device)) for x in arrays)
 
     def _moved(self, iterator, position: int) -> None:
@@ -191,8 +215,8 @@ class DataLoader:
 class _Epoch:
     """One pass over the batches. The newest of a loader moves its position; older ones run on unnoticed."""
 
-    def __init__(self, loader: DataLoader, order, position: int):
-        self._loader, self._order, self._next = loader, order, position
+    def __init__(self, loader: DataLoader, make, position: int):
+        self._loader, self._make, self._next = loader, make, position
 
     def __iter__(self):
         return self
@@ -205,7 +229,7 @@ class _Epoch:
         if len(self) == 0:
             self._loader._ended(self)
             raise StopIteration
-        batch = self._loader._batch(self._order, self._next)
+        batch = self._make(self._next)
         self._next += 1
         self._loader._moved(self, self._next)
         return batch

@@ -19,6 +19,8 @@ def accuracy(output, target):
     array([ True, False])
     """
     output, target = _array(output), _array(target)
+    if output.dtype.name == "bfloat16":
+        output = kernels.of(output).cast(output, "float32")
     if output.ndim == 2 and output.shape[1] > 1 and target.shape == output.shape[:1]:
         return output.argmax(axis=1) == target
     if output.ndim in (1, 2) and output.size == len(output) and target.size == output.size:
@@ -58,6 +60,15 @@ def _array(value):
     return value.data if isinstance(value, Tensor) else value
 
 
+def total_of(value, n: int):
+    """The sum over n samples of a metric's value, a mean or one value per sample: a number, or a 0-d array on the GPU.
+    """
+    value = _array(value)
+    if np.ndim(value) == 0:
+        return value.astype(np.float64) * n if kernels.on_gpu(value) else float(value) * n
+    return np.sum(value, dtype=np.float64)
+
+
 class Average:
     """Sums of metrics over samples; `means()` divides. Sums are exact for counts, so accuracies are exact too.
 
@@ -69,29 +80,30 @@ class Average:
 
     def __init__(self, sums: dict | None = None, count: int = 0):
         self._sums = dict(sums or {})
-        self._waiting: list = []  # (name, total on the GPU)
+        self._waiting: list = []  # (names, their totals on the GPU)
         self.count = count
 
     def add(self, name: str, value, n: int) -> None:
         """Add a metric's value for n samples: a mean (a number), or one value per sample."""
-        value = _array(value)
-        if np.ndim(value) == 0:
-            total = value.astype(np.float64) * n if kernels.on_gpu(value) else float(value) * n
-        else:
-            total = np.sum(value, dtype=np.float64)
+        total = total_of(value, n)
         if kernels.on_gpu(total):
-            self._waiting.append((name, total))
-            self._sums.setdefault(name, 0.0)
-            if len(self._waiting) >= self.MOST_WAITING:
-                self.read()
+            self.add_totals([name], total.reshape(1))
         else:
             self._sums[name] = self._sums.get(name, 0.0) + float(total)
+
+    def add_totals(self, names, totals) -> None:
+        """Add sums over samples, one for each name, in an array on the GPU."""
+        self._waiting.append((names, totals))
+        for name in names:
+            self._sums.setdefault(name, 0.0)
+        if len(self._waiting) >= self.MOST_WAITING:
+            self.read()
 
     def read(self) -> None:
         """Add up what was collected on the GPU, in order."""
         if self._waiting:
-            values = kernels.to_host(np.stack([total for _, total in self._waiting]))
-            for (name, _), value in zip(self._waiting, values.tolist()):
+            values = kernels.to_host(np.concatenate([totals for _, totals in self._waiting]))
+            for name, value in zip((name for names, _ in self._waiting for name in names), values.tolist()):
                 self._sums[name] += value
             self._waiting = []
 

@@ -8,17 +8,15 @@ import time
 import numpy as np
 
 from .. import random
-from ..capture import capture
 from ..functional.precision import PRECISIONS, autocast
-from ..kernels import beside, is_array, on_gpu
+from ..kernels import beside, is_array
 from ..serialization import to_numpy
 from ..tensor import Tensor
 from . import metrics as metric_functions
 from .callbacks import Callback, LRSchedule
 from .evaluation import evaluating
 from .interrupt import CatchInterrupt
-
-_CHECK_STEPS = 64  # between looks at the loss on a GPU
+from .steps import Steps, split
 
 
 class Trainer:
@@ -78,7 +76,7 @@ class Trainer:
         self.max_grad_norm = max_grad_norm
         self.precision, self._autocast = precision, autocast(enabled=precision == "bf16")
         self.capture = type(self).train_step is Trainer.train_step if capture is None else bool(capture)
-        self._captured = None  # train_step, recorded by the first `fit`
+        self._steps = Steps(self)
         schedule = [LRSchedule(scheduler, scheduler_every)] if scheduler is not None else []
         self.callbacks = sorted([*schedule, *callbacks], key=lambda callback: callback.priority)
 
@@ -93,7 +91,7 @@ class Trainer:
         self.steps_per_epoch: int | None = None
         self.samples = 0  # training samples seen and seconds spent on them by this process
         self.seconds = 0.0
-        self._sums = metric_functions.Average()
+        self.sums = metric_functions.Average()
         self._lr: float | None = None  # of the last step
         self._validating = False  # all batches of the running epoch are done, its row is not written yet
         self._loader = None
@@ -143,8 +141,8 @@ class Trainer:
     @property
     def running(self) -> dict:
         """Loss and metrics of the running epoch so far."""
-        self._check_loss()
-        return self._sums.means()
+        self.check_loss()
+        return self.sums.means()
 
     @property
     def lr(self) -> float:
@@ -215,10 +213,9 @@ class Trainer:
     def _train_epoch(self, train) -> None:
         """Steps until the loader runs out (then `_validating` is set) or `fit` should end."""
         self.model.train()
-        step = self._captured_step() if self.capture else self.train_step
         if self.batch == 0:
-            self._sums = metric_functions.Average()
-        batches = iter(train)
+            self.sums = metric_functions.Average()
+        batches, take = self._steps.of(train)
         if self.batch and not hasattr(train, "load_state_dict"):  # a plain list: skip what was done
             for _ in range(self.batch):
                 next(batches, None)
@@ -230,39 +227,21 @@ class Trainer:
             if batch is None:
                 if self.batch == 0:
                     raise ValueError("fit: the training loader has no batches")
-                self._check_loss()
+                self.check_loss()
                 self.seconds += time.perf_counter() - start  # for the GPU to end what it was given
                 self._validating = True
                 return
-            inputs, target = _split(batch, "fit")
             self._lr = self.lr
-            loss, output = step(inputs, target)
-            n = len(inputs)
-            self._measure(loss, output, target, n)
+            n = take(batch)
             self.step += 1
             self.batch += 1
             self.samples += n
             self.seconds += time.perf_counter() - start
             self._notify("on_step_end")
 
-    def _captured_step(self):
-        if self._captured is None:
-            self._captured = capture(self.train_step, fallback=True)
-        return self._captured
-
-    def _measure(self, loss, output, target, n: int) -> None:
-        self._sums.add("loss", loss, n)
-        if not on_gpu(loss.data):
-            self._check_loss("at")
-        elif self.step % _CHECK_STEPS == 0:
-            self._check_loss()
-        for name, metric in self.metrics.items():
-            self._sums.add(name, metric(output, target), n)
-        self._sums.count += n
-
-    def _check_loss(self, when: str = "by") -> None:
+    def check_loss(self, when: str = "by") -> None:
         """Raise FloatingPointError if the loss of a step was not finite; on the GPU, of one since the last check."""
-        total = self._sums.sums.get("loss", 0.0)
+        total = self.sums.sums.get("loss", 0.0)
         if not math.isfinite(total):
             raise FloatingPointError(
                 f"the loss became {total} {when} step {self.step + 1} (epoch {self.epoch + 1}); "
@@ -271,7 +250,7 @@ class Trainer:
 
     def _end_epoch(self, validation, complete: bool) -> None:
         """Validate, write the row of the epoch, tell the callbacks. Ctrl-C during validation leaves the epoch open."""
-        row = {"epoch": self.epoch + 1, "step": self.step, "lr": self._lr, **self._sums.means()}
+        row = {"epoch": self.epoch + 1, "step": self.step, "lr": self._lr, **self.sums.means()}
         if validation is not None:
             measured = self._average(validation, "fit", lambda: self._interrupt.requested)
             if measured is None:
@@ -327,7 +306,7 @@ class Trainer:
             for batch in loader:
                 if stop():
                     return None
-                inputs, target = _split(batch, caller)
+                inputs, target = split(batch, caller)
                 output = self.model(inputs)
                 n = len(inputs)
                 sums.add("loss", self.loss(output, target), n)
@@ -342,9 +321,9 @@ class Trainer:
 
     def state_dict(self) -> dict:
         """Everything that decides how training goes on; what a checkpoint holds."""
-        self._check_loss()
+        self.check_loss()
         progress = {"epoch": self.epoch, "step": self.step, "batch": self.batch, "validating": self._validating}
-        progress.update(lr=self._lr, stop_reason=self.stop_reason, average=self._sums.state_dict())
+        progress.update(lr=self._lr, stop_reason=self.stop_reason, average=self.sums.state_dict())
         return {
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict() if self.optimizer is not None else None,
@@ -369,7 +348,7 @@ class Trainer:
         progress = state["progress"]
         self.epoch, self.step, self.batch = progress["epoch"], progress["step"], progress["batch"]
         self._validating, self.stop_reason, self._lr = progress["validating"], progress["stop_reason"], progress["lr"]
-        self._sums = metric_functions.Average(**progress["average"])
+        self.sums = metric_functions.Average(**progress["average"])
         self.history = [dict(row) for row in state["history"]]
         self._pending_loader, self._pending_random = state["loader"], state["random"]
 
@@ -392,11 +371,3 @@ class Trainer:
         order = reversed(self.callbacks) if hook in ("on_fit_end", "on_exit") else self.callbacks
         for callback in order:
             getattr(callback, hook)(self, *args)
-
-
-def _split(batch, caller: str):
-    """(input, target) of a batch."""
-    if not isinstance(batch, (tuple, list)) or len(batch) != 2:
-        kind = f"{len(batch)} items" if isinstance(batch, (tuple, list)) else type(batch).__name__
-        raise TypeError(f"{caller}: a batch must be a pair (input, target), got {kind}")
-    return batch

@@ -1,0 +1,132 @@
+"""Training on data that lies on the GPU: a captured step goes from row numbers to the totals of metrics."""
+
+import numpy as np
+import pytest
+
+import fastdl as fd
+from fastdl import kernels, nn
+from fastdl.data import ArrayDataset, DataLoader, Subset
+from fastdl.train import LambdaCallback, Trainer, load_checkpoint, save_checkpoint
+
+pytestmark = pytest.mark.usefixtures("cuda")
+
+
+def data(n=70):
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (n, 1, 8, 8), np.uint8)
+    return ArrayDataset(images, images.mean((1, 2, 3)).astype(np.int64) % 3).to("cuda")
+
+
+def training(dataset=None, metrics=("accuracy",), **options):
+    fd.manual_seed(1)
+    net = nn.Sequential(
+        nn.Conv2d(1, 4, 3, device="cuda"), nn.BatchNorm2d(4, device="cuda"), nn.ReLU(), nn.Flatten(), nn.Dropout(0.2),
+        nn.Linear(144, 3, device="cuda"),
+    )  # fmt: skip
+    loader = DataLoader(dataset or data(), 16, shuffle=True, scale=1 / 255, mean=0.5)
+    optimizer = fd.optim.Adam(net.parameters(), lr=1e-2)
+    return Trainer(net, optimizer, nn.functional.cross_entropy, metrics, **options), loader
+
+
+def outcome(trainer):
+    return trainer.history, [p.detach().cpu().numpy() for p in trainer.model.parameters()]
+
+
+def assert_same(a, b):
+    assert a[0] == b[0]
+    for x, y in zip(a[1], b[1]):
+        np.testing.assert_array_equal(x, y)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("rows", ["all", "some"])
+def test_it_is_the_training_of_steps_as_written(rows, precision):
+    dataset = data() if rows == "all" else Subset(data(), np.arange(3, 60))
+    results = []
+    for capture in (True, False):
+        trainer, loader = training(dataset, capture=capture, precision=precision)
+        trainer.fit(loader, epochs=3)
+        assert (trainer._steps.whole is not None) == capture
+        results.append(outcome(trainer))
+    assert_same(*results)
+    assert all(0 < row["accuracy"] <= 1 and row["loss"] > 0 for row in results[0][0])
+
+
+def test_a_replay_launches_no_kernel_for_the_batch(monkeypatch):
+    trainer, loader = training()
+    trainer.fit(loader, epochs=3)  # the last batch of each is shorter: a step of its own, checked in the third
+    launched, names = [], ("gather_batch", "assign", "clone", "cast", "conv2d_forward", "write_words")
+    for name in names:
+        kernel = getattr(kernels._cuda, name)
+        monkeypatch.setattr(kernels._cuda, name, lambda *a, f=kernel, n=name: launched.append(n) or f(*a))
+    trainer.fit(loader, epochs=4)
+    assert sorted(launched) == sorted(["assign", "clone", "write_words"] * len(loader))
+
+
+def test_resuming_in_the_middle(tmp_path):
+    straight, loader = training()
+    straight.fit(loader, epochs=4)
+    first, loader = training()
+    first.fit(loader, steps=13)
+    save_checkpoint(tmp_path / "x.safetensors", first)
+    second, loader = training()
+    load_checkpoint(tmp_path / "x.safetensors", second)
+    second.fit(loader, epochs=4)
+    assert_same(outcome(straight), outcome(second))
+
+
+def test_metrics_of_ones_own_are_called_as_ever():
+    seen = []
+
+    def largest(output, target):
+        seen.append(output.cpu().numpy().max())
+        return float(seen[-1])
+
+    trainer, loader = training(metrics={"largest": largest})
+    trainer.fit(loader, epochs=2)
+    assert len(seen) == 2 * len(loader) and trainer._steps.whole is None
+    assert trainer.history[0]["largest"] > 0
+
+
+def test_data_on_the_host_are_copied_batch_by_batch():
+    trainer, _ = training()
+    host = ArrayDataset(*(kernels.to_host(a) for a in data().arrays))
+    loader = DataLoader(host, 16, shuffle=True, scale=1 / 255, device="cuda")
+    assert not loader.on_gpu and DataLoader(data(), 16).on_gpu and not DataLoader(data(), 16, device="cpu").on_gpu
+    trainer.fit(loader, epochs=1)
+    assert trainer._steps.whole is None and trainer._steps.captured.programs > 0
+
+
+def test_another_loader_is_another_step():
+    trainer, loader = training()
+    trainer.fit(loader, epochs=2)
+    other = DataLoader(ArrayDataset(data().arrays[0], data().arrays[1] * 0).to("cuda"), 16, scale=1 / 255, mean=0.5)
+    trainer.fit(other, epochs=12)
+    assert trainer.history[-1]["accuracy"] > 0.9
+
+
+def test_running_values_and_a_loss_that_is_not_finite():
+    seen = []
+    callback = LambdaCallback(on_step_end=lambda trainer: seen.append(trainer.running["loss"]))
+    trainer, loader = training(callbacks=[callback])
+    trainer.fit(loader, epochs=1)
+    assert len(seen) == len(loader) and seen[-1] == trainer.history[0]["loss"]
+    trainer, _ = training(data(200))
+    trainer.optimizer.param_groups[0]["lr"] = 1e38
+    with pytest.raises(FloatingPointError, match="the loss became"):
+        trainer.fit(DataLoader(data(200), 1, scale=1 / 255), epochs=4)
+    assert trainer.step < 130  # it is looked at every 64 steps
+
+
+def test_rows_and_gather():
+    loader = DataLoader(data(), 16, shuffle=True, scale=1 / 255)
+    state = loader.state_dict()
+    batches = list(loader)
+    loader.load_state_dict(state)
+    rows = list(loader.iter_rows())
+    assert len(rows) == len(loader) and sorted(sum((r.tolist() for r in rows), [])) == list(range(70))
+    for r, (images, labels) in zip(rows, batches):
+        x, y = loader.gather(r)
+        np.testing.assert_array_equal(x.cpu().numpy(), images.cpu().numpy())
+        assert y.tolist() == labels.tolist()
+    assert loader.epoch == 1
