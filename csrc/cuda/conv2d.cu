@@ -1,7 +1,8 @@
 // Convolution by cuDNN, and as an implicit GEMM on channels-last memory where there is no such library: rows are
 // pixels, k runs over taps and channels (channels innermost, side by side in memory), and operands find their places by
 // themselves. No column matrix, no atomics: the weight gradient's long k is cut into pieces whose sums are added in
-// order. One tap on every pixel is a dense layer.
+// order. Where the channels of a group can be read by vectors, and types allow it, the product is made on tensor cores.
+// One tap on every pixel is a dense layer.
 //
 // Of the library come the sums alone: bias, ReLU, addend and gate are one pass more, the same after every algorithm and
 // with fastdl's rules for NaN, and the bias gradient's sums are fastdl's, in double. Where results are bfloat16 the
@@ -9,8 +10,8 @@
 #include "core/conv2d.h"
 
 #include "cuda/column_sums.h"
+#include "cuda/conv2d_lines.h"
 #include "cuda/convolve.h"
-#include "cuda/product.h"
 
 namespace fastdl::cuda::gpu {
 
@@ -19,33 +20,6 @@ void linear_forward(View x, View weight, View bias, bool relu, Out y);
 void linear_backward(View dy, View x, View weight, View gate, Out dx, Out dweight, Out dbias);
 
 namespace {
-
-// The sizes of a convolution that device code asks for; channels and filters of one group.
-struct Shape {
-  int64_t h, w, oh, ow, channels, filters, all_channels, all_filters;
-  int64_t kernel_height, kernel_width, stride[2], padding[2], dilation[2];
-
-  explicit Shape(const Conv2dDims& d)
-      : h(d.h),
-        w(d.w),
-        oh(d.oh),
-        ow(d.ow),
-        channels(d.c / d.groups),
-        filters(d.o / d.groups),
-        all_channels(d.c),
-        all_filters(d.o),
-        kernel_height(d.window.kernel_size.first),
-        kernel_width(d.window.kernel_size.second),
-        stride{d.window.stride.first, d.window.stride.second},
-        padding{d.window.padding.first, d.window.padding.second},
-        dilation{d.window.dilation.first, d.window.dilation.second} {}
-
-  FASTDL_BOTH int64_t taps() const { return kernel_height * kernel_width; }
-  // The weight of a filter, of all of them, at a tap and a channel of its group.
-  FASTDL_BOTH int64_t weight_at(int64_t filter, int64_t tap, int64_t channel) const {
-    return (filter * channels + channel) * taps() + tap;
-  }
-};
 
 // x as a matrix of output pixels by taps and channels, zero outside the image.
 template <class T>
@@ -159,6 +133,7 @@ void conv2d_forward(View x, View weight, View bias, bool relu, Out y, const Conv
     using T = decltype(type);
     const PutPixels<T> put{y.as<T>(), s.filters, d.o, or_null<T>(bias), nullptr, nullptr, relu};
     if (convolve(Pass::forward, x, weight, y, d)) return finish(put.y, pixels * d.o, d.o, put);
+    if (pixels_on_tensor_cores<false>(x.as<const T>(), weight.as<const T>(), d.groups, pixels, s, put)) return;
     multiply<Wide<T>>(d.groups, pixels, s.filters, s.taps() * s.channels, Patches<T>{x.as<T>(), s, true},
                       Kernel2d<T, true>{weight.as<T>(), s}, put);
   });
@@ -174,6 +149,7 @@ void input_gradient(View dy, View weight, View addend, View gate, Out dx, const 
   // An addend in dx itself would be gone before the pass that adds it.
   if (put.addend != put.y && convolve(Pass::input_gradient, dy, weight, dx, d))
     return finish(put.y, pixels * d.c, d.c, put);
+  if (pixels_on_tensor_cores<true>(dy.as<const T>(), weight.as<const T>(), d.groups, pixels, s, put)) return;
   multiply<Wide<T>>(d.groups, pixels, s.channels, s.taps() * s.filters, Seen<T>{dy.as<T>(), s},
                     Kernel2d<T, false>{weight.as<T>(), s}, put);
 }
@@ -182,9 +158,11 @@ template <class T>
 void weight_gradient(View dy, View x, Out dweight, const Conv2dDims& d) {
   if (convolve(Pass::weight_gradient, x, dy, dweight, d)) return;
   const Shape s(d);
-  multiply<Wide<T>>(d.groups, s.filters, s.taps() * s.channels, d.n * d.oh * d.ow,
-                    Matrix<T>{dy.as<T>(), 1, d.o, false, s.filters}, Patches<T>{x.as<T>(), s, false},
-                    PutWeights<Wide<T>>{dweight.as<Wide<T>>(), s});
+  const int64_t pixels = d.n * d.oh * d.ow;
+  const PutWeights<Wide<T>> put{dweight.as<Wide<T>>(), s};
+  if (weights_on_tensor_cores(dy.as<const T>(), x.as<const T>(), d.groups, pixels, s, put)) return;
+  multiply<Wide<T>>(d.groups, s.filters, s.taps() * s.channels, pixels, Matrix<T>{dy.as<T>(), 1, d.o, false, s.filters},
+                    Patches<T>{x.as<T>(), s, false}, put);
 }
 
 }  // namespace

@@ -2,7 +2,7 @@
 #include "core/gemm.h"
 
 #include "cuda/matmul.h"
-#include "cuda/product.h"
+#include "cuda/tensor_product.h"
 
 namespace fastdl::cuda::gpu {
 
@@ -108,7 +108,12 @@ void gemm(View a, View b, Out c) {
   for (int d = 0; d + 2 < c.ndim; ++d) batch *= c.shape[d];
   with_any_float(c.dtype, [&](auto type) {
     using T = decltype(type);
-    multiply<Wide<T>>(batch, m, n, k, Batches<T>(a, false), Batches<T>(b, true), PutPlain<T>{c.as<T>(), m, n});
+    const PutPlain<T> put{c.as<T>(), m, n};
+    const auto matrix = [](const View& x) {
+      return Matrix<T>{x.as<T>(), x.strides[x.ndim - 2], x.strides[x.ndim - 1], x.strides[x.ndim - 1] == 1};
+    };
+    if (batch == 1) return multiply_matrices<Wide<T>>(1, m, n, k, matrix(a), matrix(b), put);
+    multiply<Wide<T>>(batch, m, n, k, Batches<T>(a, false), Batches<T>(b, true), put);
   });
 }
 

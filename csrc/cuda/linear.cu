@@ -1,11 +1,11 @@
-// Dense layers by cuBLASLt, and by the tiled product with bias, ReLU and ReLU's backward in its epilogue where there is
+// Dense layers by cuBLASLt, and by tiled products with bias, ReLU and ReLU's backward in their epilogue where there is
 // no such library. The library adds the bias and sums dy for its gradient where it can; ReLU and its backward are a
 // pass of their own, as the library's would make 0 of NaN.
 #include "core/linear.h"
 
 #include "cuda/column_sums.h"
 #include "cuda/matmul.h"
-#include "cuda/product.h"
+#include "cuda/tensor_product.h"
 
 namespace fastdl::cuda::gpu {
 
@@ -42,8 +42,8 @@ void linear_forward(View x, View weight, View bias, bool relu, Out y) {
     using T = decltype(type);
     const PutRows<T> put{y.as<T>(), rows, outputs, bias ? bias.as<T>() : nullptr, nullptr, relu};
     if (by_library(product, put)) return;
-    multiply<Wide<T>>(1, rows, outputs, inputs, Matrix<T>{x.as<T>(), inputs, 1, true},
-                      Matrix<T>{weight.as<T>(), 1, inputs, true}, put);
+    multiply_matrices<Wide<T>>(1, rows, outputs, inputs, Matrix<T>{x.as<T>(), inputs, 1, true},
+                               Matrix<T>{weight.as<T>(), 1, inputs, true}, put);
   });
 }
 
@@ -58,8 +58,8 @@ void linear_backward(View dy, View x, View weight, View gate, Out dx, Out dweigh
       const Matmul product{dy.dtype, dx.dtype, 1, rows, inputs, outputs, {g, outputs, 1}, {weight.data, inputs, 1},
                            dx.data};
       if (!by_library(product, put))
-        multiply<W>(1, rows, inputs, outputs, Matrix<T>{g, outputs, 1, true},
-                    Matrix<T>{weight.as<T>(), inputs, 1, false}, put);
+        multiply_matrices<W>(1, rows, inputs, outputs, Matrix<T>{g, outputs, 1, true},
+                             Matrix<T>{weight.as<T>(), inputs, 1, false}, put);
     }
     bool summed = false;
     if (dweight) {
@@ -73,8 +73,8 @@ void linear_backward(View dy, View x, View weight, View gate, Out dx, Out dweigh
         product.vector = nullptr;
       }
       if (!summed && !matmul(product))
-        multiply<W>(1, outputs, inputs, rows, Matrix<T>{g, 1, outputs, false}, Matrix<T>{x.as<T>(), inputs, 1, false},
-                    PutPlain<W>{dweight.as<W>(), outputs, inputs});
+        multiply_matrices<W>(1, outputs, inputs, rows, Matrix<T>{g, 1, outputs, false},
+                             Matrix<T>{x.as<T>(), inputs, 1, false}, PutPlain<W>{dweight.as<W>(), outputs, inputs});
     }
     if (dbias && !summed) column_sums(g, rows, outputs, dbias.as<W>());
   });
