@@ -287,10 +287,17 @@ class Extension:
         def call(*args, **kwargs):
             own = {id(x.a): x for x in flat((args, kwargs)) if isinstance(x, ndarray)}
             result = _work(lambda: _host(kernel(*args, **kwargs)), flat((args, kwargs)))
-            known = own.get(id(result)) if isinstance(result, np.ndarray) else None
-            return _array(result) if known is None else known
+            if isinstance(result, tuple):
+                return tuple(_known(own, x) for x in result)
+            return _known(own, result)
 
         return call
+
+
+def _known(own: dict, value):
+    """The array here whose NumPy array a kernel has returned, or a new one around it."""
+    found = own.get(id(value))
+    return _array(value) if found is None else found
 
 
 def emulated():

@@ -98,7 +98,7 @@ def work(compute, given):
             x[...] = old
     made = [x for x in flat(result) if isinstance(x, np.ndarray)]
     made = [x for x in made if not any(np.may_share_memory(x, other) for other in given)]
-    if made or result is None or any(x is result for x in given):
+    if made or result is None or any(x is item for x in given for item in flat(result)):
         for x in made:
             if x.dtype.kind == "f":
                 x.fill(np.nan)

@@ -2,6 +2,7 @@
 
 #include "bindings/array.h"
 #include "bindings/families.h"
+#include "bindings/gradients.h"
 
 namespace fastdl::bind {
 
@@ -157,11 +158,13 @@ struct Backward {
     check_batch_norm_gradient(kernel, dy.shape, x.shape);
     weight = per_channel(kernel, "weight", weight_, x.shape);
   }
-  void prepare(const char* kernel, const py::handle& need_) {
+  void prepare(const char* kernel, const py::handle& need_, const py::handle& out) {
     const auto needs = need<3>(kernel, need_);
+    const GradientPlaces places(kernel, out);
+    const std::int64_t channels = x.shape.shape[1];
     if (needs[0]) dx = empty_batch(x.shape);
-    if (needs[1]) dweight = empty(per_channel_dtype(x.shape), {x.shape.shape[1]});
-    if (needs[2]) dbias = empty(per_channel_dtype(x.shape), {x.shape.shape[1]});
+    if (needs[1]) dweight = places.make(0, per_channel_dtype(x.shape), {channels}, {dy.input, x.input, weight});
+    if (needs[2]) dbias = places.make(1, per_channel_dtype(x.shape), {channels}, {dy.input, x.input, weight});
   }
   View dx_matrix() const { return dx ? x.matrix(dx->output.view) : View{}; }
   py::tuple results() const {
@@ -171,13 +174,13 @@ struct Backward {
 
 py::tuple batch_norm_backward(const py::handle& dy, const py::handle& x, const py::handle& weight,
                               const py::handle& mean_, const py::handle& invstd_, const py::handle& need,
-                              const py::handle& bias_, bool relu) {
+                              const py::handle& bias_, bool relu, const py::handle& out) {
   const char* kernel = "batch_norm_backward";
   Backward b(kernel, dy, x, weight);
   const Input bias = per_channel(kernel, "bias", bias_, b.x.shape);
   const Input mean = required(kernel, "mean", mean_, b.x.shape),
               invstd = required(kernel, "invstd", invstd_, b.x.shape);
-  b.prepare(kernel, need);
+  b.prepare(kernel, need, out);
   run(b.x.size(), [&] {
     device::batch_norm_backward(b.dy.matrix(), b.x.matrix(), b.weight, bias, mean, invstd, relu, b.dx_matrix(),
                                 view_of(b.dweight), view_of(b.dbias));
@@ -187,13 +190,13 @@ py::tuple batch_norm_backward(const py::handle& dy, const py::handle& x, const p
 
 py::tuple batch_norm_inference_backward(const py::handle& dy, const py::handle& x, const py::handle& weight,
                                         const py::handle& running_mean_, const py::handle& running_var_, double eps,
-                                        const py::handle& need) {
+                                        const py::handle& need, const py::handle& out) {
   const char* kernel = "batch_norm_inference_backward";
   Backward b(kernel, dy, x, weight);
   const Input running_mean = required(kernel, "running_mean", running_mean_, b.x.shape),
               running_var = required(kernel, "running_var", running_var_, b.x.shape);
   check::number(kernel, "eps", eps, 0.0);
-  b.prepare(kernel, need);
+  b.prepare(kernel, need, out);
   run(b.x.size(), [&] {
     device::batch_norm_inference_backward(b.dy.matrix(), b.x.matrix(), b.weight, running_mean, running_var, eps,
                                           b.dx_matrix(), view_of(b.dweight), view_of(b.dbias));
@@ -210,9 +213,9 @@ void add_batch_norm(py::module_& m) {
   m.def("batch_norm_inference", &batch_norm_inference, arg("x"), arg("weight"), arg("bias"), arg("running_mean"),
         arg("running_var"), arg("eps"));
   m.def("batch_norm_backward", &batch_norm_backward, arg("dy"), arg("x"), arg("weight"), arg("mean"), arg("invstd"),
-        arg("need"), arg("bias") = py::none(), arg("relu") = false);
+        arg("need"), arg("bias") = py::none(), arg("relu") = false, arg("out") = py::none());
   m.def("batch_norm_inference_backward", &batch_norm_inference_backward, arg("dy"), arg("x"), arg("weight"),
-        arg("running_mean"), arg("running_var"), arg("eps"), arg("need"));
+        arg("running_mean"), arg("running_var"), arg("eps"), arg("need"), arg("out") = py::none());
 }
 
 }  // namespace fastdl::bind

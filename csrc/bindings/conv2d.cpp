@@ -2,6 +2,7 @@
 
 #include "bindings/array.h"
 #include "bindings/families.h"
+#include "bindings/gradients.h"
 #include "core/bfloat16.h"
 
 namespace fastdl::bind {
@@ -35,17 +36,18 @@ Array conv2d_forward(const py::handle& x_, const py::handle& weight_, const py::
 
 py::tuple conv2d_backward(const py::handle& dy_, const py::handle& x_, const py::handle& weight_,
                           const py::handle& stride, const py::handle& padding, const py::handle& dilation,
-                          const py::handle& groups, const py::handle& need_) {
+                          const py::handle& groups, const py::handle& need_, const py::handle& out) {
   const char* kernel = "conv2d_backward";
   const Input dy = activation(kernel, "dy", dy_, Floats::any), x = activation(kernel, "x", x_, Floats::any),
               weight = contiguous(kernel, "weight", weight_, Floats::any);
   const Conv2dDims d = check_conv2d_backward(dy, x, weight, attributes(kernel, stride, padding, dilation),
                                              integer(kernel, "groups", groups, 1, kLargestWindow + 1));
   const auto needs = need<3>(kernel, need_);
+  const GradientPlaces places(kernel, out);
   std::optional<Output> dx, dweight, dbias;
   if (needs[0]) dx = empty_activation(dy.view.dtype, {d.n, d.c, d.h, d.w});
-  if (needs[1]) dweight = empty(wide_dtype(dy.view.dtype), weight.view.shape, 4);
-  if (needs[2]) dbias = empty(wide_dtype(dy.view.dtype), {d.o});
+  if (needs[1]) dweight = places.make(0, wide_dtype(dy.view.dtype), weight.view.shape, 4, {dy, x, weight});
+  if (needs[2]) dbias = places.make(1, wide_dtype(dy.view.dtype), {d.o}, {dy, x, weight});
   run(work(dy, weight),
       [&] { device::conv2d_backward(dy, x, weight, {}, {}, view_of(dx), view_of(dweight), view_of(dbias), d); });
   return py::make_tuple(result(dx), result(dweight), result(dbias));
@@ -57,7 +59,7 @@ void add_conv2d(py::module_& m) {
   m.def("conv2d_forward", &conv2d_forward, py::arg("x"), py::arg("weight"), py::arg("bias"), py::arg("stride"),
         py::arg("padding"), py::arg("dilation"), py::arg("groups"), py::kw_only(), py::arg("relu") = false);
   m.def("conv2d_backward", &conv2d_backward, py::arg("dy"), py::arg("x"), py::arg("weight"), py::arg("stride"),
-        py::arg("padding"), py::arg("dilation"), py::arg("groups"), py::arg("need"));
+        py::arg("padding"), py::arg("dilation"), py::arg("groups"), py::arg("need"), py::arg("out") = py::none());
 }
 
 }  // namespace fastdl::bind

@@ -2,6 +2,7 @@
 
 #include "bindings/array.h"
 #include "bindings/families.h"
+#include "bindings/gradients.h"
 #include "core/bfloat16.h"
 
 namespace fastdl::bind {
@@ -38,16 +39,17 @@ Array linear_forward(const py::handle& x_, const py::handle& weight_, const py::
 }
 
 py::tuple linear_backward(const py::handle& dy_, const py::handle& x_, const py::handle& weight_,
-                          const py::handle& need_) {
+                          const py::handle& need_, const py::handle& out) {
   const char* kernel = "linear_backward";
   const Input dy = contiguous(kernel, "dy", dy_, Floats::any), x = contiguous(kernel, "x", x_, Floats::any),
               weight = contiguous(kernel, "weight", weight_, Floats::any);
   check_linear_backward(dy, x, weight);
   const auto needs = need<3>(kernel, need_);
+  const GradientPlaces places(kernel, out);
   std::optional<Output> dx, dweight, dbias;
   if (needs[0]) dx = empty_rows(dy, weight.view.shape[1]);
-  if (needs[1]) dweight = empty(wide_dtype(dy.view.dtype), {weight.view.shape[0], weight.view.shape[1]});
-  if (needs[2]) dbias = empty(wide_dtype(dy.view.dtype), {weight.view.shape[0]});
+  if (needs[1]) dweight = places.make(0, wide_dtype(dy.view.dtype), weight.view.shape, 2, {dy, x, weight});
+  if (needs[2]) dbias = places.make(1, wide_dtype(dy.view.dtype), {weight.view.shape[0]}, {dy, x, weight});
   run(dy.view.size() * weight.view.shape[1], [&] {
     device::linear_backward(fold(dy), fold(x), weight, {}, dx ? fold(dx->view) : View{}, view_of(dweight),
                             view_of(dbias));
@@ -60,7 +62,8 @@ py::tuple linear_backward(const py::handle& dy_, const py::handle& x_, const py:
 void add_linear(py::module_& m) {
   m.def("linear_forward", &linear_forward, py::arg("x"), py::arg("weight"), py::arg("bias"), py::kw_only(),
         py::arg("relu") = false);
-  m.def("linear_backward", &linear_backward, py::arg("dy"), py::arg("x"), py::arg("weight"), py::arg("need"));
+  m.def("linear_backward", &linear_backward, py::arg("dy"), py::arg("x"), py::arg("weight"), py::arg("need"),
+        py::arg("out") = py::none());
 }
 
 }  // namespace fastdl::bind

@@ -104,6 +104,7 @@ class Operation:
 
     __slots__ = ("edges", "need", "saved", "watched", "__weakref__")
     fresh = False  # backward returns new arrays only: none is dy, a saved array, a view, or returned twice
+    places = False  # backward(dy, out) writes the gradients of inputs 1 and 2 into the arrays of `out`, or None
     view = False  # the output shows the memory of the first input
     stand_ins = ()  # arrays that forward read in place of those of the inputs, and that change with them; or None
 
@@ -264,7 +265,7 @@ def backward(self: Tensor, gradient: Tensor | None = None, retain_graph: bool = 
             continue
         if node.saved is None or node.watched:
             _check_saved(node)
-        grads = node.backward(dy)
+        grads = node.backward(dy, _places(node, counts)) if node.places else node.backward(dy)
         fresh = node.fresh
         for edge, grad in zip(node.edges, grads):
             if edge is None:
@@ -281,6 +282,20 @@ def backward(self: Tensor, gradient: Tensor | None = None, retain_graph: bool = 
                 ready.append(edge)
         if not retain_graph and node.saved:
             node.saved, node.watched = None, ()
+
+
+def _places(node: Operation, counts: dict):
+    """Where an optimizer wants the gradients of a weight and a bias, which get no other: on the GPU, where copying each
+    there is a launch. None: nowhere.
+    """
+    if not kernels.gpu_arrays:
+        return None
+    places = [None, None]
+    for i, edge in enumerate(node.edges[1:3]):
+        leaf = edge is not None and not isinstance(edge, Operation)
+        if leaf and edge._grad is None and counts[edge] == 1:
+            places[i] = edge._grad_slot if kernels.on_gpu(edge._grad_slot) else None
+    return tuple(places) if any(place is not None for place in places) else None
 
 
 def _seed(t: Tensor, gradient) -> np.ndarray:
@@ -313,7 +328,8 @@ def _accumulate_leaf(leaf: Tensor, grad: np.ndarray, owned: bool) -> None:
         return
     slot = leaf._grad_slot
     if slot is not None:
-        kernels.of(grad).assign(slot, grad)
+        if grad is not slot:
+            kernels.of(grad).assign(slot, grad)
         leaf._grad = wrap(slot)
     else:
         # An array that the graph may still use elsewhere (x + x sends one dy twice) must not become a leaf's

@@ -13,7 +13,7 @@ class BatchNorm(Operation):
     """Normalise with the batch's own statistics; running statistics are updated in place."""
 
     __slots__ = ("running_mean", "running_var", "momentum", "eps")
-    fresh = True
+    fresh = places = True
 
     def __init__(self, running_mean, running_var, momentum, eps):
         self.running_mean, self.running_var = running_mean, running_var
@@ -25,15 +25,15 @@ class BatchNorm(Operation):
         self.saved = input, weight, mean, invstd
         return y
 
-    def backward(self, dy):
-        return of(dy).batch_norm_backward(dy, *self.saved, tuple(self.need))
+    def backward(self, dy, out):
+        return of(dy).batch_norm_backward(dy, *self.saved, tuple(self.need), out=out)
 
 
 class BatchNormInference(Operation):
     """Normalise with given statistics."""
 
     __slots__ = ("eps",)
-    fresh = True
+    fresh = places = True
 
     def __init__(self, eps):
         self.eps = eps
@@ -42,9 +42,9 @@ class BatchNormInference(Operation):
         self.saved = input, weight, running_mean, running_var
         return of(input).batch_norm_inference(input, weight, bias, running_mean, running_var, self.eps)
 
-    def backward(self, dy):
-        k = of(dy)
-        return (*k.batch_norm_inference_backward(dy, *self.saved, self.eps, tuple(self.need[:3])), None, None)
+    def backward(self, dy, out):
+        grads = of(dy).batch_norm_inference_backward(dy, *self.saved, self.eps, tuple(self.need[:3]), out)
+        return (*grads, None, None)
 
 
 def batch_norm(

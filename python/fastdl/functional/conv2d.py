@@ -16,7 +16,7 @@ class Conv2d(Operation):
     """y = x * W + b (cross-correlation)."""
 
     __slots__ = ("attributes",)
-    fresh = True
+    fresh = places = True
 
     def __init__(self, *attributes):
         self.attributes = attributes
@@ -25,9 +25,9 @@ class Conv2d(Operation):
         self.saved = input, weight
         return of(input, weight).conv2d_forward(input, weight, bias, *self.attributes)
 
-    def backward(self, dy):
+    def backward(self, dy, out):
         x, weight = self.saved
-        return of(dy).conv2d_backward(dy, x, weight, *self.attributes, tuple(self.need))
+        return of(dy).conv2d_backward(dy, x, weight, *self.attributes, tuple(self.need), out)
 
 
 def conv2d(input, weight, bias=None, stride=1, padding=0, dilation=1, groups: int = 1) -> Tensor:

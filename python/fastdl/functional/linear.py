@@ -12,15 +12,15 @@ class Linear(Operation):
     """y = x W' + b."""
 
     __slots__ = ()
-    fresh = True
+    fresh = places = True
 
     def forward(self, input, weight, bias):
         self.saved = input, weight
         return of(input, weight).linear_forward(input, weight, bias)
 
-    def backward(self, dy):
+    def backward(self, dy, out):
         x, weight = self.saved
-        return of(dy).linear_backward(dy, x, weight, tuple(self.need))
+        return of(dy).linear_backward(dy, x, weight, tuple(self.need), out)
 
 
 def linear(input, weight, bias=None) -> Tensor:

@@ -104,7 +104,7 @@ class Mixed(Operation):
     """
 
     __slots__ = ("op", "tensors", "dtypes", "stand_ins")
-    fresh = True
+    fresh = places = True
 
     def __init__(self, op: Operation, tensors=None):
         self.op, self.tensors, self.stand_ins = op, tensors, ()
@@ -124,10 +124,10 @@ class Mixed(Operation):
         self.saved, op.saved = op.saved, ()
         return y
 
-    def backward(self, dy):
+    def backward(self, dy, out):
         op = self.op
         op.saved = self.saved
-        grads = op.backward(dy)
+        grads = op.backward(dy, out) if op.places else op.backward(dy)
         op.saved = ()
         return [
             grad if grad is None or grad.dtype == dtype else of(grad).cast(grad, str(dtype))

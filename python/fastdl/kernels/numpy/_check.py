@@ -140,6 +140,31 @@ def flat(kernel: str, name: str, x, other_name: str, other) -> None:
     writeable(kernel, name, x)
 
 
+def placed(kernel: str, out, gradients: tuple, inputs: tuple) -> tuple:
+    """(dx, dweight, dbias) with the last two in the arrays of `out`, a tuple of (dweight, dbias), where it has them."""
+    if out is None:
+        return gradients
+    if not (isinstance(out, tuple) and len(out) == 2):
+        raise TypeError(f"{kernel}: out must be None or a tuple of 2 arrays or None, got {type_name(out)}")
+    found = list(gradients)
+    for i, (place, gradient) in enumerate(zip(out, gradients[1:])):
+        if place is None or gradient is None:
+            continue
+        name = f"out[{i}]"
+        if not isinstance(place, np.ndarray):
+            raise TypeError(f"{kernel}: {name} must be a NumPy array, got {type_name(place)}")
+        if place.dtype != gradient.dtype:
+            raise TypeError(f"{kernel}: {name} must be {gradient.dtype}, got {place.dtype}")
+        shape(kernel, name, place, gradient.shape)
+        if not (place.flags.c_contiguous and place.flags.aligned and place.flags.writeable):
+            raise ValueError(f"{kernel}: {name} must be contiguous and writeable, as it is written to")
+        if any(x is not None and np.may_share_memory(place, x) for x in inputs):
+            raise ValueError(f"{kernel}: {name} must not share memory with an input")
+        place[...] = gradient
+        found[i + 1] = place
+    return tuple(found)
+
+
 def rounded(kernel: str, x, param) -> None:
     """x is a contiguous, writeable array of bfloat16 of the shape of `param`; None passes."""
     if x is None:

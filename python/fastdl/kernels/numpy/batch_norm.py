@@ -116,7 +116,7 @@ def _sums(dy, x, mean, invstd):
     return dy.sum(_axes(x), dtype=np.float64), (dy * normal).sum(_axes(x)), normal
 
 
-def batch_norm_backward(dy, x, weight, mean, invstd, need, bias=None, relu=False):
+def batch_norm_backward(dy, x, weight, mean, invstd, need, bias=None, relu=False, out=None):
     """Gradients (dx, dweight, dbias) of `batch_norm_forward`, from the mean and invstd that it returned.
 
     With n = (x - mean) * invstd and sums and averages per channel:
@@ -124,7 +124,7 @@ def batch_norm_backward(dy, x, weight, mean, invstd, need, bias=None, relu=False
         dx = weight * invstd * (dy - average(dy) - n * average(dy * n))
     Entries that `need` (three bools) does not ask for are None; weight may be None (1). With relu, dy is the gradient
     behind the fused ReLU, whose argument is computed again from x, mean, invstd, weight and bias (None: 0), all of
-    which must be those of forward.
+    which must be those of forward. out as in `linear_backward`.
     """
     kernel = "batch_norm_backward"
     _check_gradient(kernel, dy, x)
@@ -139,10 +139,11 @@ def batch_norm_backward(dy, x, weight, mean, invstd, need, bias=None, relu=False
     if need[0]:
         dx = (dy - _along(dbias / count, x) - normal * _along(dweight / count, x)) * _along(invstd, x)
         dx = _affine(dx, x, weight, None)
-    return dx, dweight.astype(x.dtype) if need[1] else None, dbias.astype(x.dtype) if need[2] else None
+    gradients = dx, dweight.astype(x.dtype) if need[1] else None, dbias.astype(x.dtype) if need[2] else None
+    return _check.placed(kernel, out, gradients, (dy, x, weight))
 
 
-def batch_norm_inference_backward(dy, x, weight, running_mean, running_var, eps, need):
+def batch_norm_inference_backward(dy, x, weight, running_mean, running_var, eps, need, out=None):
     """Gradients (dx, dweight, dbias) of `batch_norm_inference`: the statistics are constants, so
     dx = dy * weight / sqrt(running_var + eps); dweight and dbias as in `batch_norm_backward`."""
     kernel = "batch_norm_inference_backward"
@@ -155,4 +156,5 @@ def batch_norm_inference_backward(dy, x, weight, running_mean, running_var, eps,
         invstd = 1 / np.sqrt(running_var.astype(np.float64) + eps)
         dbias, dweight, _ = _sums(dy, x, running_mean, invstd)
         dx = _affine(dy * _along(invstd, x), x, weight, None) if need[0] else None
-    return dx, dweight.astype(x.dtype) if need[1] else None, dbias.astype(x.dtype) if need[2] else None
+    gradients = dx, dweight.astype(x.dtype) if need[1] else None, dbias.astype(x.dtype) if need[2] else None
+    return _check.placed(kernel, out, gradients, (dy, x, weight))

@@ -36,13 +36,13 @@ def conv2d_forward(x, weight, bias, stride, padding, dilation, groups, *, relu=F
     return relu_forward(y) if relu else y
 
 
-def conv2d_backward(dy, x, weight, stride, padding, dilation, groups, need):
+def conv2d_backward(dy, x, weight, stride, padding, dilation, groups, need, out=None):
     """Gradients of conv2d_forward with respect to x, weight and bias.
 
     With x as columns (im2col), one matrix per image and group: dx = col2im(weight^T dy), dweight = sum over
     images of dy columns^T, dbias = dy summed over images and pixels. dy (N, O, oh, ow), the rest as in
     conv2d_forward; need is a tuple of three bools. Returns (dx, dweight, dbias), None for each gradient that
-    is not needed.
+    is not needed; out as in linear_backward.
 
     Raises as conv2d_forward does.
     """
@@ -66,7 +66,8 @@ def conv2d_backward(dy, x, weight, stride, padding, dilation, groups, need):
         cols = _grouped(columns(x, *window), groups)
         pairs = [np.tensordot(dy_matrix[:, g], cols[:, g], axes=((0, 2), (0, 2))) for g in range(groups)]
         dweight = np.stack(pairs).reshape(weight.shape)
-    return dx, dweight, dy.sum(axis=(0, 2, 3)) if need[2] else None
+    gradients = dx, dweight, dy.sum(axis=(0, 2, 3)) if need[2] else None
+    return _check.placed(kernel, out, gradients, (dy, x, weight))
 
 
 def _grouped(matrix, groups):

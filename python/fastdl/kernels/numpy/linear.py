@@ -28,12 +28,13 @@ def linear_forward(x, weight, bias, *, relu=False):
     return relu_forward(y) if relu else y
 
 
-def linear_backward(dy, x, weight, need):
+def linear_backward(dy, x, weight, need, out=None):
     """Gradients of linear_forward: dx = dy weight, dweight = dy^T x, dbias = dy summed over all leading
     dimensions.
 
     dy (..., O), x (..., I), weight (O, I), of one dtype; need is a tuple of three bools. Returns (dx (...,
-    I), dweight (O, I), dbias (O,)), None for each gradient that is not needed. Nothing is accumulated.
+    I), dweight (O, I), dbias (O,)), None for each gradient that is not needed. Nothing is accumulated. out may be a
+    tuple of arrays (or None) that dweight and dbias are written to and returned in: contiguous, apart from the inputs.
 
     Raises as linear_forward does.
     """
@@ -48,11 +49,12 @@ def linear_backward(dy, x, weight, need):
     _check.need(kernel, need, 3)
     rows = math.prod(x.shape[:-1])
     dy2, x2 = dy.reshape(rows, dy.shape[-1]), x.reshape(rows, x.shape[-1])
-    return (
+    gradients = (
         dy @ weight if need[0] else None,
         dy2.T @ x2 if need[1] else None,
         dy2.sum(axis=0) if need[2] else None,
     )
+    return _check.placed(kernel, out, gradients, (dy, x, weight))
 
 
 def _check_shapes(kernel, x, weight):
