@@ -100,12 +100,14 @@ class Running {
 
 py::tuple batch_norm_forward(const py::handle& x_, const py::handle& weight_, const py::handle& bias_,
                              const py::handle& running_mean_, const py::handle& running_var_, double momentum,
-                             double eps, bool relu) {
+                             double eps, bool relu, const py::handle& residual_) {
   const char* kernel = "batch_norm_forward";
   const Batch x = batch(kernel, "x", x_);
   check_batch_norm_input(kernel, "x", x.shape);
   const Input weight = per_channel(kernel, "weight", weight_, x.shape),
               bias = per_channel(kernel, "bias", bias_, x.shape);
+  const Batch residual = residual_.is_none() ? Batch{} : batch(kernel, "residual", residual_);
+  check_like_input(kernel, "residual", residual.shape, x.shape);
   const Running running_mean(kernel, "running_mean", running_mean_, x.shape),
       running_var(kernel, "running_var", running_var_, x.shape);
   running_mean.check_writeable(kernel, "running_mean");
@@ -120,7 +122,8 @@ py::tuple batch_norm_forward(const py::handle& x_, const py::handle& weight_, co
     check::fail_value(kernel, "x must have more than 1 value per channel, got shape " + check::shape_string(x.shape));
   run(x.size(), [&] {
     device::batch_norm_forward(x.matrix(), weight, bias, eps, x.matrix(y.output.view), mean.view, invstd.view,
-                               {running_mean.view(), running_var.view(), momentum}, relu, {}, {});
+                               {running_mean.view(), running_var.view(), momentum}, relu,
+                               residual.shape ? residual.matrix() : View{}, {});
   });
   running_mean.write_back();
   running_var.write_back();
@@ -209,7 +212,7 @@ py::tuple batch_norm_inference_backward(const py::handle& dy, const py::handle& 
 void add_batch_norm(py::module_& m) {
   using py::arg;
   m.def("batch_norm_forward", &batch_norm_forward, arg("x"), arg("weight"), arg("bias"), arg("running_mean"),
-        arg("running_var"), arg("momentum"), arg("eps"), arg("relu") = false);
+        arg("running_var"), arg("momentum"), arg("eps"), arg("relu") = false, arg("residual") = py::none());
   m.def("batch_norm_inference", &batch_norm_inference, arg("x"), arg("weight"), arg("bias"), arg("running_mean"),
         arg("running_var"), arg("eps"));
   m.def("batch_norm_backward", &batch_norm_backward, arg("dy"), arg("x"), arg("weight"), arg("mean"), arg("invstd"),

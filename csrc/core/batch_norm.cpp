@@ -22,8 +22,12 @@ void check_per_channel(const char* kernel, const char* name, const View& value, 
 
 void check_batch_norm_gradient(const char* kernel, const View& dy, const View& x) {
   check_batch_norm_input(kernel, "x", x);
-  like(kernel, "dy", dy, "x", x);
-  shape(kernel, "dy", dy, x.shape, x.ndim);
+  check_like_input(kernel, "dy", dy, x);
+}
+
+void check_like_input(const char* kernel, const char* name, const View& value, const View& x) {
+  like(kernel, name, value, "x", x);
+  shape(kernel, name, value, x.shape, x.ndim);
 }
 
 }  // namespace fastdl

@@ -14,6 +14,8 @@ DType per_channel_dtype(const View& x);
 void check_per_channel(const char* kernel, const char* name, const View& value, const View& x);
 // All but eps and the per-channel arrays of the backward kernels.
 void check_batch_norm_gradient(const char* kernel, const View& dy, const View& x);
+// An array of the dtype and shape of x; an absent one passes.
+void check_like_input(const char* kernel, const char* name, const View& value, const View& x);
 
 struct BatchNormRunning {
   InOut mean, var;  // [c] of any stride, updated in place where present

@@ -354,3 +354,23 @@ def test_bad_input(backend, kernel, case):
     args, error, message = case
     with pytest.raises(error, match=f"^{re.escape(f'{kernel}: {message}')}$"):
         getattr(backend, kernel)(*args)
+
+
+@pytest.mark.parametrize("relu", [False, True])
+@pytest.mark.parametrize("shape", [(6, 3), (4, 5, 7), (2, 16, 3, 5)], ids=str)
+def test_a_residual_is_added_in_the_same_pass(backend, shape, relu):
+    rng = np.random.default_rng(0)
+    x, residual = rng.standard_normal((2, *shape)).astype(np.float32)
+    weight, bias = rng.standard_normal((2, shape[1])).astype(np.float32)
+    options = weight, bias, None, None, 0.1, 1e-5
+    y, mean, invstd = backend.batch_norm_forward(x, *options)
+    want = backend.add(y, residual)
+    got = backend.batch_norm_forward(x, *options, relu=relu, residual=residual)
+    np.testing.assert_array_equal(got[0], backend.relu_forward(want) if relu else want)
+    np.testing.assert_array_equal(got[1], mean)
+    strided = np.repeat(residual, 2, -1)[..., ::2]
+    np.testing.assert_array_equal(backend.batch_norm_forward(x, *options, relu, strided)[0], got[0])
+    with pytest.raises(ValueError, match="batch_norm_forward: residual must have shape"):
+        backend.batch_norm_forward(x, *options, relu, residual[:1])
+    with pytest.raises(TypeError, match="batch_norm_forward: residual must be float32 like x, got float64"):
+        backend.batch_norm_forward(x, *options, relu, residual.astype("float64"))

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from ..autograd import Operation, apply
-from ..kernels import of
+from ..kernels import of, on_gpu
 from ..tensor import Tensor, changed
+from . import activation
 from ._arguments import flag, number, without_grad
 from .precision import mixed
 
@@ -12,21 +13,39 @@ from .precision import mixed
 class BatchNorm(Operation):
     """Normalise with the batch's own statistics; running statistics are updated in place."""
 
-    __slots__ = ("running_mean", "running_var", "momentum", "eps")
+    __slots__ = ("running", "momentum", "eps")
     fresh = places = True
 
     def __init__(self, running_mean, running_var, momentum, eps):
-        self.running_mean, self.running_var = running_mean, running_var
-        self.momentum, self.eps = momentum, eps
+        self.running, self.momentum, self.eps = (running_mean, running_var), momentum, eps
 
     def forward(self, input, weight, bias):
-        running = self.running_mean, self.running_var
-        y, mean, invstd = of(input).batch_norm_forward(input, weight, bias, *running, self.momentum, self.eps)
+        y, mean, invstd = of(input).batch_norm_forward(input, weight, bias, *self.running, self.momentum, self.eps)
         self.saved = input, weight, mean, invstd
         return y
 
     def backward(self, dy, out):
         return of(dy).batch_norm_backward(dy, *self.saved, tuple(self.need), out=out)
+
+
+class BatchNormRelu(BatchNorm):
+    """The same with a residual, if there is one, and ReLU in its passes."""
+
+    __slots__ = ()
+
+    def forward(self, input, weight, bias, residual):
+        options = self.momentum, self.eps, True, residual
+        y, mean, invstd = of(input).batch_norm_forward(input, weight, bias, *self.running, *options)
+        self.saved = input, weight, mean, invstd, bias, None if residual is None else y
+        return y
+
+    def backward(self, dy, out):
+        *saved, bias, y = self.saved
+        k, need = of(dy), tuple(self.need)
+        if y is None:  # the sign is computed again, which needs no y
+            return (*k.batch_norm_backward(dy, *saved, need[:3], bias, True, out), None)
+        dy = k.relu_backward(dy, y)
+        return (*k.batch_norm_backward(dy, *saved, need[:3], out=out), dy if need[3] else None)
 
 
 class BatchNormInference(Operation):
@@ -56,6 +75,9 @@ def batch_norm(
     training: bool = False,
     momentum: float = 0.1,
     eps: float = 1e-5,
+    *,
+    relu: bool = False,
+    residual=None,
 ) -> Tensor:
     """y = (x - mean) / sqrt(var + eps) * weight + bias, per channel.
 
@@ -66,6 +88,8 @@ def batch_norm(
         input: (N, C), (N, C, L) or (N, C, H, W).
         running_mean, running_var: (C,), may be None in training.
         weight, bias: (C,) or None.
+        relu: y = max(that + residual, 0), on the GPU in the same passes over memory.
+        residual: a Tensor like input, or None; only with relu.
 
     Raises TypeError for array kinds and dtypes, ValueError for shapes and values, one value per channel in
     training, and running statistics that are missing or require grad.
@@ -73,14 +97,26 @@ def batch_norm(
     """
     without_grad("batch_norm", running_mean=running_mean, running_var=running_var)
     momentum, eps = number("batch_norm", "momentum", momentum), number("batch_norm", "eps", eps)
+    if residual is not None and not flag("batch_norm", "relu", relu):
+        raise ValueError("batch_norm: relu must be True where there is a residual, got False")
     if not flag("batch_norm", "training", training):
         for name, value in (("running_mean", running_mean), ("running_var", running_var)):
             if value is None:
                 raise ValueError(f"batch_norm: {name} must be given when training is False, got None")
-        return apply(mixed(BatchNormInference(eps), input, weight), input, weight, bias, running_mean, running_var)
+        y = apply(mixed(BatchNormInference(eps), input, weight), input, weight, bias, running_mean, running_var)
+        return _activated(y, relu, residual)
     running = [None if r is None else r.data for r in (running_mean, running_var)]
-    y = apply(mixed(BatchNorm(*running, momentum, eps), input, weight), input, weight, bias)
+    fused = relu and on_gpu(getattr(input, "data", None))  # on the host a captured step fuses them by itself
+    if fused:
+        op = mixed(BatchNormRelu(*running, momentum, eps), input, weight)
+        y = apply(op, input, weight, bias, residual)
+    else:
+        y = apply(mixed(BatchNorm(*running, momentum, eps), input, weight), input, weight, bias)
     for r in (running_mean, running_var):
         if r is not None:
             changed(r)
-    return y
+    return y if fused else _activated(y, relu, residual)
+
+
+def _activated(y: Tensor, relu: bool, residual) -> Tensor:
+    return y if not relu else activation.relu(y if residual is None else y + residual)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from fastdl import nn
 from fastdl.nn import _check
-from fastdl.nn import functional as F
 
 
 class BasicBlock(nn.Module):
@@ -33,9 +32,9 @@ class BasicBlock(nn.Module):
             self.downsample = nn.Sequential(projection, nn.BatchNorm2d(channels))
 
     def forward(self, x):
-        y = F.relu(self.bn1(self.conv1(x)))
+        y = self.bn1(self.conv1(x), relu=True)
         shortcut = x if self.downsample is None else self.downsample(x)
-        return F.relu(self.bn2(self.conv2(y)) + shortcut)
+        return self.bn2(self.conv2(y), relu=True, residual=shortcut)
 
 
 class ResNetCifar(nn.Module):
@@ -70,7 +69,7 @@ class ResNetCifar(nn.Module):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
     def forward(self, x):
-        x = F.relu(self.bn1(self.conv1(x)))
+        x = self.bn1(self.conv1(x), relu=True)
         x = self.layer3(self.layer2(self.layer1(x)))
         return self.fc(x.mean((2, 3)))
 

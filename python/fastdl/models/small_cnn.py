@@ -35,7 +35,7 @@ class SmallCNN(nn.Module):
         self.fc2 = nn.Linear(128, num_classes)
 
     def forward(self, x):
-        x = F.max_pool2d(F.relu(self.bn1(self.conv1(x))), 2)
-        x = F.max_pool2d(F.relu(self.bn2(self.conv2(x))), 2)
+        x = F.max_pool2d(self.bn1(self.conv1(x), relu=True), 2)
+        x = F.max_pool2d(self.bn2(self.conv2(x), relu=True), 2)
         x = F.relu(self.fc1(x.flatten(1)))
         return self.fc2(self.dropout(x))

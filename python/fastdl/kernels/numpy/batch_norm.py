@@ -60,20 +60,24 @@ def _affine(normal, x, weight, bias):
     return normal.astype(x.dtype)
 
 
-def batch_norm_forward(x, weight, bias, running_mean, running_var, momentum, eps, relu=False):
+def batch_norm_forward(x, weight, bias, running_mean, running_var, momentum, eps, relu=False, residual=None):
     """y = (x - mean) * invstd * weight + bias with the batch's own statistics; returns (y, mean, invstd).
 
     mean and the biased variance var are taken per channel, invstd = 1 / sqrt(var + eps). weight and bias may
     be None (1 and 0). running_mean and running_var, where not None, are updated IN PLACE, PyTorch's way:
         running_mean = (1 - momentum) * running_mean + momentum * mean
         running_var  = (1 - momentum) * running_var  + momentum * var * M / (M - 1)
-    relu: y is the ReLU of that, the same bits as `relu_forward(y)`.
+    residual: None, or an array like x that is added to y. relu: y is the ReLU of that. Both give the same bits as `add`
+    and `relu_forward` afterwards.
     An empty x gives an empty y, mean 0, invstd 0, and leaves the running statistics alone. Raises ValueError
     for a single value per channel.
     """
     kernel = "batch_norm_forward"
     _check_input(kernel, "x", x)
     _check_channels(kernel, x, weight=weight, bias=bias, running_mean=running_mean, running_var=running_var)
+    if residual is not None:
+        _check.like(kernel, "residual", residual, "x", x)
+        _check.shape(kernel, "residual", residual, x.shape)
     for name, running in (("running_mean", running_mean), ("running_var", running_var)):
         if running is not None:
             _check.writeable(kernel, name, running)
@@ -95,6 +99,7 @@ def batch_norm_forward(x, weight, bias, running_mean, running_var, momentum, eps
     if running_var is not None:
         unbiased = var * count / (count - 1)
         running_var[...] = (1 - momentum) * running_var.astype(np.float64) + momentum * unbiased
+    y = y if residual is None else y + residual
     return relu_forward(y) if relu else y, mean.astype(x.dtype), invstd.astype(x.dtype)
 
 
