@@ -98,9 +98,18 @@ class Running {
   bool writeable_ = true, copied_ = false;
 };
 
+// How many batches there were: a 0-d array of int64 that the kernel counts up.
+Input batch_count(const char* kernel, const py::handle& x) {
+  const Input count = one_of(kernel, "count", x, {DType::i64}, "int64");
+  check::shape(kernel, "count", count, {});
+  if (!count.owner.is(x) || !is_writeable(x))
+    check::fail_value(kernel, "count must be aligned and writeable, as it is changed in place");
+  return count;
+}
+
 py::tuple batch_norm_forward(const py::handle& x_, const py::handle& weight_, const py::handle& bias_,
                              const py::handle& running_mean_, const py::handle& running_var_, double momentum,
-                             double eps, bool relu, const py::handle& residual_) {
+                             double eps, bool relu, const py::handle& residual_, const py::handle& count_) {
   const char* kernel = "batch_norm_forward";
   const Batch x = batch(kernel, "x", x_);
   check_batch_norm_input(kernel, "x", x.shape);
@@ -112,6 +121,7 @@ py::tuple batch_norm_forward(const py::handle& x_, const py::handle& weight_, co
       running_var(kernel, "running_var", running_var_, x.shape);
   running_mean.check_writeable(kernel, "running_mean");
   running_var.check_writeable(kernel, "running_var");
+  const Input count = count_.is_none() ? Input{} : batch_count(kernel, count_);
   check::number(kernel, "momentum", momentum);
   check::number(kernel, "eps", eps, 0.0);
   const std::int64_t channels = x.shape.shape[1];
@@ -122,7 +132,7 @@ py::tuple batch_norm_forward(const py::handle& x_, const py::handle& weight_, co
     check::fail_value(kernel, "x must have more than 1 value per channel, got shape " + check::shape_string(x.shape));
   run(x.size(), [&] {
     device::batch_norm_forward(x.matrix(), weight, bias, eps, x.matrix(y.output.view), mean.view, invstd.view,
-                               {running_mean.view(), running_var.view(), momentum}, relu,
+                               {running_mean.view(), running_var.view(), momentum, count}, relu,
                                residual.shape ? residual.matrix() : View{}, {});
   });
   running_mean.write_back();
@@ -212,7 +222,8 @@ py::tuple batch_norm_inference_backward(const py::handle& dy, const py::handle& 
 void add_batch_norm(py::module_& m) {
   using py::arg;
   m.def("batch_norm_forward", &batch_norm_forward, arg("x"), arg("weight"), arg("bias"), arg("running_mean"),
-        arg("running_var"), arg("momentum"), arg("eps"), arg("relu") = false, arg("residual") = py::none());
+        arg("running_var"), arg("momentum"), arg("eps"), arg("relu") = false, arg("residual") = py::none(),
+        arg("count") = py::none());
   m.def("batch_norm_inference", &batch_norm_inference, arg("x"), arg("weight"), arg("bias"), arg("running_mean"),
         arg("running_var"), arg("eps"));
   m.def("batch_norm_backward", &batch_norm_backward, arg("dy"), arg("x"), arg("weight"), arg("mean"), arg("invstd"),

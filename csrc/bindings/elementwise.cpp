@@ -120,14 +120,6 @@ void scale(const py::handle& x_, const py::handle& factor_) {
   write_back(x_, x);
 }
 
-void increment(const py::handle& x_) {
-  const Input x = one_of("increment", "x", x_, {DType::i64}, "int64");
-  expect_writeable("increment", "x", x_);
-  if (!in_c_order(x).owner.is(x.owner) || !x.owner.is(x_))
-    check::fail_value("increment", "x must be contiguous, as it is changed in place");
-  run(x.view.size(), [&] { device::increment(x.view); });
-}
-
 }  // namespace
 
 void add_elementwise(py::module_& m) {
@@ -153,7 +145,6 @@ void add_elementwise(py::module_& m) {
   m.def("clip", &clip, py::arg("x"), py::arg("low").none(true), py::arg("high").none(true));
   m.def("where", &where, py::arg("condition"), py::arg("a"), py::arg("b"));
   m.def("accumulate", &accumulate, py::arg("out"), py::arg("x"));
-  m.def("increment", &increment, py::arg("x"));
   m.def("scale", &scale, py::arg("x"), py::arg("factor"));
 }
 

@@ -20,10 +20,12 @@ void check_like_input(const char* kernel, const char* name, const View& value, c
 struct BatchNormRunning {
   InOut mean, var;  // [c] of any stride, updated in place where present
   double momentum;
+  InOut count;  // [] of int64, one more where present
 };
 inline void visit_argument(ArgumentVisitor& visitor, BatchNormRunning& running) {
   visit_argument(visitor, running.mean);
   visit_argument(visitor, running.var);
+  visit_argument(visitor, running.count);
 }
 
 // Moments of x [m,c] by blocks of rows, which an earlier kernel may take while it makes x: at most so many blocks of

@@ -72,7 +72,6 @@ inline Elementwise<void(UnaryOp op, const Nest& nest, Out y, View x)> unary;
 inline Elementwise<void(const ClipBounds& bounds, const Nest& nest, Out y, View x)> clip;
 inline Elementwise<void(const Nest& nest, Out y, View condition, View a, View b)> where;
 inline Elementwise<void(const Nest& nest, InOut x, Number<double> factor)> scale;
-inline Kernel<void(InOut x)> increment;  // x += 1; int64, contiguous
 }  // namespace FASTDL_DEVICE
 
 }  // namespace fastdl

@@ -194,6 +194,7 @@ FASTDL_INLINE void with_kind(DType dtype, bool relu, const F& f) {
 
 void batch_norm_forward(View x, View weight, View bias, double eps, Out y, Out mean, Out invstd,
                         const BatchNormRunning& running, bool relu, View residual, View moments) {
+  if (running.count) ++*running.count.as<int64_t>();
   with_kind(x.dtype, relu, [&](auto type, auto fused) {
     using T = decltype(type);
     const Matrix m = matrix_of<T>(x.shape[0], x.shape[1]);

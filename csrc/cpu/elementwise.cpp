@@ -304,17 +304,10 @@ void scale(const Nest& nest, InOut x, Number<double> factor) {
   });
 }
 
-void increment(InOut x) {
-  auto* p = x.as<std::int64_t>();
-  const int64_t count = x.size();
-  for (int64_t i = 0; i < count; ++i) ++p[i];
-}
-
 FASTDL_REGISTER(binary)
 FASTDL_REGISTER(unary)
 FASTDL_REGISTER(clip)
 FASTDL_REGISTER(where)
 FASTDL_REGISTER(scale)
-FASTDL_REGISTER(increment)
 
 }  // namespace fastdl::cpu::FASTDL_ISA

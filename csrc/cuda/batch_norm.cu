@@ -252,8 +252,10 @@ void batch_norm_forward(View x, View weight, View bias, double eps, Out y, Out m
     using W = Wide<T>;
     constexpr int N = decltype(pack)::value;
     W *const means = mean.as<W>(), *const invstds = invstd.as<W>();
+    auto* const batches = running.count ? running.count.template as<int64_t>() : nullptr;
     if (rows == 0) {
       for_each(channels, ZeroBoth<W>{means, invstds});
+      if (batches != nullptr) for_each(1, FASTDL_LAMBDA(int64_t) { ++*batches; });
       return;
     }
     const Columns columns = columns_of(rows, channels / N, kMostSumBlocks);
@@ -261,7 +263,7 @@ void batch_norm_forward(View x, View weight, View bias, double eps, Out y, Out m
     for_sums(columns, TakeMoments<N, T>{x.as<T>(), channels, partial});
     for_tasks(channels, kFinishThreads,
               FinishForward<W>{columns, channels, partial, eps, running.momentum, means, invstds,
-                               Statistic<W>(running.mean), Statistic<W>(running.var)});
+                               Statistic<W>(running.mean), Statistic<W>(running.var), batches});
     const Affine<W> affine{means, invstds, nullptr, data_of<W>(weight), data_of<W>(bias), 0};
     relu ? normalise<true, N, T>(x, affine, residual, y) : normalise<false, N, T>(x, affine, residual, y);
   });

@@ -85,6 +85,7 @@ struct FinishForward {
   double eps, momentum;
   W *mean, *invstd;
   Statistic<W> running_mean, running_var;
+  int64_t* batches;  // or null
 
   FASTDL_DEVICE_ONLY void operator()(const Block& block) const {
     const int64_t c = block.task;
@@ -104,6 +105,7 @@ struct FinishForward {
     invstd[c] = static_cast<W>(1 / std::sqrt(var + eps));
     running_mean.update(c, center, momentum);
     running_var.update(c, var * count / (count - 1), momentum);
+    if (c == 0 && batches != nullptr) ++*batches;
   }
 };
 

@@ -234,16 +234,10 @@ void scale(const Nest& nest, InOut x, Number<double> factor) {
   });
 }
 
-void increment(InOut x) {
-  auto* const p = x.as<std::int64_t>();
-  for_each(x.size(), FASTDL_LAMBDA(int64_t i) { ++p[i]; });
-}
-
 FASTDL_REGISTER(binary)
 FASTDL_REGISTER(unary)
 FASTDL_REGISTER(clip)
 FASTDL_REGISTER(where)
 FASTDL_REGISTER(scale)
-FASTDL_REGISTER(increment)
 
 }  // namespace fastdl::cuda::gpu

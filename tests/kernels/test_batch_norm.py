@@ -374,3 +374,21 @@ def test_a_residual_is_added_in_the_same_pass(backend, shape, relu):
         backend.batch_norm_forward(x, *options, relu, residual[:1])
     with pytest.raises(TypeError, match="batch_norm_forward: residual must be float32 like x, got float64"):
         backend.batch_norm_forward(x, *options, relu, residual.astype("float64"))
+
+
+def test_batches_are_counted(backend):
+    x, count = np.ones((4, 3), np.float32), np.array(5, np.int64)
+    options = None, None, None, None, 0.1, 1e-5
+    backend.batch_norm_forward(x, *options, count=count)
+    backend.batch_norm_forward(x[:0], *options, False, None, count)
+    assert count == 7 and count.dtype == np.int64
+    for bad, error, message in [
+        (np.array(5, np.int32), TypeError, "count must be int64, got int32"),
+        ([5], TypeError, "count must be a NumPy array, got list"),
+        (np.zeros(1, np.int64), ValueError, r"count must have shape \(\), got \(1,\)"),
+    ]:
+        with pytest.raises(error, match=f"^batch_norm_forward: {message}$"):
+            backend.batch_norm_forward(x, *options, count=bad)
+    with pytest.raises(ValueError, match="more than 1 value per channel"):
+        backend.batch_norm_forward(x[:1], *options, count=count)
+    assert count == 7

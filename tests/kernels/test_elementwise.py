@@ -343,17 +343,3 @@ INVALID = (
 def test_invalid(backend, kernel, args, error, message):
     with pytest.raises(error, match="^" + re.escape(message) + "$"):
         getattr(backend, kernel)(*args)
-
-
-def test_increment(backend):
-    counter, several = np.zeros((), "int64"), np.arange(5)
-    for x in (counter, several):
-        assert backend.increment(x) is None
-    assert counter == 1 and several.tolist() == [1, 2, 3, 4, 5]
-    for x, error, message in [
-        (np.zeros(2, "int32"), TypeError, "increment: x must be int64, got int32"),
-        ([1], TypeError, "increment: x must be a NumPy array, got list"),
-        (np.arange(6)[::2], ValueError, "increment: x must be contiguous, as it is changed in place"),
-    ]:
-        with pytest.raises(error, match="^" + re.escape(message) + "$"):
-            backend.increment(x)

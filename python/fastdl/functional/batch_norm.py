@@ -13,14 +13,15 @@ from .precision import mixed
 class BatchNorm(Operation):
     """Normalise with the batch's own statistics; running statistics are updated in place."""
 
-    __slots__ = ("running", "momentum", "eps")
+    __slots__ = ("running", "count", "momentum", "eps")
     fresh = places = True
 
-    def __init__(self, running_mean, running_var, momentum, eps):
-        self.running, self.momentum, self.eps = (running_mean, running_var), momentum, eps
+    def __init__(self, running_mean, running_var, count, momentum, eps):
+        self.running, self.count, self.momentum, self.eps = (running_mean, running_var), count, momentum, eps
 
     def forward(self, input, weight, bias):
-        y, mean, invstd = of(input).batch_norm_forward(input, weight, bias, *self.running, self.momentum, self.eps)
+        options = self.momentum, self.eps, False, None, self.count
+        y, mean, invstd = of(input).batch_norm_forward(input, weight, bias, *self.running, *options)
         self.saved = input, weight, mean, invstd
         return y
 
@@ -34,7 +35,7 @@ class BatchNormRelu(BatchNorm):
     __slots__ = ()
 
     def forward(self, input, weight, bias, residual):
-        options = self.momentum, self.eps, True, residual
+        options = self.momentum, self.eps, True, residual, self.count
         y, mean, invstd = of(input).batch_norm_forward(input, weight, bias, *self.running, *options)
         self.saved = input, weight, mean, invstd, bias, None if residual is None else y
         return y
@@ -78,6 +79,7 @@ def batch_norm(
     *,
     relu: bool = False,
     residual=None,
+    num_batches_tracked=None,
 ) -> Tensor:
     """y = (x - mean) / sqrt(var + eps) * weight + bias, per channel.
 
@@ -90,12 +92,14 @@ def batch_norm(
         weight, bias: (C,) or None.
         relu: y = max(that + residual, 0), on the GPU in the same passes over memory.
         residual: a Tensor like input, or None; only with relu.
+        num_batches_tracked: a 0-d Tensor of int64 that goes up by one in training, or None.
 
     Raises TypeError for array kinds and dtypes, ValueError for shapes and values, one value per channel in
     training, and running statistics that are missing or require grad.
     Source: Ioffe and Szegedy 2015, algorithm 1.
     """
     without_grad("batch_norm", running_mean=running_mean, running_var=running_var)
+    without_grad("batch_norm", num_batches_tracked=num_batches_tracked)
     momentum, eps = number("batch_norm", "momentum", momentum), number("batch_norm", "eps", eps)
     if residual is not None and not flag("batch_norm", "relu", relu):
         raise ValueError("batch_norm: relu must be True where there is a residual, got False")
@@ -105,14 +109,15 @@ def batch_norm(
                 raise ValueError(f"batch_norm: {name} must be given when training is False, got None")
         y = apply(mixed(BatchNormInference(eps), input, weight), input, weight, bias, running_mean, running_var)
         return _activated(y, relu, residual)
-    running = [None if r is None else r.data for r in (running_mean, running_var)]
+    buffers = running_mean, running_var, num_batches_tracked
+    running = [None if r is None else r.data for r in buffers]
     fused = relu and on_gpu(getattr(input, "data", None))  # on the host a captured step fuses them by itself
     if fused:
         op = mixed(BatchNormRelu(*running, momentum, eps), input, weight)
         y = apply(op, input, weight, bias, residual)
     else:
         y = apply(mixed(BatchNorm(*running, momentum, eps), input, weight), input, weight, bias)
-    for r in (running_mean, running_var):
+    for r in buffers:
         if r is not None:
             changed(r)
     return y if fused else _activated(y, relu, residual)

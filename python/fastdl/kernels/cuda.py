@@ -37,7 +37,7 @@ BFLOAT16 = [
     *_reference.activation.__all__,
     *(kernel for kernel in _reference.pool2d.__all__ if kernel != "max_pool2d_indices"),
     "dropout",
-    *(kernel for kernel in _reference.elementwise.__all__ if kernel != "increment"),
+    *_reference.elementwise.__all__,
     *("sum", "mean", "sum_to", "sum_squares"),
 ]
 set_bfloat16, write_words = _cuda.set_bfloat16, _cuda.write_words

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from fastdl import creation, kernels
+from fastdl import creation
 from fastdl import functional as F
 from fastdl.nn import _check, init
 from fastdl.nn.module import Module
 from fastdl.nn.parameter import Parameter
-from fastdl.tensor import changed
 
 
 class _BatchNorm(Module):
@@ -69,15 +68,10 @@ class _BatchNorm(Module):
         if counting and self.momentum is None:
             momentum = 1.0 / (self.num_batches_tracked.item() + 1)
         training = self.training or not self.track_running_stats
-        y = F.batch_norm(
+        return F.batch_norm(
             x, self.running_mean, self.running_var, self.weight, self.bias, training, momentum, self.eps,
-            relu=relu, residual=residual,
+            relu=relu, residual=residual, num_batches_tracked=self.num_batches_tracked if counting else None,
         )  # fmt: skip
-        if counting:
-            count = self.num_batches_tracked
-            kernels.of(count.data).increment(count.data)
-            changed(count)
-        return y
 
     def extra_repr(self) -> str:
         return (

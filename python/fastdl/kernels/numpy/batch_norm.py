@@ -60,13 +60,27 @@ def _affine(normal, x, weight, bias):
     return normal.astype(x.dtype)
 
 
-def batch_norm_forward(x, weight, bias, running_mean, running_var, momentum, eps, relu=False, residual=None):
+def _check_count(kernel: str, count) -> None:
+    """count is a 0-d, writeable array of int64."""
+    if not isinstance(count, np.ndarray):
+        raise TypeError(f"{kernel}: count must be a NumPy array, got {_check.type_name(count)}")
+    if count.dtype != np.int64:
+        raise TypeError(f"{kernel}: count must be int64, got {count.dtype}")
+    _check.shape(kernel, "count", count, ())
+    if not (count.flags.writeable and count.flags.aligned):
+        raise ValueError(f"{kernel}: count must be aligned and writeable, as it is changed in place")
+
+
+def batch_norm_forward(
+    x, weight, bias, running_mean, running_var, momentum, eps, relu=False, residual=None, count=None
+):
     """y = (x - mean) * invstd * weight + bias with the batch's own statistics; returns (y, mean, invstd).
 
     mean and the biased variance var are taken per channel, invstd = 1 / sqrt(var + eps). weight and bias may
     be None (1 and 0). running_mean and running_var, where not None, are updated IN PLACE, PyTorch's way:
         running_mean = (1 - momentum) * running_mean + momentum * mean
         running_var  = (1 - momentum) * running_var  + momentum * var * M / (M - 1)
+    count, a 0-d array of int64 if it is not None, goes up by one.
     residual: None, or an array like x that is added to y. relu: y is the ReLU of that. Both give the same bits as `add`
     and `relu_forward` afterwards.
     An empty x gives an empty y, mean 0, invstd 0, and leaves the running statistics alone. Raises ValueError
@@ -81,14 +95,17 @@ def batch_norm_forward(x, weight, bias, running_mean, running_var, momentum, eps
     for name, running in (("running_mean", running_mean), ("running_var", running_var)):
         if running is not None:
             _check.writeable(kernel, name, running)
+    if count is not None:
+        _check_count(kernel, count)
     _check.number(kernel, "momentum", momentum)
     _check.number(kernel, "eps", eps, low=0.0)
-    channels = x.shape[1]
+    channels, rows = x.shape[1], x.size // max(x.shape[1], 1)
+    if rows == 1:
+        raise ValueError(f"{kernel}: x must have more than 1 value per channel, got shape {x.shape}")
+    if count is not None:
+        count += 1
     if x.size == 0:
         return x.copy(), np.zeros(channels, x.dtype), np.zeros(channels, x.dtype)
-    count = x.size // channels
-    if count == 1:
-        raise ValueError(f"{kernel}: x must have more than 1 value per channel, got shape {x.shape}")
     mean = x.mean(_axes(x), dtype=np.float64)
     var = ((x - _along(mean, x)) ** 2).mean(_axes(x))
     with np.errstate(divide="ignore", invalid="ignore"):  # a constant channel and eps 0 give NaN
@@ -97,7 +114,7 @@ def batch_norm_forward(x, weight, bias, running_mean, running_var, momentum, eps
     if running_mean is not None:
         running_mean[...] = (1 - momentum) * running_mean.astype(np.float64) + momentum * mean
     if running_var is not None:
-        unbiased = var * count / (count - 1)
+        unbiased = var * rows / (rows - 1)
         running_var[...] = (1 - momentum) * running_var.astype(np.float64) + momentum * unbiased
     y = y if residual is None else y + residual
     return relu_forward(y) if relu else y, mean.astype(x.dtype), invstd.astype(x.dtype)

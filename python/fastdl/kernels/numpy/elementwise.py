@@ -17,7 +17,7 @@ from . import _check as check
 __all__ = [
     "add", "subtract", "multiply", "divide", "power", "maximum", "minimum",
     "equal", "not_equal", "less", "less_equal", "greater", "greater_equal", "where",
-    "negative", "exp", "log", "sqrt", "absolute", "sign", "clip", "accumulate", "increment",
+    "negative", "exp", "log", "sqrt", "absolute", "sign", "clip", "accumulate",
     "scale",
 ]  # fmt: skip
 
@@ -182,18 +182,6 @@ def accumulate(out, x):
     check.writeable("accumulate", "out", out)
     with np.errstate(all="ignore"):
         out += x
-
-
-def increment(x):
-    """x += 1, in place; x int64, contiguous and writeable: a counter.  Returns None."""
-    if not isinstance(x, np.ndarray):
-        raise TypeError(f"increment: x must be a NumPy array, got {check.type_name(x)}")
-    if x.dtype != np.int64:
-        raise TypeError(f"increment: x must be int64, got {x.dtype}")
-    check.writeable("increment", "x", x)
-    if not x.flags.c_contiguous:
-        raise ValueError("increment: x must be contiguous, as it is changed in place")
-    x += 1
 
 
 def scale(x, factor):
