@@ -62,3 +62,12 @@ def test_example_on_the_gpu(cuda, capsys):
 
 def test_example_is_short():
     assert len([line for line in python_blocks()[0].splitlines() if line.strip()]) <= 16
+
+
+def test_mixed_precision(tmp_path):
+    script = tmp_path / "mixed.py"
+    batch, shown = "images, labels = next(iter(train))\n", "print(model[1].weight.grad.dtype, loss.dtype)"
+    script.write_text(python_blocks()[0] + batch + python_blocks()[4] + shown)
+    done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == "float32 float32"
