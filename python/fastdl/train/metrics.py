@@ -65,7 +65,7 @@ def total_of(value, n: int):
     """
     value = _array(value)
     if np.ndim(value) == 0:
-        return value.astype(np.float64) * n if kernels.on_gpu(value) else float(value) * n
+        return np.multiply(value, n, dtype=np.float64) if kernels.on_gpu(value) else float(value) * n
     return np.sum(value, dtype=np.float64)
 
 
