@@ -338,3 +338,22 @@ def test_it_is_not_loaded_unasked():
     subprocess.run([sys.executable, "-W", "ignore", "-c", code], check=True)
 
 
+
+
+def test_one_object_in_two_threads():
+    context, inside, leave = fd.autocast(), threading.Event(), threading.Event()
+
+    def other():
+        with context:
+            inside.set()
+            leave.wait(10)
+
+    thread = threading.Thread(target=other)
+    with fd.autocast(enabled=False), fd.autocast("cpu"):
+        thread.start()
+        inside.wait(10)
+        with context:
+            leave.set()
+            thread.join()
+        assert fd.functional.precision.mode.where == "cpu"
+    assert not fd.is_autocast_enabled()

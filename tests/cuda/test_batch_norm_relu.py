@@ -90,5 +90,16 @@ def test_bad_arguments():
         norm(x, residual=x)
     with pytest.raises(ValueError, match=r"residual must have shape \(2, 3, 4, 4\), got \(2, 3, 4, 1\)"):
         norm(x, relu=True, residual=x[..., :1])
-    with pytest.raises(TypeError, match="residual must be float32 like x, got float64"):
+    with pytest.raises(TypeError, match="add: other must be float32 like input, got float64"):
         norm(x, relu=True, residual=x.double())
+    with pytest.raises(TypeError, match="batch_norm: residual must be a Tensor, got int"):
+        norm(x, relu=True, residual=1)
+
+
+def test_a_residual_of_another_dtype_within_autocast():
+    norm, x = nn.BatchNorm2d(4, device="cuda"), fd.tensor(images(2, 4, 3, 3), device="cuda")
+    with fd.autocast():
+        y = norm(x.bfloat16(), relu=True, residual=x)
+    assert y.dtype == np.float32
+    want = F.relu(nn.BatchNorm2d(4, device="cuda")(x) + x)
+    np.testing.assert_allclose(y.detach().cpu().numpy(), want.detach().cpu().numpy(), rtol=0.02, atol=0.02)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ..autograd import Operation, apply
 from ..kernels import of, on_gpu
-from ..tensor import Tensor, changed
+from ..tensor import Tensor, changed, check_tensor
 from . import activation
 from ._arguments import flag, number, without_grad
 from .precision import mixed
@@ -111,7 +111,9 @@ def batch_norm(
         return _activated(y, relu, residual)
     buffers = running_mean, running_var, num_batches_tracked
     running = [None if r is None else r.data for r in buffers]
-    fused = relu and on_gpu(getattr(input, "data", None))  # on the host a captured step fuses them by itself
+    # On the host a captured step fuses them by itself. Where autocast is on, a residual may be of another dtype.
+    alike = residual is None or check_tensor("batch_norm", "residual", residual).data.dtype == input.data.dtype
+    fused = relu and alike and on_gpu(getattr(input, "data", None))
     if fused:
         op = mixed(BatchNormRelu(*running, momentum, eps), input, weight)
         y = apply(op, input, weight, bias, residual)

@@ -27,6 +27,9 @@ _FLOAT32 = np.dtype(np.float32)
 class _Mode(threading.local):
     where = None  # None: nowhere; else "everywhere" or a device
 
+    def __init__(self):
+        self.before: list = []  # a stack, so that one object may be entered again inside its own block
+
 
 mode = _Mode()
 
@@ -64,15 +67,14 @@ class autocast:
         if enabled:
             use_bfloat16()
         self._where = sys.intern(device_type or "everywhere") if enabled else None  # captured steps know it by identity
-        self._before: list = []  # a stack, so that one object may be entered again inside its own block
 
     def __enter__(self):
-        self._before.append(mode.where)
+        mode.before.append(mode.where)
         mode.where = self._where
         return self
 
     def __exit__(self, *error):
-        mode.where = self._before.pop()
+        mode.where = mode.before.pop()
 
     def __call__(self, function):
         if not callable(function):
