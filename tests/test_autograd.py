@@ -287,3 +287,16 @@ def test_backward_of_more_than_a_scalar():
 def test_bad_gradient(gradient, error, message):
     with pytest.raises(error, match=message):
         (leaf(1.0, 2.0) * 2.0).backward(gradient)
+
+
+def test_a_gradient_that_an_optimizer_overwrites_is_noticed(device):
+    layer, v = fd.nn.Linear(4, 4, bias=False), fd.ones(4, 4, requires_grad=True)
+    optimizer = fd.optim.SGD([layer.weight, v], lr=0.1)
+    x = fd.ones(2, 4)
+    layer(x).sum().backward()
+    kept = layer.weight.grad
+    optimizer.zero_grad()
+    product = (v * kept).sum()
+    layer(x).sum().backward()
+    with pytest.raises(RuntimeError, match="Mul needs its input 'other' as it was"):
+        product.backward()

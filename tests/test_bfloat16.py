@@ -357,3 +357,43 @@ def test_one_object_in_two_threads():
             thread.join()
         assert fd.functional.precision.mode.where == "cpu"
     assert not fd.is_autocast_enabled()
+
+
+def test_what_promotes_within_autocast(device):
+    x, w = fd.tensor(values(4, 8)), fd.tensor(values(8, 8))
+    buffer = fd.zeros(4, 8)
+    with fd.autocast():
+        y = F.linear(x, w)
+        exact = y + x
+        assert fd.cat([y, x], 1).dtype == fd.stack([x, y]).dtype == np.float32
+        y += x
+        assert y.dtype == BF16 and F.linear(x, w).exp_().dtype == BF16
+        buffer[:] = F.linear(x, w)
+        y[0] = buffer[0]
+    assert exact.dtype == buffer.dtype == np.float32 and y.dtype == BF16
+    np.testing.assert_array_equal(host(y)[1:], host(exact.bfloat16())[1:])
+    for mix in (lambda: fd.cat([y, x]), lambda: y.add_(x), lambda: buffer.__setitem__(0, y[0])):
+        with pytest.raises(TypeError, match="must be"):
+            mix()
+
+
+def test_uniform_numbers_stay_below_one():
+    x = fd.rand(50_000, dtype=BF16)
+    assert host(x).max() == 255 / 256 and host(x).min() == 0
+    assert abs(host(x).mean() - 0.5) < 0.01
+
+
+def test_kernels_of_numbers_beside_bfloat16(device):
+    layer = nn.Linear(4, 4).bfloat16()
+    layer(fd.ones(2, 4, dtype=BF16)).sum().backward()
+    for norm_type in (1.0, 2.0, float("inf")):
+        total = nn.utils.clip_grad_norm_(layer.parameters(), 1.0, norm_type)
+        assert np.isfinite(total.item())
+
+
+def test_another_name_of_the_dtype():
+    import ml_dtypes
+
+    other = np.dtype(ml_dtypes.bfloat16).newbyteorder("=")
+    x = fd.Tensor(np.ones(3, other))
+    assert (x + 1).tolist() == [2, 2, 2]

@@ -403,3 +403,25 @@ def test_sums_of_nothing():
     for _ in range(4):
         total, mean, columns = step(fd.tensor(np.zeros((0, 3), np.float32)))
         assert total.item() == 0 and np.isnan(mean.item()) and columns.tolist() == [0.0, 0.0, 0.0]
+
+
+def test_a_parameter_that_is_frozen_and_thawed():
+    net = nn.Sequential(nn.Linear(2, 3), nn.Tanh(), nn.Linear(3, 1))
+    optimizer = fd.optim.SGD(net.parameters(), lr=0.1)
+
+    @fd.capture
+    def step(x):
+        optimizer.zero_grad()
+        loss = (net(x) ** 2).mean()
+        loss.backward()
+        optimizer.step()
+        return loss
+
+    x = fd.ones(4, 2)
+    for frozen in (False, True, False, True):
+        net[0].weight.requires_grad_(not frozen)
+        before = net[0].weight.tolist()
+        for _ in range(3):
+            step(x)
+        assert (net[0].weight.tolist() == before) == frozen
+    assert step.programs >= 2

@@ -265,7 +265,7 @@ def backward(self: Tensor, gradient: Tensor | None = None, retain_graph: bool = 
             continue
         if node.saved is None or node.watched:
             _check_saved(node)
-        grads = node.backward(dy, _places(node, counts)) if node.places else node.backward(dy)
+        grads = node.backward(dy, _places(node, dy, counts)) if node.places else node.backward(dy)
         fresh = node.fresh
         for edge, grad in zip(node.edges, grads):
             if edge is None:
@@ -284,7 +284,7 @@ def backward(self: Tensor, gradient: Tensor | None = None, retain_graph: bool = 
             node.saved, node.watched = None, ()
 
 
-def _places(node: Operation, counts: dict):
+def _places(node: Operation, dy, counts: dict):
     """Where an optimizer wants the gradients of a weight and a bias, which get no other: on the GPU, where copying each
     there is a launch. None: nowhere.
     """
@@ -292,10 +292,20 @@ def _places(node: Operation, counts: dict):
         return None
     places = [None, None]
     for i, edge in enumerate(node.edges[1:3]):
-        leaf = edge is not None and not isinstance(edge, Operation)
-        if leaf and edge._grad is None and counts[edge] == 1:
-            places[i] = edge._grad_slot if kernels.on_gpu(edge._grad_slot) else None
+        if edge is None or isinstance(edge, Operation) or edge._grad is not None or counts[edge] > 1:
+            continue
+        slot = edge._grad_slot
+        if kernels.on_gpu(slot) and not any(_overlap(slot, array) for array in (dy, *node.saved)):
+            places[i] = slot
     return tuple(places) if any(place is not None for place in places) else None
+
+
+def _overlap(slot, array) -> bool:
+    """Whether an array on the GPU begins in this one's memory, or the other way round: a gradient that was kept."""
+    if array is None:
+        return False
+    a, b = slot.data.ptr, array.data.ptr
+    return a < b + array.nbytes and b < a + slot.nbytes
 
 
 def _seed(t: Tensor, gradient) -> np.ndarray:
@@ -331,6 +341,9 @@ def _accumulate_leaf(leaf: Tensor, grad: np.ndarray, owned: bool) -> None:
         if grad is not slot:
             kernels.of(grad).assign(slot, grad)
         leaf._grad = wrap(slot)
+        if leaf._slot_counter is not None:
+            leaf._slot_counter[0] += 1  # a gradient that was kept from before shows the new one now
+            leaf._grad._counter = leaf._slot_counter
     else:
         # An array that the graph may still use elsewhere (x + x sends one dy twice) must not become a leaf's
         # own.

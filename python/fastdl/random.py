@@ -101,15 +101,17 @@ class Generator:
     def uniform(self, shape, low: float = 0.0, high: float = 1.0, dtype=np.float32) -> np.ndarray:
         """Uniform in [low, high): low + (high - low) * (word >> 8) * 2**-24, computed in float64.
 
-        Returns an array of the given shape and dtype.
+        Returns an array of the given shape and dtype; for bfloat16 the word has 8 bits, not 24.
         """
         _finite("uniform", low=low, high=high)
         if low > high:
             raise ValueError(f"uniform: low must not be above high, got {low:g} and {high:g}")
         shape = _shape("uniform", shape)
-        unit = (self.words(math.prod(shape)) >> np.uint32(8)) * 2.0**-24
+        dtype = _float("uniform", dtype)
+        bits = 24 if dtype.itemsize > 2 else 8  # as many as the dtype has: more would be rounded up to `high`
+        unit = (self.words(math.prod(shape)) >> np.uint32(32 - bits)) * 2.0**-bits
         values = unit if low == 0 and high == 1 else low + (high - low) * unit
-        return values.astype(_float("uniform", dtype)).reshape(shape)
+        return values.astype(dtype).reshape(shape)
 
     def normal(self, shape, mean: float = 0.0, std: float = 1.0, dtype=np.float32) -> np.ndarray:
         """Normal with the given mean and standard deviation, by Box-Muller in float64 on pairs of words.

@@ -86,6 +86,10 @@ class Session:
         """A tensor's memory is changed in place."""
         self._changes.setdefault(id(tensor._counter), [tensor._counter, 0])[1] += 1
 
+    def has_changed(self, tensor) -> bool:
+        """Whether the step has changed this tensor's memory in place so far."""
+        return id(tensor._counter) in self._changes
+
     def draw(self, generator, counter: int, on_host: bool):
         """The generator is asked for its next stream; what a kernel takes as its counter."""
         for entry in self.generators:
@@ -130,6 +134,7 @@ class Session:
             program.watch(registry, name, tensor)
         for tensor, array in self.arrays.items():
             program.watch(tensor.__dict__, "data", array)
+            program.watch(tensor.__dict__, "_requires", tensor.__dict__.get("_requires"))
         for leaf, grad in self._grads.items():
             program.watch(leaf.__dict__, "_grad", grad)
         for leaf, gradient in self.new_gradients():

@@ -38,6 +38,7 @@ class Tensor:
     _chain = ()  # for a view: the operations that lead from the base to it; None if taken inside no_grad
     _seen = 0  # for a view: the version of that memory when the view was made
     _home = None  # the flat buffer of an optimizer that it lies in, and its number there
+    _slot_counter = None  # the count of changes of what is there
     _grad_slot = None  # an array that backward writes the gradient into, set by an optimizer
 
     __array_priority__ = 1000  # ndarray + Tensor is the Tensor's business
@@ -46,7 +47,8 @@ class Tensor:
     def __init__(self, data, requires_grad: bool = False):
         if not kernels.is_array(data):
             raise TypeError(f"Tensor: data must be a NumPy or CuPy array, got {type(data).__name__}; see fastdl.tensor")
-        check_dtype("Tensor", data.dtype)
+        if check_dtype("Tensor", data.dtype) == kernels.bfloat16:
+            data = data.view(kernels.bfloat16)  # kernels know this very dtype
         self.data = wrap(data).data
         self._counter = [0]
         if requires_grad:
@@ -291,7 +293,8 @@ class Tensor:
         return out
 
 
-_OWN = {"data", "_counter", "_grad", "_requires", "_node", "_base", "_chain", "_seen", "_grad_slot", "_home"}
+_OWN = {"data", "_counter", "_grad", "_requires", "_node", "_base", "_chain", "_seen"}
+_OWN |= {"_home", "_grad_slot", "_slot_counter"}  # an optimizer's
 _new = Tensor.__new__
 _ndarray = np.ndarray
 

@@ -96,3 +96,15 @@ def test_without_an_optimizer_each_gradient_has_memory_of_its_own():
     layer.zero_grad()
     (layer(x) * 2).sum().backward()
     assert first.tolist() == [[4.0] * 3] * 2 and layer.weight.grad.tolist() == [[8.0] * 3] * 2
+
+
+def test_a_kept_gradient_as_an_input():
+    layer = nn.Linear(4, 4, bias=False, device="cuda")
+    optimizer = fd.optim.SGD(layer.parameters(), lr=0.1)
+    layer(fd.ones(2, 4, device="cuda")).sum().backward()
+    kept, values = layer.weight.grad, layer.weight.grad.tolist()
+    for use in (lambda: F.linear(kept, layer.weight).sum().backward(),
+                lambda: layer(fd.ones(4, 4, device="cuda")).backward(fd.tensor(values, device="cuda"))):
+        optimizer.zero_grad()
+        use()
+    assert np.isfinite(layer.weight.grad.cpu().numpy()).all()

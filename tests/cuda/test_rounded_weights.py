@@ -170,3 +170,40 @@ def test_on_the_host_there_is_no_copy():
         net(fd.ones(1, 3)).float().sum().backward()
     optimizer.step()
     assert optimizer._buffers[0][0].rounded is None
+
+
+@pytest.mark.parametrize("where", ["first", "last"])
+def test_a_step_that_changes_weights_by_itself_is_captured(where):
+    def training():
+        net = nn.Linear(6, 6, device="cuda")
+        fd.manual_seed(3)
+        net.reset_parameters()
+        optimizer = fd.optim.SGD(net.parameters(), lr=0.5)
+
+        def step(x):
+            if where == "first":
+                with fd.no_grad():
+                    net.weight.clamp_(-0.05, 0.05)
+            optimizer.zero_grad()
+            with fd.autocast():
+                loss = (net(x).float() ** 2).mean()
+            loss.backward()
+            optimizer.step()
+            if where == "last":
+                with fd.no_grad():
+                    net.weight.clamp_(-0.05, 0.05)
+                    with fd.autocast():
+                        loss = loss + net(x).float().mean()
+            return loss
+
+        return net, step
+
+    x = fd.tensor(np.random.default_rng(0).standard_normal((5, 6)).astype(np.float32), device="cuda")
+    (net, step), (other, plain) = training(), training()
+    captured = fd.capture(step)
+    for k in range(7):
+        assert captured(x).item() == plain(x).item()
+        if k in (1, 2, 4):
+            for n in (net, other):
+                n.bias.detach().add_(0.25)
+    np.testing.assert_array_equal(net.weight.detach().cpu().numpy(), other.weight.detach().cpu().numpy())

@@ -1,6 +1,7 @@
 """Parameters re-homed into one buffer: where they lie, what replaces them, how many kernel calls a step takes."""
 
 import copy
+import pickle
 
 import numpy as np
 import pytest
@@ -191,3 +192,27 @@ def test_memory_is_not_touched_outside(host):
     for p, start in zip(params, flat.starts):
         inside[start : start + p.numel()] = True
     assert (flat.grad[~inside] == 0).all() and (flat.data[~inside] == 0).all() and (~inside).any()
+
+
+@pytest.mark.parametrize("how", ["deepcopy", "pickle"])
+def test_a_model_and_its_optimizer_are_copied_together(device, how):
+    net = fd.nn.Linear(3, 2)
+    optimizer = fd.optim.Adam(net.parameters(), lr=0.1)
+    x = fd.ones(4, 3)
+
+    def train(net, optimizer):
+        for _ in range(3):
+            optimizer.zero_grad()
+            (net(x) ** 2).sum().backward()
+            optimizer.step()
+        return net.weight.tolist(), net.bias.tolist()
+
+    train(net, optimizer)
+    if how == "pickle" and device == "cuda":
+        pytest.skip("arrays of the stand-in are not pickled")
+    copied = copy.deepcopy((net, optimizer)) if how == "deepcopy" else pickle.loads(pickle.dumps((net, optimizer)))
+    before = copied[0].weight.tolist()
+    assert before == net.weight.tolist()
+    after = train(*copied)
+    assert after[0] != before and net.weight.tolist() == before
+    assert train(net, optimizer) == after

@@ -8,7 +8,7 @@ import numpy as np
 
 from .. import kernels, random
 from ..device import check as check_device
-from ..tensor import wrap
+from ..tensor import check_tensor, wrap
 from .convert import Source, converts
 from .dataset import Subset, check_dataset, check_generator
 
@@ -120,6 +120,7 @@ class DataLoader:
 
     def gather(self, rows) -> tuple:
         """The batch of these rows of the data set's arrays, a Tensor of int64 that lies where they do."""
+        check_tensor("DataLoader.gather", "rows", rows)
         return tuple(wrap(source.gather(rows.data)) for source in self._sources)
 
     @property

@@ -112,8 +112,9 @@ def batch_norm(
     buffers = running_mean, running_var, num_batches_tracked
     running = [None if r is None else r.data for r in buffers]
     # On the host a captured step fuses them by itself. Where autocast is on, a residual may be of another dtype.
+    check_tensor("batch_norm", "input", input)
     alike = residual is None or check_tensor("batch_norm", "residual", residual).data.dtype == input.data.dtype
-    fused = relu and alike and on_gpu(getattr(input, "data", None))
+    fused = relu and alike and on_gpu(input.data)
     if fused:
         op = mixed(BatchNormRelu(*running, momentum, eps), input, weight)
         y = apply(op, input, weight, bias, residual)

@@ -274,6 +274,10 @@ def cat(tensors, dim: int = 0) -> Tensor:
     Raises TypeError for anything but a tuple or list of Tensors of one dtype, ValueError for none or other shapes.
     """
     tensors = _list("cat", tensors)
+    if len({t.data.dtype for t in tensors}) > 1:
+        from .precision import raised  # which imports this module
+
+        tensors = raised(*tensors)
     return apply(Cat(check_dim("cat", dim, tensors[0].data.ndim)), *tensors)
 
 

@@ -10,8 +10,9 @@ from .. import recording
 from ..autograd import Operation, apply
 from ..kernels import beside, is_array, of, on_gpu
 from ..tensor import FLOATS, Tensor, check_dim, check_tensor, wrap
-from .copy import reshape, transpose
+from .copy import cast, reshape, transpose
 from .elementwise import NUMBERS, constant, fit, number_as, together
+from .precision import is_autocast_enabled
 
 
 class Slice(Operation):
@@ -234,6 +235,8 @@ def value_like(function: str, input: Tensor, value) -> Tensor:
     have = value.data.dtype
     if have == dtype:
         return value
+    if have in FLOATS and is_autocast_enabled():
+        return cast(value, dtype)
     if have in FLOATS:
         raise TypeError(f"{function}: value must be {dtype} like the tensor, got {have}; convert it with .to()")
     return wrap(value.data.astype(dtype))

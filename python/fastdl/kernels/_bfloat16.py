@@ -61,6 +61,8 @@ def _rounding(name: str, kernel, module: ModuleType, dtype: np.dtype):
     @functools.wraps(getattr(_reference, name))
     def call(*args, **options):
         given = dict(zip(parameters, args), **options)
+        if not any(_is(x, dtype) for x in given.values()):
+            return kernel(*args, **options)
         _check(name, given, dtype)
         wide = {key: module.cast(x, "float32") if _is(x, dtype) else x for key, x in given.items()}
         result = kernel(*[wide[key] for key in parameters[: len(args)]], **{key: wide[key] for key in options})

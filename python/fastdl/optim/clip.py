@@ -82,7 +82,7 @@ def clip_grad_norm_(parameters, max_norm: float, norm_type: float = 2.0, error_i
     # NaN scales too, so that it shows; on a GPU one more pass costs less than to wait for the factor.
     if recording.session is not None or kernels.on_gpu(factor) or not factor >= 1:
         for g in grads:
-            k.scale(g.data, factor)
+            kernels.of(g.data).scale(g.data, factor)
             changed(g)
     return wrap(k.cast(norm, str(grads[0].dtype) if grads else "float32"))
 

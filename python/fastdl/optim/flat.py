@@ -53,6 +53,16 @@ class FlatBuffer:
         for i in range(len(params)):
             self._bring_home(i)
 
+    def __getstate__(self) -> dict:
+        return {"params": self.params, "states": self.states, "steps": self.steps}
+
+    def __setstate__(self, state: dict) -> None:
+        """A copy re-homes its own parameters: arrays that were copied one by one are no views of each other."""
+        self.__init__(state["params"])
+        self.steps[:] = state["steps"]
+        for name, array in state["states"].items():
+            self.state(name)[...] = array
+
     def segment(self, array: np.ndarray, i: int) -> np.ndarray:
         """Parameter i's part of a flat array, in the parameter's shape."""
         p, start = self.params[i], self.starts[i]
@@ -77,6 +87,8 @@ class FlatBuffer:
         if self.rounded is None:
             self.rounded = aligned_zeros(self.data.size, kernels.bfloat16, self.data)
             self._rounded = [wrap(self.segment(self.rounded, i)) for i in range(len(self.params))]
+            for t in self._rounded:
+                t._counter[0] = -1
             self._round()
         elif self._rounded[i]._counter[0] != p._counter[0]:
             self._round()
@@ -88,12 +100,16 @@ class FlatBuffer:
             self._round()
 
     def _round(self) -> None:
-        if recording.session is not None and not recording.session.runs:
+        k, session = kernels.of(self.data), recording.session
+        stale = [(t, p) for t, p in zip(self._rounded, self.params) if t._counter[0] != p._counter[0]]
+        if session is not None and not session.runs and not all(session.has_changed(p) for _, p in stale):
             recording.refuse("weights that changed between the step's first and second call")
             return
-        k = kernels.of(self.data)
         k.assign(self.rounded, k.cast(self.data, "bfloat16"))
-        for t, p in zip(self._rounded, self.params):
+        for t, p in stale:
+            if session is not None and not session.runs:  # replays count what the step has changed by itself
+                for _ in range(p._counter[0] - t._counter[0]):
+                    session.changed(t)
             t._counter[0] = p._counter[0]
 
     def _bring_home(self, i: int) -> None:
@@ -113,7 +129,7 @@ class FlatBuffer:
         if p._grad is not None and p._grad.data is p._grad_slot:
             slot[...] = p._grad.data
             p._grad = wrap(slot)
-        p._grad_slot = slot
+        p._grad_slot, p._slot_counter = slot, [0]
 
     def runs(self) -> Iterator[tuple[slice, int, int, int]]:
         """Runs of neighbours with a gradient and the same number of steps: (elements, first, past the last, steps).
