@@ -1,9 +1,13 @@
 """The CUDA backend's own product on tensor cores: where each element goes, the types, and the pieces of a long k."""
 
+import importlib
+
 import numpy as np
 import pytest
 
 from fastdl import kernels
+from fastdl.kernels import _libraries
+from on_gpu import OnGpu
 
 BF16 = kernels.use_bfloat16()
 # Around the tiles (128 x 64), the chunks (32 and 16 k's) and the vectors (8 and 4) of the product.
@@ -13,11 +17,25 @@ SIZES = [
 ]  # fmt: skip
 
 
-@pytest.fixture
-def backend(emulated):
-    emulated.set_tf32(True)
-    yield emulated
-    emulated.set_tf32(False)
+@pytest.fixture(params=["emulated", "cuda"])
+def backend(request):
+    """The kernels without NVIDIA's libraries: emulated, and on a GPU."""
+    if request.param == "emulated":
+        module, libraries = request.getfixturevalue("emulated"), None
+    else:
+        try:
+            module = OnGpu(kernels.backend("cuda"), importlib.import_module("cupy"), "cuda")
+        except RuntimeError as error:
+            pytest.skip(str(error))
+        libraries = importlib.import_module("fastdl._cuda")
+        libraries.unload_cublaslt()
+        libraries.unload_cudnn()
+    module.set_tf32(True)
+    yield module
+    module.set_tf32(False)
+    if libraries is not None:
+        libraries.set_cublaslt_finder(lambda: _libraries.cublaslt.load(libraries))
+        libraries.set_cudnn_finder(lambda: _libraries.cudnn.load(libraries))
 
 
 def values(*shape, dtype, seed):
