@@ -35,7 +35,7 @@ def collect(rivals: Rivals, suite: str, pattern: str | None = None):
     """The suite's cases whose "family name" contains `pattern`, one by one, so that few hold memory at a time."""
     for module in modules(suite):
         for case in module.cases(rivals):
-            if precision.has(case) and (not pattern or pattern in f"{case.family} {case.name}"):
+            if precision.has(case) and (not pattern or pattern.lower() in f"{case.family} {case.name}".lower()):
                 if precision.low() and suite == "kernels":
                     case.bytes /= 2
                 yield case

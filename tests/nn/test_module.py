@@ -194,3 +194,8 @@ def test_repr():
         ")"
     )
     assert repr(nn.Parameter(np.ones(1, np.float32))).startswith("Parameter containing:\ntensor([1.]")
+
+
+def test_short_names_of_moves():
+    net = Net()
+    assert net.cpu() is net and net.cpu().first.weight.device == fd.get_device()

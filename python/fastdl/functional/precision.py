@@ -17,7 +17,7 @@ import numpy as np
 from .. import kernels
 from ..autograd import Operation, name_of
 from ..kernels import of
-from ..tensor import Tensor, dtype_called, use_bfloat16
+from ..tensor import Tensor, use_bfloat16
 from .copy import cast
 
 PRECISIONS = ("fp32", "bf16")  # of a training run: without and with autocast
@@ -62,8 +62,8 @@ class autocast:
             raise ValueError(f"autocast: device_type must be None, 'cuda', 'cpu' or 'numpy', got {device_type!r}")
         if not isinstance(enabled, (bool, np.bool_)):
             raise TypeError(f"autocast: enabled must be a bool, got {type(enabled).__name__}")
-        if dtype is not None and dtype_called("autocast", dtype).name != "bfloat16":
-            raise ValueError(f"autocast: dtype must be bfloat16, got {np.dtype(dtype)}")
+        if dtype is not None and dtype != "bfloat16" and dtype != use_bfloat16():
+            raise ValueError(f"autocast: dtype must be bfloat16, got {getattr(dtype, '__name__', dtype)}")
         if enabled:
             use_bfloat16()
         self._where = sys.intern(device_type or "everywhere") if enabled else None  # captured steps know it by identity

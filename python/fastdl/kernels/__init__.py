@@ -61,7 +61,7 @@ def use_bfloat16() -> np.dtype:
         try:
             from ml_dtypes import bfloat16 as scalar
         except ModuleNotFoundError as error:
-            raise ImportError("bfloat16 needs the package ml_dtypes: pip install 'fastdl[bf16]'") from error
+            raise ImportError("bfloat16 needs the package ml_dtypes: pip install ml_dtypes") from error
         dtype = np.dtype(scalar)
         for module in filter(None, {_host or host(), _cuda}):
             module.set_bfloat16(dtype)

@@ -260,6 +260,14 @@ class Module:
         _state.convert(self, *_state.parse_to(args, device, dtype))
         return self
 
+    def cuda(self) -> Module:
+        """Move to the GPU; the same as `to("cuda")`."""
+        return self.to("cuda")
+
+    def cpu(self) -> Module:
+        """Move to the host's memory; the same as `to("cpu")`."""
+        return self.to("cpu")
+
     def float(self) -> Module:
         """Convert to float32; the same as `to("float32")`."""
         return self.to(dtype=np.float32)
