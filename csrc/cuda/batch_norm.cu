@@ -254,8 +254,7 @@ void batch_norm_forward(View x, View weight, View bias, double eps, Out y, Out m
     W *const means = mean.as<W>(), *const invstds = invstd.as<W>();
     auto* const batches = running.count ? running.count.template as<int64_t>() : nullptr;
     if (rows == 0) {
-      for_each(channels, ZeroBoth<W>{means, invstds});
-      if (batches != nullptr) for_each(1, FASTDL_LAMBDA(int64_t) { ++*batches; });
+      for_each(channels, ZeroBoth<W>{means, invstds, batches});
       return;
     }
     const Columns columns = columns_of(rows, channels / N, kMostSumBlocks);

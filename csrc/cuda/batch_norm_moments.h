@@ -112,7 +112,11 @@ struct FinishForward {
 template <class W>
 struct ZeroBoth {
   W *a, *b;
-  FASTDL_DEVICE_ONLY void operator()(int64_t i) const { a[i] = b[i] = 0; }
+  int64_t* batches;  // or null
+  FASTDL_DEVICE_ONLY void operator()(int64_t i) const {
+    a[i] = b[i] = 0;
+    if (i == 0 && batches != nullptr) ++*batches;
+  }
 };
 
 }  // namespace fastdl::cuda::gpu
