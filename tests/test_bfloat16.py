@@ -35,7 +35,7 @@ def test_rounding_is_to_the_nearest_even(device):
     x = np.concatenate([x, special])
     with np.errstate(all="ignore"):
         want = x.astype(BF16)
-    got = fd.tensor(x).to("cuda" if device == "cuda" else "cpu").bfloat16()
+    got = fd.tensor(x).bfloat16()
     assert got.dtype == BF16 and got.device == device
     number = ~np.isnan(x)
     np.testing.assert_array_equal(got.cpu().data[number].view(np.uint16), want[number].view(np.uint16))

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from fastdl import recording
+from fastdl import kernels, recording
 from fastdl.autograd import clear_grad
 from fastdl.nn import _state
 from fastdl.nn.hooks import RemovableHandle, add_hook, run_with_hooks
@@ -265,8 +265,8 @@ class Module:
         return self.to("cuda")
 
     def cpu(self) -> Module:
-        """Move to the host's memory; the same as `to("cpu")`."""
-        return self.to("cpu")
+        """Move to the host's memory."""
+        return self.to(kernels.host().name)
 
     def float(self) -> Module:
         """Convert to float32; the same as `to("float32")`."""
