@@ -26,18 +26,18 @@ class Stub:
     """The emulated kernels with a stand-in for the library `name` behind them, which counts and checks its calls."""
 
     def __init__(self, module, path, name):
-        self.module, self.library, self.path, self.name = module, ctypes.CDLL(path), path, name
-        self.library.stub_wrong.restype = ctypes.c_char_p
+        self.module, self.stand_in, self.path, self.name = module, ctypes.CDLL(path), path, name
+        self.stand_in.stub_wrong.restype = ctypes.c_char_p
 
     def count(self, what="products"):
-        return self.library.stub_count(what.encode())
+        return self.stand_in.stub_count(what.encode())
 
     def wrong(self):
-        return self.library.stub_wrong().decode()
+        return self.stand_in.stub_wrong().decode()
 
     def reset(self, supports=True, create_fails=False):
         """Forget counts and plans; `supports`: whether it proposes algorithms, `create_fails`: no handle."""
-        self.library.stub_reset(supports, create_fails)
+        self.stand_in.stub_reset(supports, create_fails)
         getattr(self.module, f"load_{self.name}")(self.path)
 
 

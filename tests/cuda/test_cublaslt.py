@@ -50,7 +50,7 @@ def random(*shape, dtype="float32", seed=0):
 
 def check_gemm(stub, a, b, calls):
     """gemm by so many products of the library, beside fastdl's own and the one in float64."""
-    stub.library.stub_reset(True, False)
+    stub.stand_in.stub_reset(True, False)
     stub.module.unload_cublaslt()
     own = stub.module.gemm(a, b)
     assert stub.count() == 0

@@ -156,7 +156,7 @@ def test_bfloat16_is_chosen_once(stub, bfloat16, reference):
 
 
 def test_weight_gradients_of_bfloat16_where_the_library_has_them(stub, bfloat16, reference):
-    stub.library.stub_mix(True)
+    stub.stand_in.stub_mix(True)
     check_conv(bfloat16, reference, *problem(dtype="bfloat16"))
     plans = stub.module.cudnn_plans()
     assert len(plans) == 3 and plans[2].startswith(f"bfloat16 weight gradient {BF16}: algorithm"), plans
