@@ -119,11 +119,7 @@ struct TakeGradients {
     return sum;
   }
   FASTDL_DEVICE_ONLY void store(int64_t block, int64_t pack, const Sum& sum) const {
-    double* const to = partial + block * 2 * channels + pack * N;
-    for (int k = 0; k < N; ++k) {
-      to[k] = sum.dy[k];
-      to[channels + k] = sum.product[k];
-    }
+    store_sums(partial + block * 2 * channels + pack * N, channels, sum.dy, sum.product);
   }
 };
 

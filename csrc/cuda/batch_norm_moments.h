@@ -24,6 +24,15 @@ struct Moments {
   }
 };
 
+// Two sums of N neighbouring channels each, where a block's are [2][channel].
+template <int N>
+FASTDL_DEVICE_ONLY void store_sums(double* to, int64_t channels, const double (&first)[N], const double (&second)[N]) {
+  for (int k = 0; k < N; ++k) {
+    to[k] = first[k];
+    to[channels + k] = second[k];
+  }
+}
+
 // partial [block][mean, squares][channel]
 template <int N, class T>
 struct TakeMoments {
@@ -54,11 +63,7 @@ struct TakeMoments {
     return sum;
   }
   FASTDL_DEVICE_ONLY void store(int64_t block, int64_t pack, const Sum& sum) const {
-    double* const to = partial + block * 2 * channels + pack * N;
-    for (int k = 0; k < N; ++k) {
-      to[k] = sum.mean[k];
-      to[channels + k] = sum.squares[k];
-    }
+    store_sums(partial + block * 2 * channels + pack * N, channels, sum.mean, sum.squares);
   }
 };
 

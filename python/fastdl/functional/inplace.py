@@ -14,7 +14,7 @@ from ..autograd import Operation, apply, is_grad_enabled, refresh
 from ..kernels import beside, is_array, of, on_gpu
 from ..tensor import FLOATS, Tensor, changed, check_tensor, wrap
 from . import activation, elementwise, pointwise
-from .copy import Cast, Clone, expand, move
+from .copy import Cast, Clone, cast, expand, move
 from .elementwise import constant, number_as
 from .index import SetItem, _basic, normalise, value_like
 from .precision import is_autocast_enabled
@@ -86,7 +86,7 @@ def _keep(op: Operation, old: np.ndarray) -> None:
 
 def _store(name: str, t: Tensor, out: Tensor) -> Tensor:
     if out.data.dtype != t.data.dtype and is_autocast_enabled() and out.data.dtype in FLOATS:
-        out = apply(Cast(t.data.dtype), out)
+        out = cast(out, t.data.dtype)
     if out.data.dtype != t.data.dtype:
         raise TypeError(f"{name}: the result must be {t.data.dtype} like the tensor, got {out.data.dtype}")
     if out.data.shape != t.data.shape:
