@@ -102,19 +102,13 @@ struct OrderWeight {
   }
 };
 
-// Whether vectors can read an array of pixels of `all` channels, `width` of them in a group.
-template <class E>
-bool pixels_by_vectors(const E* x, int64_t width, int64_t all) {
-  return by_vectors(x, width, all, width);
-}
-
 // The convolution (backward: its input gradient) on tensor cores; false where types or borders don't allow it.
 template <bool backward, class E, class Put>
 bool pixels_on_tensor_cores(const E* x, const E* weight, int64_t groups, int64_t pixels, const Shape& s,
                             const Put& put) {
   if constexpr (sizeof(E) <= 4) {
     const int64_t near = backward ? s.filters : s.channels, across = backward ? s.channels : s.filters;
-    if (!on_tensor_cores<E>() || !pixels_by_vectors(x, near, backward ? s.all_filters : s.all_channels)) return false;
+    if (!on_tensor_cores<E>() || !by_vectors(x, near, backward ? s.all_filters : s.all_channels, near)) return false;
     const int64_t depth = s.taps() * near, elements = groups * across * depth;
     const TensorTiles tiles(groups, pixels, across, depth, kChunk<E>);
     const int64_t sums = ceil_div(tensor_scratch(groups, pixels, across, tiles), 64) * 64;
@@ -133,8 +127,8 @@ bool pixels_on_tensor_cores(const E* x, const E* weight, int64_t groups, int64_t
 template <class E, class Put>
 bool weights_on_tensor_cores(const E* dy, const E* x, int64_t groups, int64_t pixels, const Shape& s, const Put& put) {
   if constexpr (sizeof(E) <= 4) {
-    if (!on_tensor_cores<E>() || !pixels_by_vectors(x, s.channels, s.all_channels) ||
-        !pixels_by_vectors(dy, s.filters, s.all_filters))
+    if (!on_tensor_cores<E>() || !by_vectors(x, s.channels, s.all_channels, s.channels) ||
+        !by_vectors(dy, s.filters, s.all_filters, s.filters))
       return false;
     const int64_t columns = s.taps() * s.channels;
     const TensorTiles tiles(groups, s.filters, columns, pixels, kChunk<E>);
