@@ -110,13 +110,13 @@ bool pixels_on_tensor_cores(const E* x, const E* weight, int64_t groups, int64_t
     const int64_t near = backward ? s.filters : s.channels, across = backward ? s.channels : s.filters;
     if (!on_tensor_cores<E>() || !by_vectors(x, near, backward ? s.all_filters : s.all_channels, near)) return false;
     const int64_t depth = s.taps() * near, elements = groups * across * depth;
-    const TensorTiles tiles(groups, pixels, across, depth, kChunk<E>);
-    const int64_t sums = ceil_div(tensor_scratch(groups, pixels, across, tiles), 64) * 64;
+    const TensorTiling<E> t(groups, pixels, across, depth);
+    const int64_t sums = ceil_div(t.scratch(), 64) * 64;
     float* const memory = workspace<float>(sums + elements);
     E* const lines = reinterpret_cast<E*>(memory + sums);
     for_each(elements, OrderWeight<E, backward>{weight, s, lines});
-    multiply_on_tensor_cores<E>(groups, pixels, across, depth, PixelLines<E, backward>{x, s, pixels},
-                                Lines<E, true>{lines, across, depth, across * depth}, put, tiles, memory);
+    multiply_on_tensor_cores<E>(t, PixelLines<E, backward>{x, s, pixels},
+                                Lines<E, true>{lines, across, depth, across * depth}, put, memory);
     return true;
   } else {
     return false;
@@ -130,12 +130,9 @@ bool weights_on_tensor_cores(const E* dy, const E* x, int64_t groups, int64_t pi
     if (!on_tensor_cores<E>() || !by_vectors(x, s.channels, s.all_channels, s.channels) ||
         !by_vectors(dy, s.filters, s.all_filters, s.filters))
       return false;
-    const int64_t columns = s.taps() * s.channels;
-    const TensorTiles tiles(groups, s.filters, columns, pixels, kChunk<E>);
-    float* const memory = workspace<float>(tensor_scratch(groups, s.filters, columns, tiles));
-    multiply_on_tensor_cores<E>(groups, s.filters, columns, pixels,
-                                Lines<E, false>{dy, s.filters, s.all_filters, s.filters}, TapLines<E>{x, s}, put, tiles,
-                                memory);
+    const TensorTiling<E> t(groups, s.filters, s.taps() * s.channels, pixels);
+    multiply_on_tensor_cores<E>(t, Lines<E, false>{dy, s.filters, s.all_filters, s.filters}, TapLines<E>{x, s}, put,
+                                workspace<float>(t.scratch()));
     return true;
   } else {
     return false;

@@ -23,9 +23,34 @@ constexpr int kPatchesOfThread = kPatches / kThreads;
 constexpr int kPatchesOfThread = kPatches;
 #endif
 
+// How a product is shared out among blocks, by its sizes alone: tiles of so many rows and columns, and a long k with
+// few of them in pieces of whole chunks.
+template <int rows, int columns, int chunk>
+struct Tiling {
+  int64_t batch, m, n, k, down, tiles, piece, pieces;
+
+  Tiling(int64_t batch_, int64_t m_, int64_t n_, int64_t k_) : batch(batch_), m(m_), n(n_), k(k_) {
+    down = ceil_div(m, rows);
+    tiles = down * ceil_div(n, columns);
+    const int64_t wanted = max_of(int64_t{1}, min_of(k / kPieceOfK, kMostTiles / max_of(batch * tiles, int64_t{1})));
+    piece = max_of(int64_t{1}, ceil_div(ceil_div(k, wanted), chunk)) * chunk;
+    pieces = max_of(int64_t{1}, ceil_div(k, piece));
+  }
+  int64_t scratch() const { return pieces > 1 ? batch * pieces * m * n : 0; }  // sums of pieces
+
+  // What a task makes: `which` counts batches, and in them pieces.
+  struct Part {
+    int64_t which, batch, row, column, begin, end;
+  };
+  FASTDL_DEVICE_ONLY Part part(int64_t task) const {
+    const int64_t tile = task % tiles, which = task / tiles, begin = which % pieces * piece;
+    return {which, which / pieces, tile % down * rows, tile / down * columns, begin, min_of(k, begin + piece)};
+  }
+};
+
 template <class A, class B, class Put, class T>
 struct Product {
-  int64_t m, n, k, tiles_down, tiles, pieces, piece;
+  Tiling<kTile, kTile, 1> t;
   A a;
   B b;
   Put put;
@@ -33,18 +58,16 @@ struct Product {
   FASTDL_DEVICE_ONLY void operator()(const Block& block) const {
     FASTDL_SHARED T left[kDeep][kTile + kPatch];  // a column more of patches: rows begin in other banks
     FASTDL_SHARED T right[kDeep][kTile + kPatch];
-    const int64_t tile = block.task % tiles, rest = block.task / tiles, part = rest % pieces, batch = rest / pieces;
-    const int64_t row = tile % tiles_down * kTile, column = tile / tiles_down * kTile;
-    const int64_t begin = part * piece, end = min_of(k, begin + piece);
+    const auto [which, batch, row, column, begin, end] = t.part(block.task);
     const auto a_of = a.of(batch);
     const auto b_of = b.of(batch);
     T sum[kPatchesOfThread][kPatch][kPatch] = {};
     for (int64_t from = begin; from < end; from += kDeep) {
       for (int e = block.thread; e < kDeep * kTile; e += block.threads) {
         const int i = a.k_near ? e / kDeep : e % kTile, ka = a.k_near ? e % kDeep : e / kTile;
-        left[ka][i] = row + i < m && from + ka < end ? a_of.at(row + i, from + ka) : T(0);
+        left[ka][i] = row + i < t.m && from + ka < end ? a_of.at(row + i, from + ka) : T(0);
         const int j = b.k_near ? e / kDeep : e % kTile, kb = b.k_near ? e % kDeep : e / kTile;
-        right[kb][j] = column + j < n && from + kb < end ? b_of.at(from + kb, column + j) : T(0);
+        right[kb][j] = column + j < t.n && from + kb < end ? b_of.at(from + kb, column + j) : T(0);
       }
       block.sync();
       for (int p = 0; p < kPatchesOfThread; ++p) {
@@ -57,8 +80,9 @@ struct Product {
       const int patch = block.thread + p * block.threads;
       const int64_t i0 = row + patch / (kTile / kPatch) * kPatch, j0 = column + patch % (kTile / kPatch) * kPatch;
       FASTDL_UNROLL  // an index that isn't a constant would put the sums into memory
-          for (int i = 0; i < kPatch; ++i) FASTDL_UNROLL for (int j = 0; j < kPatch; ++j) if (i0 + i < m && j0 + j < n)
-              put(batch * pieces + part, i0 + i, j0 + j, sum[p][i][j]);
+          for (int i = 0; i < kPatch; ++i)
+              FASTDL_UNROLL for (int j = 0; j < kPatch; ++j) if (i0 + i < t.m && j0 + j < t.n)
+                  put(which, i0 + i, j0 + j, sum[p][i][j]);
     }
   }
 
@@ -97,18 +121,21 @@ struct AddPieces {
   }
 };
 
+// All of it: make(put) gives what makes a part, and hands its results to `put`. sums: t.scratch() of T.
+template <class T, class Tiles, class Put, class Make>
+void multiply_parts(const Tiles& t, T* sums, const Put& put, const Make& make) {
+  const int64_t tasks = t.batch * t.pieces * t.tiles;
+  if (t.pieces == 1) return for_tasks(tasks, kThreads, make(put));
+  for_tasks(tasks, kThreads, make(PutPlain<T>{sums, t.m, t.n}));
+  for_each(t.batch * t.m * t.n, AddPieces<T, Put>{sums, t.m, t.n, t.pieces, put});
+}
+
 template <class T, class A, class B, class Put>
 void multiply(int64_t batch, int64_t m, int64_t n, int64_t k, const A& a, const B& b, const Put& put) {
-  const int64_t down = ceil_div(m, kTile), tiles = down * ceil_div(n, kTile);
-  if (batch * tiles == 0) return;
-  const int64_t wanted = max_of(int64_t{1}, min_of(k / kPieceOfK, kMostTiles / (batch * tiles)));
-  const int64_t piece = max_of(int64_t{1}, ceil_div(k, wanted)), pieces = max_of(int64_t{1}, ceil_div(k, piece));
-  if (pieces == 1)
-    return for_tasks(batch * tiles, kThreads, Product<A, B, Put, T>{m, n, k, down, tiles, 1, piece, a, b, put});
-  T* const sums = workspace<T>(batch * pieces * m * n);
-  for_tasks(batch * pieces * tiles, kThreads,
-            Product<A, B, PutPlain<T>, T>{m, n, k, down, tiles, pieces, piece, a, b, {sums, m, n}});
-  for_each(batch * m * n, AddPieces<T, Put>{sums, m, n, pieces, put});
+  const Tiling<kTile, kTile, 1> t(batch, m, n, k);
+  T* const sums = t.pieces > 1 ? workspace<T>(t.scratch()) : nullptr;
+  multiply_parts(t, sums, put,
+                 [&](const auto& to) { return Product<A, B, std::decay_t<decltype(to)>, T>{t, a, b, to}; });
 }
 
 // The same matrix for every batch, or one that moves on by `apart`.

@@ -218,9 +218,12 @@ struct Stage {
   }
 };
 
+template <class E>
+using TensorTiling = Tiling<kTensorRows, kTensorColumns, kChunk<E>>;
+
 template <class E, class A, class B, class Put>
 struct TensorProduct {
-  int64_t m, n, k, tiles_down, tiles, pieces, piece;
+  TensorTiling<E> t;
   A a;
   B b;
   Put put;
@@ -228,9 +231,7 @@ struct TensorProduct {
   FASTDL_DEVICE_ONLY void operator()(const Block& block) const {
     constexpr int kLine = kLineBytes / static_cast<int>(sizeof(E));
     FASTDL_SHARED alignas(kVectorBytes) E left[2][kTensorRows * kLine], right[2][kTensorColumns * kLine];
-    const int64_t tile = block.task % tiles, rest = block.task / tiles, part = rest % pieces, batch = rest / pieces;
-    const int64_t row = tile % tiles_down * kTensorRows, column = tile / tiles_down * kTensorColumns;
-    const int64_t begin = part * piece, end = min_of(k, begin + piece);
+    const auto [which, batch, row, column, begin, end] = t.part(block.task);
     Stage<E, kTensorRows, A> from_a(a.of(batch), row, block.thread);
     Stage<E, kTensorColumns, B> from_b(b.of(batch), column, block.thread);
     Sums sums = {};
@@ -245,8 +246,7 @@ struct TensorProduct {
       if (more) from_a.store(left[1 - now]), from_b.store(right[1 - now]);
       block.sync();
     }
-    for (int at = 0; at < kLanesHere; ++at)
-      write(Lane(block.thread + at), batch * pieces + part, row, column, sums[at]);
+    for (int at = 0; at < kLanesHere; ++at) write(Lane(block.thread + at), which, row, column, sums[at]);
   }
 
   FASTDL_DEVICE_ONLY void write(const Lane& lane, int64_t which, int64_t row, int64_t column,
@@ -256,38 +256,16 @@ struct TensorProduct {
       FASTDL_UNROLL for (int c = 0; c < kAcross; ++c) FASTDL_UNROLL for (int r = 0; r < 4; ++r) {
         const int64_t i = row + lane.row() + d * 16 + lane.row_of(r);
         const int64_t j = column + lane.column() + c * 8 + lane.column_of(r);
-        if (i < m && j < n) put(which, i, j, sums[d][c][r]);
+        if (i < t.m && j < t.n) put(which, i, j, sums[d][c][r]);
       }
   }
 };
 
-// A long k with few tiles is cut into pieces of whole chunks.
-struct TensorTiles {
-  int64_t down, count, pieces, piece;
-
-  TensorTiles(int64_t batch, int64_t m, int64_t n, int64_t k, int64_t chunk)
-      : down(ceil_div(m, kTensorRows)), count(down * ceil_div(n, kTensorColumns)) {
-    const int64_t wanted = max_of(int64_t{1}, min_of(k / kPieceOfK, kMostTiles / max_of(batch * count, int64_t{1})));
-    piece = max_of(int64_t{1}, ceil_div(ceil_div(k, wanted), chunk)) * chunk;
-    pieces = max_of(int64_t{1}, ceil_div(k, piece));
-  }
-};
-
-// memory: for the sums of pieces, floats; what a source has in the workspace lies behind them.
-inline int64_t tensor_scratch(int64_t batch, int64_t m, int64_t n, const TensorTiles& t) {
-  return t.pieces > 1 ? batch * t.pieces * m * n : 0;
-}
-
+// sums: as multiply_parts has it; what a source has in the workspace lies behind them.
 template <class E, class A, class B, class Put>
-void multiply_on_tensor_cores(int64_t batch, int64_t m, int64_t n, int64_t k, const A& a, const B& b, const Put& put,
-                              const TensorTiles& t, float* memory) {
-  if (batch * t.count == 0) return;
-  if (t.pieces == 1)
-    return for_tasks(batch * t.count, kThreads,
-                     TensorProduct<E, A, B, Put>{m, n, k, t.down, t.count, 1, t.piece, a, b, put});
-  for_tasks(batch * t.pieces * t.count, kThreads,
-            TensorProduct<E, A, B, PutPlain<float>>{m, n, k, t.down, t.count, t.pieces, t.piece, a, b, {memory, m, n}});
-  for_each(batch * m * n, AddPieces<float, Put>{memory, m, n, t.pieces, put});
+void multiply_on_tensor_cores(const TensorTiling<E>& t, const A& a, const B& b, const Put& put, float* sums) {
+  multiply_parts(t, sums, put,
+                 [&](const auto& to) { return TensorProduct<E, A, B, std::decay_t<decltype(to)>>{t, a, b, to}; });
 }
 
 // Lines of a matrix: `count` of them, `apart` from one batch's to the next one's. step: from line to line (k_near), or
@@ -331,9 +309,8 @@ void multiply_matrices(int64_t batch, int64_t m, int64_t n, int64_t k, const Mat
   if constexpr (sizeof(E) <= 4) {
     const bool done = on_tensor_cores<E>() && with_lines(a.p, m, k, a.row, a.column, a.apart, [&](const auto& left) {
                         return with_lines(b.p, n, k, b.column, b.row, b.apart, [&](const auto& right) {
-                          const TensorTiles tiles(batch, m, n, k, kChunk<E>);
-                          float* const memory = workspace<float>(tensor_scratch(batch, m, n, tiles));
-                          multiply_on_tensor_cores<E>(batch, m, n, k, left, right, put, tiles, memory);
+                          const TensorTiling<E> t(batch, m, n, k);
+                          multiply_on_tensor_cores<E>(t, left, right, put, workspace<float>(t.scratch()));
                           return true;
                         });
                       });
