@@ -16,8 +16,8 @@ def test_relu_joins_the_layer_before_it_and_gradients_go_straight_to_the_optimiz
     training.run(batches((6,), 3), True)
     names = [row.call for row in training.captured.explain().rows]
     assert names == [
-        "linear_forward", "linear_forward", "check", "cross_entropy_forward", "cross_entropy_backward",
-        "linear_backward", "linear_backward", "adam_step",
+        "linear_forward", "linear_forward", "check", "cross_entropy_forward", "linear_backward", "linear_backward",
+        "adam_step",
     ]  # fmt: skip
 
 

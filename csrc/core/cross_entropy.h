@@ -1,6 +1,7 @@
 // Cross-entropy of logits with class numbers.  Overwrite their outputs, which may not alias inputs; forward saves lse.
 // logits [n, c]   target [n]   weight [c] or absent   lse [n]   loss, dloss [] or, for Reduction::none, [n]
-// dlogits [n, c]   all contiguous.   Scratch: n doubles.
+// dlogits [n, c], forward for a dloss of ones, or absent   all contiguous.   Scratch: n doubles.
+// Beside logits of bfloat16 all but dlogits are float.
 #pragma once
 #include "core/check.h"
 #include "core/kernel.h"
@@ -23,7 +24,7 @@ void check_cross_entropy_backward(const char* kernel, const View& dloss, const V
                                   Reduction reduction);
 
 namespace FASTDL_DEVICE {
-inline Kernel<void(View logits, View target, View weight, CrossEntropyAttrs attrs, Out loss, Out lse)>
+inline Kernel<void(View logits, View target, View weight, CrossEntropyAttrs attrs, Out loss, Out lse, Out dlogits)>
     cross_entropy_forward;
 inline Kernel<void(View dloss, View logits, View target, View lse, View weight, CrossEntropyAttrs attrs, Out dlogits)>
     cross_entropy_backward;

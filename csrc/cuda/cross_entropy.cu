@@ -1,9 +1,10 @@
-// Cross-entropy: a block of threads per row. Forward reads a row twice (maximum; exp and sum), a third time for label
-// smoothing; backward makes the softmax again from the saved log-sum-exp, in one pass. What "mean" divides by is added
-// up on the device by one block, which is the last kernel forward and the first backward.
+// Cross-entropy, forward in one kernel: a row is kept in registers or shared memory while its maximum, sum and, where
+// it is wanted, gradient are taken, a warp to a short row, a block to a longer one; the block that is done last adds up
+// the rows. Backward by itself makes the softmax again from the saved log-sum-exp, in one pass, after a kernel for what
+// "mean" divides by.
 //
 // The host can't look at labels in a GPU's memory: one that names no class makes its row's loss and gradient NaN.
-// Scratch: n doubles forward, two numbers backward.
+// Scratch: n doubles forward, two numbers backward. Arrays are of T, numbers beside them and what is computed of W.
 #include "core/cross_entropy.h"
 
 #include <cmath>
@@ -16,158 +17,323 @@ namespace fastdl::cuda::gpu {
 
 namespace {
 
-template <class T, class Index>
+template <class W, class Index>
 struct Labels {
   const Index* label;
-  const T* weight;  // or null
+  const W* weight;  // or null
   int64_t rows, classes, ignore_index;
 
   FASTDL_DEVICE_ONLY bool ignored(int64_t row) const { return int64_t{label[row]} == ignore_index; }
   FASTDL_DEVICE_ONLY bool names_class(int64_t row) const { return label[row] >= 0 && int64_t{label[row]} < classes; }
-  FASTDL_DEVICE_ONLY T weight_of(int64_t c) const { return weight != nullptr ? weight[c] : T(1); }
+  FASTDL_DEVICE_ONLY W weight_of(int64_t c) const { return weight != nullptr ? weight[c] : W(1); }
   // The weights of the labels that count, or how many there are: what "mean" divides by.
-  FASTDL_DEVICE_ONLY double divisor(const Block& block) const {
-    return block.sum_of(0, rows, [&](int64_t i) { return ignored(i) || !names_class(i) ? T(0) : weight_of(label[i]); });
+  FASTDL_DEVICE_ONLY double divisor(const Block& block) const { return divisor(block, 0, rows); }
+  FASTDL_DEVICE_ONLY double divisor(const Block& block, int64_t begin, int64_t end) const {
+    return block.sum_of(begin, end,
+                        [&](int64_t i) { return ignored(i) || !names_class(i) ? W(0) : weight_of(label[i]); });
+  }
+  FASTDL_DEVICE_ONLY W total_weight(const Block& block) const {
+    if (weight == nullptr) return static_cast<W>(classes);
+    return static_cast<W>(block.sum_of(0, classes, [&](int64_t c) { return weight[c]; }));
   }
 };
 
-template <class T>
+template <class W>
 struct Smoothing {
-  T keep, even;  // 1 - label_smoothing, label_smoothing / classes
+  W keep, even;  // 1 - label_smoothing, label_smoothing / classes
 
   Smoothing(const CrossEntropyAttrs& attrs, int64_t classes)
-      : keep(static_cast<T>(1 - attrs.label_smoothing)),
-        even(static_cast<T>(attrs.label_smoothing / static_cast<double>(classes))) {}
+      : keep(static_cast<W>(1 - attrs.label_smoothing)),
+        even(static_cast<W>(attrs.label_smoothing / static_cast<double>(classes))) {}
 };
 
-// Costs are log_sum - (x - max): lse - x would carry the rounding of a large lse.
-template <class T, class Index, class Loss>
-struct RowLoss {
+// The gradient of a row of the logits, whose loss is multiplied with `by`; total: of the classes' weights.
+template <class W, class Index>
+struct Slope {
+  const Labels<W, Index>& labels;
+  bool ignored, smoothed;
+  int64_t label;
+  W own, even, factor, lse;
+
+  FASTDL_DEVICE_ONLY Slope(const Labels<W, Index>& of, const Smoothing<W>& s, int64_t row, W by, W total, W log_sum_exp)
+      : labels(of), ignored(of.ignored(row)), smoothed(s.even > 0), lse(log_sum_exp) {
+    const bool is_class = of.names_class(row);
+    label = is_class ? int64_t{of.label[row]} : 0;
+    const W g = is_class ? by : not_a_number<W>();
+    own = g * s.keep * of.weight_of(label);
+    even = g * s.even;
+    factor = g * (s.keep * of.weight_of(label) + s.even * total);
+  }
+  FASTDL_DEVICE_ONLY W at(int64_t i, W x) const {
+    if (ignored) return 0;
+    W d = Math<W>::exp_negative(x - lse) * factor;
+    if (smoothed) d -= labels.weight_of(i) * even;
+    return i == label ? d - own : d;
+  }
+};
+
+constexpr int kTeams = kThreads / kWarp;  // warps of a block that have rows of their own
+constexpr int64_t kMostTeams = 32768;     // each adds up the losses of its rows
+template <class W>
+constexpr int kKept = 128 / static_cast<int>(sizeof(W));  // elements of a row on a lane
+constexpr int64_t kRowBytes = 47 << 10;                   // of a row in shared memory, beside the block's sums
+constexpr int64_t kLabelsOfBlock = 8192;                  // labels that every block may count for itself
+constexpr int64_t kLabelsOfTask = 16384;
+constexpr int64_t kWholeDoubles = 2;  // that a Whole takes
+FASTDL_BOTH int64_t parts_of(int64_t rows) { return ceil_div(rows, kLabelsOfTask); }
+
+// A row on the lanes of a warp, `kept` elements in the registers of each.
+template <class T, int kept>
+struct WarpRow {
+  using W = Wide<T>;
+  int lane;
+  int64_t n;
+  W v[kept];
+
+  FASTDL_DEVICE_ONLY WarpRow(const T* x, int64_t count, int on) : lane(on), n(count) {
+    FASTDL_UNROLL
+    for (int j = 0; j < kept; ++j) v[j] = lane + j * kLanes < n ? W(x[lane + j * kLanes]) : W(0);
+  }
+  FASTDL_DEVICE_ONLY bool first() const { return lane == 0; }
+  template <class F>
+  FASTDL_DEVICE_ONLY void each(const F& f) const {
+    FASTDL_UNROLL
+    for (int j = 0; j < kept; ++j)
+      if (lane + j * kLanes < n) f(int64_t{lane + j * kLanes}, v[j]);
+  }
+  FASTDL_DEVICE_ONLY W top() const {
+    W best = -std::numeric_limits<W>::infinity();
+    each([&](int64_t, W x) { best = max_of(best, x); });
+    return reduce_lanes(best, [](W a, W b) { return max_of(a, b); });
+  }
+  template <class F>
+  FASTDL_DEVICE_ONLY W sum(const F& f) const {
+    W total = 0;
+    each([&](int64_t i, W x) { total += f(i, x); });
+    return reduce_lanes(total, [](W a, W b) { return a + b; });
+  }
+};
+
+// A row that a block goes through together.
+template <class T>
+struct BlockRow {
+  using W = Wide<T>;
+  Line line;
+  const T* x;
+
+  FASTDL_DEVICE_ONLY bool first() const { return line.block.thread == 0; }
+  template <class F>
+  FASTDL_DEVICE_ONLY void each(const F& f) const {
+    line.each([&](int64_t i) { f(i, W(x[i])); });
+  }
+  FASTDL_DEVICE_ONLY W top() const { return line.top(x); }
+  template <class F>
+  FASTDL_DEVICE_ONLY W sum(const F& f) const {
+    return line.sum([&](int64_t i) { return f(i, W(x[i])); });
+  }
+};
+
+// What rows need to know of all: what the sum of their losses is divided by, and the sum of the classes' weights.
+template <class W>
+struct Whole {
+  double divisor;
+  W weight;
+};
+
+template <class T, class Index>
+struct Losses {
+  using W = Wide<T>;
   const T* logits;
-  Labels<T, Index> labels;
-  Smoothing<T> smoothing;
-  T* lse;
-  Loss* loss;  // of each row
-
-  FASTDL_DEVICE_ONLY void operator()(const Line& line) const {
-    const T* const x = logits + line.start;
-    const int64_t row = line.block.task;
-    const T top = line.top(x);
-    const T log_sum = std::log(line.sum([&](int64_t i) { return Math<T>::exp_negative(x[i] - top); }));
-    const T spread =
-        smoothing.even > 0 ? line.sum([&](int64_t i) { return labels.weight_of(i) * (log_sum - (x[i] - top)); }) : T(0);
-    if (line.block.thread != 0) return;
-    lse[row] = top + log_sum;
-    T total = 0;
-    if (!labels.ignored(row)) {
-      const int64_t label = labels.label[row];
-      total = labels.names_class(row)
-                  ? smoothing.keep * labels.weight_of(label) * (log_sum - (x[label] - top)) + smoothing.even * spread
-                  : not_a_number<T>();
-    }
-    loss[row] = static_cast<Loss>(total);
-  }
-};
-
-template <class T, class Index>
-struct FinishLoss {
-  Labels<T, Index> labels;
-  const double* rows;
-  bool mean;
-  T* loss;
-
-  FASTDL_DEVICE_ONLY void operator()(const Block& block) const {
-    double sum = block.sum_of(0, labels.rows, [&](int64_t i) { return rows[i]; });
-    if (mean) sum /= labels.divisor(block);
-    if (block.thread == 0) *loss = static_cast<T>(sum);
-  }
-};
-
-// factors: what the loss of a row is multiplied with, unless each has its own; the sum of the classes' weights.
-template <class T, class Index>
-struct PrepareGradient {
-  Labels<T, Index> labels;
-  const T* dloss;
+  Labels<W, Index> labels;
+  Smoothing<W> smoothing;
   Reduction reduction;
-  T* factors;
+  int64_t teams;          // take every so-and-so-many-th row
+  const Whole<W>* whole;  // or null: each block finds it out
+  W *lse, *loss;
+  double* partial;  // of each team; null where every row has its loss
+  T* dlogits;       // or null
 
-  FASTDL_DEVICE_ONLY void operator()(const Block& block) const {
-    const double by = reduction == Reduction::mean ? labels.divisor(block) : 1;
-    const double total = block.sum_of(0, labels.classes, [&](int64_t c) { return labels.weight_of(c); });
-    if (block.thread != 0) return;
-    factors[0] = reduction == Reduction::none ? T(0) : static_cast<T>(static_cast<double>(dloss[0]) / by);
-    factors[1] = static_cast<T>(total);
+  FASTDL_DEVICE_ONLY double divisor(const Block& block) const {
+    if (reduction != Reduction::mean) return 1;
+    return whole != nullptr ? whole->divisor : labels.divisor(block);
+  }
+  FASTDL_DEVICE_ONLY Whole<W> prepare(const Block& block) const {
+    if (dlogits == nullptr) return {};
+    if (whole != nullptr) return *whole;
+    return {divisor(block), smoothing.even > 0 ? labels.total_weight(block) : W(0)};
+  }
+
+  // Costs are log_sum - (x - max): lse - x would carry the rounding of a large lse.
+  template <class Row>
+  FASTDL_DEVICE_ONLY W take(const Row& row, int64_t which, const Whole<W>& all) const {
+    const int64_t begin = which * labels.classes;
+    const W top = row.top();
+    const W log_sum = std::log(row.sum([&](int64_t, W x) { return Math<W>::exp_negative(x - top); }));
+    const W spread = smoothing.even > 0
+                         ? row.sum([&](int64_t i, W x) { return labels.weight_of(i) * (log_sum - (x - top)); })
+                         : W(0);
+    if (dlogits != nullptr) {
+      const Slope<W, Index> slope(labels, smoothing, which, static_cast<W>(1 / all.divisor), all.weight, top + log_sum);
+      row.each([&](int64_t i, W x) { dlogits[begin + i] = static_cast<T>(slope.at(i, x)); });
+    }
+    if (row.first()) lse[which] = top + log_sum;
+    if (labels.ignored(which)) return 0;
+    if (!labels.names_class(which)) return not_a_number<W>();
+    const int64_t label = labels.label[which];
+    return smoothing.keep * labels.weight_of(label) * (log_sum - (W(logits[begin + label]) - top)) +
+           smoothing.even * spread;
+  }
+
+  // make(x) is the row at x.
+  template <class Make>
+  FASTDL_DEVICE_ONLY void take_all(int64_t team, const Whole<W>& all, const Make& make) const {
+    double total = 0;
+    for (int64_t which = team; which < labels.rows; which += teams) {
+      const auto row = make(logits + which * labels.classes);
+      const W cost = take(row, which, all);
+      total += static_cast<double>(cost);
+      if (partial == nullptr && row.first()) loss[which] = cost;
+      if (partial != nullptr && row.first()) partial[team] = total;
+    }
+  }
+
+  FASTDL_DEVICE_ONLY void finish(const Block& block) const {
+    if (partial == nullptr) return;
+    const double sum = block.sum_of(0, teams, [&](int64_t team) { return partial[team]; }), by = divisor(block);
+    if (block.thread == 0) *loss = static_cast<W>(sum / by);
   }
 };
+
+template <class T, class Index, int kept>
+struct WarpLosses : Losses<T, Index> {
+  static constexpr int kBlocks = 2;  // for 128 registers
+  FASTDL_DEVICE_ONLY void operator()(const Block& block, const Whole<Wide<T>>& all) const {
+    for (int warp = block.thread / kLanes; warp < kTeams; warp += (block.threads + kLanes - 1) / kLanes)
+      if (const int64_t team = block.task * kTeams + warp; team < this->teams)
+        this->take_all(team, all,
+                       [&](const T* x) { return WarpRow<T, kept>(x, this->labels.classes, block.thread % kLanes); });
+  }
+};
+
+template <class T, class Index>
+struct BlockLosses : Losses<T, Index> {
+  static constexpr int kBlocks = 4;  // for the shared memory
+  FASTDL_DEVICE_ONLY void operator()(const Block& block, const Whole<Wide<T>>& all) const {
+    constexpr int64_t kMost = kRowBytes / static_cast<int64_t>(sizeof(T));
+    FASTDL_SHARED T kept[kMost];  // each thread reads what it wrote
+    this->take_all(block.task, all, [&](const T* x) {
+      const Line line{block, 0, this->labels.classes, 1};
+      if (line.n > kMost) return BlockRow<T>{line, x};
+      line.each([&](int64_t i) { kept[i] = x[i]; });
+      return BlockRow<T>{line, kept};
+    });
+  }
+};
+
+// `whole` from the parts of many labels.
+template <class W, class Index>
+struct FindWhole {
+  static constexpr int kBlocks = kBlocksPerProcessor;
+  Labels<W, Index> labels;
+  bool mean;
+  double* partial;
+  Whole<W>* whole;
+
+  FASTDL_DEVICE_ONLY int prepare(const Block&) const { return 0; }
+  FASTDL_DEVICE_ONLY void operator()(const Block& block, int) const {
+    const int64_t begin = block.task * kLabelsOfTask;
+    const double part = labels.divisor(block, begin, min_of(labels.rows, begin + kLabelsOfTask));
+    if (block.thread == 0) partial[block.task] = part;
+  }
+  FASTDL_DEVICE_ONLY void finish(const Block& block) const {
+    const int64_t parts = mean ? parts_of(labels.rows) : 0;
+    const double sum = block.sum_of(0, parts, [&](int64_t i) { return partial[i]; });
+    const W weight = labels.total_weight(block);
+    if (block.thread == 0) *whole = {mean ? sum : 1, weight};
+  }
+};
+
+template <class W, class Index>
+Whole<W>* find_whole(const Labels<W, Index>& labels, bool mean, double* partial, Whole<W>* whole) {
+  for_tasks_finished(mean ? parts_of(labels.rows) : 0, FindWhole<W, Index>{labels, mean, partial, whole});
+  return whole;
+}
 
 template <class T, class Index>
 struct RowGradient {
-  const T *dloss, *logits, *lse, *factors;
-  Labels<T, Index> labels;
-  Smoothing<T> smoothing;
+  using W = Wide<T>;
+  const W *dloss, *lse;
+  const T* logits;
+  Labels<W, Index> labels;
+  Smoothing<W> smoothing;
   bool each;
+  const Whole<W>* whole;
   T* dlogits;
 
   FASTDL_DEVICE_ONLY void operator()(const Line& line) const {
-    const T* const x = logits + line.start;
-    T* const dx = dlogits + line.start;
     const int64_t row = line.block.task;
-    if (labels.ignored(row)) {
-      line.each([&](int64_t i) { dx[i] = 0; });
-      return;
-    }
-    const bool is_class = labels.names_class(row);
-    const int64_t label = is_class ? int64_t{labels.label[row]} : 0;
-    const T g = is_class ? (each ? dloss[row] : factors[0]) : not_a_number<T>();
-    const T own = g * smoothing.keep * labels.weight_of(label), even = g * smoothing.even;
-    const T factor = g * (smoothing.keep * labels.weight_of(label) + smoothing.even * factors[1]), top = lse[row];
-    line.each([&](int64_t i) {
-      T d = Math<T>::exp_negative(x[i] - top) * factor;
-      if (smoothing.even > 0) d -= labels.weight_of(i) * even;
-      dx[i] = i == label ? d - own : d;
-    });
+    const W by = each ? dloss[row] : static_cast<W>(static_cast<double>(dloss[0]) / whole->divisor);
+    const Slope<W, Index> slope(labels, smoothing, row, by, whole->weight, lse[row]);
+    line.each([&](int64_t i) { dlogits[line.start + i] = static_cast<T>(slope.at(i, W(logits[line.start + i]))); });
   }
 };
 
-// f(labels) with the types of the logits and of the labels.
+// f(T{}, labels) with the types of the logits and of the labels.
 template <class F>
 void with_labels(const View& logits, const View& target, const View& weight, int64_t ignore_index, const F& f) {
-  with_float(logits.dtype, [&](auto type) {
+  with_any_float(logits.dtype, [&](auto type) {
     with_index(target.dtype, [&](auto index_type) {
-      using T = decltype(type);
+      using W = Wide<decltype(type)>;
       using Index = decltype(index_type);
-      f(Labels<T, Index>{target.as<Index>(), weight ? weight.as<T>() : nullptr, logits.shape[0], logits.shape[1],
-                         ignore_index});
+      f(type, Labels<W, Index>{target.as<Index>(), weight ? weight.as<W>() : nullptr, logits.shape[0], logits.shape[1],
+                               ignore_index});
     });
   });
+}
+
+template <class T, class Index>
+void take_losses(const Losses<T, Index>& losses) {
+  const int64_t classes = losses.labels.classes;
+  if (classes <= kLanes)
+    for_tasks_finished(ceil_div(losses.teams, kTeams), WarpLosses<T, Index, 1>{losses});
+  else if (classes <= kKept<Wide<T>> * kLanes)
+    for_tasks_finished(ceil_div(losses.teams, kTeams), WarpLosses<T, Index, kKept<Wide<T>>>{losses});
+  else
+    for_tasks_finished(losses.teams, BlockLosses<T, Index>{losses});
 }
 
 }  // namespace
 
-void cross_entropy_forward(View logits, View target, View weight, CrossEntropyAttrs attrs, Out loss, Out lse) {
-  with_labels(logits, target, weight, attrs.ignore_index, [&]<class T, class Index>(const Labels<T, Index>& labels) {
-    const Smoothing<T> smoothing(attrs, labels.classes);
-    const auto run = [&]<class Loss>(Loss* rows) {
-      for_rows(labels.rows, labels.classes,
-               RowLoss<T, Index, Loss>{logits.as<T>(), labels, smoothing, lse.as<T>(), rows});
-    };
-    if (attrs.reduction == Reduction::none) return run(loss.as<T>());
-    double* const rows = workspace<double>(labels.rows);
-    run(rows);
-    for_tasks(1, kThreads, FinishLoss<T, Index>{labels, rows, attrs.reduction == Reduction::mean, loss.as<T>()});
-  });
+void cross_entropy_forward(View logits, View target, View weight, CrossEntropyAttrs attrs, Out loss, Out lse,
+                           Out dlogits) {
+  with_labels(logits, target, weight, attrs.ignore_index,
+              [&]<class T, class W, class Index>(T, const Labels<W, Index>& labels) {
+                const bool each = attrs.reduction == Reduction::none, mean = attrs.reduction == Reduction::mean;
+                const int64_t teams = min_of(labels.rows, kMostTeams), parts = parts_of(labels.rows);
+                double* const partial = workspace<double>(teams + parts + kWholeDoubles);
+                Whole<W>* whole = nullptr;
+                if (mean && labels.rows > kLabelsOfBlock)
+                  whole =
+                      find_whole(labels, mean, partial + teams, reinterpret_cast<Whole<W>*>(partial + teams + parts));
+                take_losses(Losses<T, Index>{logits.as<T>(), labels, Smoothing<W>(attrs, labels.classes),
+                                             attrs.reduction, teams, whole, lse.as<W>(), loss.as<W>(),
+                                             each ? nullptr : partial, dlogits ? dlogits.as<T>() : nullptr});
+              });
 }
 
 void cross_entropy_backward(View dloss, View logits, View target, View lse, View weight, CrossEntropyAttrs attrs,
                             Out dlogits) {
-  with_labels(logits, target, weight, attrs.ignore_index, [&]<class T, class Index>(const Labels<T, Index>& labels) {
-    T* const factors = workspace<T>(2);
-    for_tasks(1, kThreads, PrepareGradient<T, Index>{labels, dloss.as<T>(), attrs.reduction, factors});
-    for_rows(labels.rows, labels.classes,
-             RowGradient<T, Index>{dloss.as<T>(), logits.as<T>(), lse.as<T>(), factors, labels,
-                                   Smoothing<T>(attrs, labels.classes), attrs.reduction == Reduction::none,
-                                   dlogits.as<T>()});
-  });
+  with_labels(logits, target, weight, attrs.ignore_index,
+              [&]<class T, class W, class Index>(T, const Labels<W, Index>& labels) {
+                const int64_t parts = parts_of(labels.rows);
+                double* const partial = workspace<double>(parts + kWholeDoubles);
+                const Whole<W>* const whole = find_whole(labels, attrs.reduction == Reduction::mean, partial,
+                                                         reinterpret_cast<Whole<W>*>(partial + parts));
+                for_rows(labels.rows, labels.classes,
+                         RowGradient<T, Index>{dloss.as<W>(), lse.as<W>(), logits.as<T>(), labels,
+                                               Smoothing<W>(attrs, labels.classes), attrs.reduction == Reduction::none,
+                                               whole, dlogits.as<T>()});
+              });
 }
 
 FASTDL_REGISTER(cross_entropy_forward)

@@ -53,6 +53,16 @@ FASTDL_DEVICE_ONLY std::uint32_t ballot(bool condition) { return condition; }
 FASTDL_DEVICE_ONLY int lowest_bit(std::uint32_t bits) { return __builtin_ctz(bits); }
 #endif
 
+// f over the lanes' x in a fixed order, on every lane.
+template <class T, class F>
+FASTDL_DEVICE_ONLY T reduce_lanes(T x, const F& f) {
+#if defined(__CUDACC__)
+  for (int step = kWarp / 2; step > 0; step /= 2) x = f(x, __shfl_xor_sync(0xffffffffu, x, step));
+#endif
+  (void)f;
+  return x;
+}
+
 // The threads that work on one task together.
 struct Block {
   int64_t task;
@@ -69,7 +79,7 @@ struct Block {
   FASTDL_DEVICE_ONLY T reduce(T x, T none, const F& f) const {
 #if defined(__CUDACC__)
     __shared__ T sums[kThreads / kWarp];
-    for (int step = kWarp / 2; step > 0; step /= 2) x = f(x, __shfl_xor_sync(0xffffffffu, x, step));
+    x = reduce_lanes(x, f);
     if (thread % kWarp == 0) sums[thread / kWarp] = x;
     __syncthreads();
     x = sums[0];
@@ -190,8 +200,25 @@ __global__ void __launch_bounds__(kThreads) packs_kernel(int64_t n, Prepare prep
   if (first < n % N) f.template run<1>(n / N * N + first, ready);
 }
 
-inline unsigned grid_of(int64_t blocks) {
-  return static_cast<unsigned>(max_of(int64_t{1}, min_of(blocks, kBlocksPerProcessor * processors())));
+// f(block, f.prepare(block)) for the tasks, and f.finish(block) by the block that is done last, after all of them.
+template <class F>
+__global__ void __launch_bounds__(kThreads, F::kBlocks) finished_tasks_kernel(int64_t tasks, unsigned* done, F f) {
+  const int thread = static_cast<int>(threadIdx.x), threads = static_cast<int>(blockDim.x);
+  const auto ready = f.prepare(Block{blockIdx.x, thread, threads});
+  for (int64_t task = blockIdx.x; task < tasks; task += gridDim.x) f(Block{task, thread, threads}, ready);
+  __shared__ bool last;
+  __threadfence();
+  __syncthreads();
+  if (thread == 0) last = atomicAdd(done, 1u) == gridDim.x - 1;
+  __syncthreads();
+  if (!last) return;
+  __threadfence();
+  f.finish(Block{0, thread, threads});
+  if (thread == 0) *done = 0;
+}
+
+inline unsigned grid_of(int64_t blocks, int64_t per_processor = kBlocksPerProcessor) {
+  return static_cast<unsigned>(max_of(int64_t{1}, min_of(blocks, per_processor * processors())));
 }
 
 // f(i) for every i < n.
@@ -206,7 +233,16 @@ void for_each(int64_t n, const F& f) {
 template <class F>
 void for_tasks(int64_t tasks, int threads, const F& f) {
   if (tasks <= 0) return;
-  tasks_kernel<<<grid_of(tasks), static_cast<unsigned>(threads), 0, stream()>>>(tasks, f);
+  const unsigned blocks = grid_of(tasks, kBlocksPerProcessor * kThreads / threads);
+  tasks_kernel<<<blocks, static_cast<unsigned>(threads), 0, stream()>>>(tasks, f);
+  check_launch();
+}
+
+// f(block, ready) for every task, kThreads to each, where ready is what f.prepare(block) gave each block before its
+// first, and then f.finish(block) by one block. F::kBlocks blocks a processor, as each of them prepares.
+template <class F>
+void for_tasks_finished(int64_t tasks, const F& f) {
+  finished_tasks_kernel<<<grid_of(tasks, F::kBlocks), kThreads, 0, stream()>>>(tasks, counter(), f);
   check_launch();
 }
 
@@ -233,6 +269,13 @@ void for_each(int64_t n, const F& f) {
 template <class F>
 void for_tasks(int64_t tasks, int, const F& f) {
   for (int64_t task = 0; task < tasks; ++task) f(Block{task, 0, 1});
+}
+
+template <class F>
+void for_tasks_finished(int64_t tasks, const F& f) {
+  const auto ready = f.prepare(Block{0, 0, 1});
+  for (int64_t task = 0; task < tasks; ++task) f(Block{task, 0, 1}, ready);
+  f.finish(Block{0, 0, 1});
 }
 
 template <int N, class Prepare, class F>

@@ -33,12 +33,12 @@ struct Line {
     return static_cast<T>(threads_share() ? block.sum(total) : total);
   }
   // The largest element of x, which points at the first.
-  template <class T>
-  FASTDL_DEVICE_ONLY T top(const T* x) const {
-    const T none = -std::numeric_limits<T>::infinity();
-    T best = none;
-    each([&](int64_t i) { best = max_of(best, x[i]); });
-    return threads_share() ? block.reduce(best, none, [](T a, T b) { return max_of(a, b); }) : best;
+  template <class T, class W = Wide<T>>
+  FASTDL_DEVICE_ONLY W top(const T* x) const {
+    const W none = -std::numeric_limits<W>::infinity();
+    W best = none;
+    each([&](int64_t i) { best = max_of(best, W(x[i])); });
+    return threads_share() ? block.reduce(best, none, [](W a, W b) { return max_of(a, b); }) : best;
   }
 
  private:

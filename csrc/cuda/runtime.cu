@@ -114,6 +114,19 @@ const void* resident(const void* host, std::size_t bytes) {
   return memory;
 }
 
+unsigned* counter() {
+  static std::map<std::pair<int, cudaStream_t>, unsigned*> counters;
+  const std::lock_guard<std::mutex> lock(g_mutex);
+  unsigned*& made = counters[{current_device(), stream()}];
+  if (made == nullptr) {
+    if (is_capturing()) refuse_capture("a counter on the device");
+    auto* const fresh = static_cast<unsigned*>(device_memory(sizeof(unsigned)));
+    check(cudaMemsetAsync(fresh, 0, sizeof(unsigned), stream()), "cudaMemsetAsync");
+    made = fresh;
+  }
+  return made;
+}
+
 // One block per device and stream, replaced by a larger one when needed; the old ones stay, as graphs may use them.
 void* workspace(std::size_t bytes) {
   static std::map<std::pair<int, cudaStream_t>, std::pair<void*, std::size_t>> blocks;

@@ -16,7 +16,9 @@ void set_stream(void* stream);
 std::int64_t processors();       // multiprocessors of the current device
 int compute_capability_major();  // of the current device
 void check_launch();             // throws RuntimeError with CUDA's words if the last launch failed
-void probe();                    // runs a kernel and waits for it; throws likewise
+// A number on the device that is 0 between the kernels of this stream: whoever counts with it sets it back.
+unsigned* counter();
+void probe();  // runs a kernel and waits for it; throws likewise
 #endif
 
 // Emulated: device 0.

@@ -314,9 +314,8 @@ def _seed(t: Tensor, gradient) -> np.ndarray:
             raise RuntimeError(
                 f"backward: gradient must be given for a tensor of shape {t.shape}; only a scalar has one"
             )
-        k, dtype = kernels.of(t.data), t.data.dtype
-        one = k.constant(1, dtype) if kernels.on_gpu(t.data) else np.array(1, dtype)
-        return one.reshape(t.data.shape)
+        one = _one(t.data)
+        return one.reshape(t.data.shape) if t.data.ndim else one
     if not isinstance(gradient, Tensor):
         raise TypeError(f"backward: gradient must be a Tensor, got {type(gradient).__name__}")
     if gradient.data.dtype != t.data.dtype:
@@ -326,6 +325,25 @@ def _seed(t: Tensor, gradient) -> np.ndarray:
     if gradient.device != t.device:
         raise TypeError(f"backward: gradient must lie on {t.device!r} like the tensor, got one on {gradient.device!r}")
     return gradient.data
+
+
+def _one(like):
+    """The number 1 in the dtype and on the device of `like`, always the same array."""
+    if kernels.on_gpu(like):
+        return kernels.of(like).constant(1, like.dtype)
+    one = _ones.get(like.dtype)
+    if one is None:
+        one = _ones[like.dtype] = np.array(1, like.dtype)
+        one.setflags(write=False)
+    return one
+
+
+_ones: dict = {}
+
+
+def is_one(dy) -> bool:
+    """Whether dy is what backward() begins with at a scalar."""
+    return dy.ndim == 0 and dy is _one(dy)
 
 
 def _accumulate_leaf(leaf: Tensor, grad: np.ndarray, owned: bool) -> None:

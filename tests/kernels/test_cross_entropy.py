@@ -111,6 +111,24 @@ def test_large(backend, reference):
             Case(n, classes, "float32", (True, -100, smoothing, "mean"), "int32").check(backend, reference)
 
 
+@pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.parametrize("options", OPTIONS, ids=str)
+def test_forward_makes_the_gradient_of_ones_too(backend, options, dtype):
+    for n, classes in (*SHAPES, (20, 600), (2, 13_000), (40_000, 2)):
+        case = Case(n, classes, dtype, options)
+        loss, lse = case.forward(backend)
+        with unchanged(case.logits, case.target, case.weight):
+            got = backend.cross_entropy_forward(case.logits, case.target, *case.options, True)
+        assert [x.tobytes() for x in got[:2]] == [loss.tobytes(), lse.tobytes()]
+        np.testing.assert_array_equal(got[2], case.backward(backend, lse, dloss=np.ones_like(loss)), strict=True)
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_more_labels_than_a_block_counts(backend, reference, weighted):
+    for n in (8192, 8193, 16_385, 33_000, 70_000):
+        Case(n, 2, "float32", (weighted, 0, 0.0, "mean")).check(backend, reference)
+
+
 @pytest.mark.parametrize("reduction", ["mean", "none"])
 def test_layouts(backend, reference, reduction):
     case = Case(5, 7, "float32", (True, -100, 0.1, reduction))

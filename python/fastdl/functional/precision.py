@@ -166,6 +166,11 @@ def _has_bfloat16(tensors) -> bool:
     return any(isinstance(t, Tensor) and t.data.dtype == kernels.bfloat16 for t in tensors)
 
 
+def in_float32(t: Tensor, y: Tensor) -> Tensor:
+    """The float32 that a function made of t: itself within autocast, else in bfloat16 where t is."""
+    return y if _applies(t) or not _has_bfloat16([t]) else cast(y, kernels.bfloat16)
+
+
 def raised(*tensors):
     """The tensors as an operation takes them that autocast computes in float32: those of bfloat16 are converted."""
     if mode.where is not None:

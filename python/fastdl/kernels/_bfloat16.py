@@ -23,17 +23,16 @@ _EXACT = {
     "batch_norm_forward": (1, 2),
     "batch_norm_backward": (1, 2),
     "batch_norm_inference_backward": (1, 2),
-    "cross_entropy_forward": (1,),
+    "cross_entropy_forward": (0, 1),
 }
 _CHANGED = {
     "accumulate": ("out",),
     "scale": ("x",),
     "batch_norm_forward": ("running_mean", "running_var"),
 }
-# What may be float32 (or a float64 number) beside arrays of bfloat16; per channel, kernels of batch norm that take
+# What may be float32 (or a float64 number) beside arrays of bfloat16; kernels of batch norm and cross-entropy that take
 # bfloat16 take nothing else.
-_PER_CHANNEL = {"weight", "bias", "running_mean", "running_var", "mean", "invstd"}
-_WIDE = {*_PER_CHANNEL, "lse", "dloss", "factor"}
+_WIDE = {"weight", "bias", "running_mean", "running_var", "mean", "invstd", "lse", "dloss", "factor"}
 _WIDE_FAMILIES = ("batch_norm", "cross_entropy", "scale")
 
 
@@ -48,7 +47,7 @@ class Rounding:
         if name in _reference.__all__:
             if name not in self._module.BFLOAT16:
                 found = _rounding(name, found, self._module, self._dtype)
-            elif name.startswith("batch_norm"):
+            elif name.startswith(("batch_norm", "cross_entropy")):
                 found = _unless_narrow(name, found, self._module, self._dtype)
         self.__dict__[name] = found
         return found
@@ -80,14 +79,14 @@ def _rounding(name: str, kernel, module: ModuleType, dtype: np.dtype):
 
 
 def _unless_narrow(name: str, kernel, module: ModuleType, dtype: np.dtype):
-    """The kernel itself, but rounding where an array per channel is of bfloat16."""
+    """The kernel itself, but rounding where an array that should be float32 is of bfloat16."""
     parameters = list(inspect.signature(getattr(_reference, name)).parameters)
     rounding = _rounding(name, kernel, module, dtype)
 
     @functools.wraps(getattr(_reference, name))
     def call(*args, **options):
         given = itertools.chain(zip(parameters, args), options.items())
-        narrow = any(_is(x, dtype) for key, x in given if key in _PER_CHANNEL)
+        narrow = any(_is(x, dtype) for key, x in given if key in _WIDE)
         return (rounding if narrow else kernel)(*args, **options)
 
     return call

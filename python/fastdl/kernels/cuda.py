@@ -34,6 +34,7 @@ BFLOAT16 = [
     *_reference.BFLOAT16,
     *("gemm", "linear_forward", "linear_backward", "conv2d_forward", "conv2d_backward"),
     *_reference.batch_norm.__all__,
+    *_reference.cross_entropy.__all__,
     *_reference.activation.__all__,
     *(kernel for kernel in _reference.pool2d.__all__ if kernel != "max_pool2d_indices"),
     "dropout",

@@ -9,7 +9,7 @@ __all__ = ["cross_entropy_forward", "cross_entropy_backward"]
 REDUCTIONS = ("mean", "sum", "none")
 
 
-def cross_entropy_forward(logits, target, weight, ignore_index, label_smoothing, reduction):
+def cross_entropy_forward(logits, target, weight, ignore_index, label_smoothing, reduction, gradient=False):
     """Loss of row i with label t: sum_c q_c * (lse_i - logits[i, c]), lse_i = log(sum_c exp(logits[i, c])).
 
     q_c = w_c * ((1 - label_smoothing) * [c == t] + label_smoothing / C), w_c = weight[c] or 1. Rows whose
@@ -23,8 +23,10 @@ def cross_entropy_forward(logits, target, weight, ignore_index, label_smoothing,
         ignore_index: int, may lie outside [0, C).
         label_smoothing: number in [0, 1].
         reduction: "mean", "sum" or "none".
+        gradient: make dlogits for a dloss of ones as well, while the logits are at hand; default False.
 
-    Returns: (loss, lse): loss 0-d for "mean" and "sum", else (N,); lse (N,) is what backward needs.
+    Returns: (loss, lse) or (loss, lse, dlogits): loss 0-d for "mean" and "sum", else (N,); lse (N,) is what backward
+        needs; dlogits as cross_entropy_backward gives it.
     Raises: TypeError for an array kind or dtype, ValueError for a shape or value, IndexError for a label.
     """
     kernel = "cross_entropy_forward"
@@ -42,7 +44,12 @@ def cross_entropy_forward(logits, target, weight, ignore_index, label_smoothing,
         loss = rows if reduction == "none" else rows.sum()
         if reduction == "mean":
             loss = loss / np.where(counts, w[label], 0).sum()
-    return np.asarray(loss, logits.dtype), lse
+    loss = np.asarray(loss, logits.dtype)
+    if not gradient:
+        return loss, lse
+    return loss, lse, cross_entropy_backward(
+        np.ones_like(loss), logits, target, lse, weight, ignore_index, label_smoothing, reduction
+    )
 
 
 def cross_entropy_backward(dloss, logits, target, lse, weight, ignore_index, label_smoothing, reduction):
