@@ -127,7 +127,7 @@ for _name in ("all any argmax argmin argsort astype copy fill max mean min nonze
 
 _FUNCTIONS = set(
     "all any arange argmax argmin broadcast_to clip concatenate empty empty_like expand_dims full full_like "
-    "may_share_memory ndim ones ones_like squeeze stack sum take_along_axis where zeros zeros_like".split()
+    "may_share_memory ndim ones ones_like squeeze stack sum take take_along_axis where zeros zeros_like".split()
 )
 
 

@@ -67,8 +67,9 @@ def capture(function: Callable | None = None, *, fallback: bool = False):
 class CapturedStep:
     """What `fastdl.capture` returns; call it like the function. `explain()` shows the recorded program."""
 
-    def __init__(self, function: Callable, fallback: bool = False):
+    def __init__(self, function: Callable, fallback: bool = False, device: str | None = None):
         functools.update_wrapper(self, function)
+        self._device = device  # of a step without inputs; None: where new tensors are made
         self._function, self._fallback = function, fallback
         self._programs: list[_Program] = []
         self._graphs: list = []  # the programs on a GPU
@@ -102,10 +103,11 @@ class CapturedStep:
         self._graphs.remove(program)
         program.close()
 
-    @staticmethod
-    def _on_gpu(inputs) -> bool:
+    def _on_gpu(self, inputs) -> bool:
         """Whether the step belongs on the GPU: an input is there, or it has none and new tensors are made there."""
-        return any(kernels.on_gpu(t.data) for t in inputs) or (not inputs and get_device() == "cuda")
+        if inputs:
+            return any(kernels.on_gpu(t.data) for t in inputs)
+        return (self._device or get_device()) == "cuda"
 
     def _call_on_gpu(self, key, inputs, args, kwargs):
         from .graph import GraphProgram

@@ -3,8 +3,8 @@
 The first call runs the step as written, on a stream of its own: it makes what a graph can't make (workspaces, tables,
 constants). The second runs it once more while that stream records, from memory of a pool of its own, and launches the
 graph. The third replays and, from the same state, runs the step as written: both must give the same bits. What changes
-from step to step (learning rates, step counts, counters of random streams) is read from words in the GPU's memory,
-written before every launch.
+from step to step (learning rates, step counts, counters of random streams, the cursor of a loader) is read from words
+in the GPU's memory, written before every launch.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ class GraphSession(Session):
         self.used = 0
         self._hosts: dict = {}  # id of a number's place on the GPU: its place in `values`, and that on the GPU
         self._counters: list = []  # (word, generator, how many draws before it)
+        self._cursors: list = []  # (word, loader)
         self._owns = program.owns
         self._kept: dict = {}  # id: an array that a graph reads and nobody else may keep
         self.rounded_buffers: dict = {}  # id: a flat buffer whose copy in bfloat16 is read
@@ -75,6 +76,11 @@ class GraphSession(Session):
         self._counters.append((self.used, generator, before))
         return self.number(counter, np.int64)
 
+    def cursor(self, loader):
+        """The place of the number of a loader's batch."""
+        self._cursors.append((self.used, loader))
+        return self.number(loader.current, np.int64)
+
     def rounded(self, flat) -> None:
         """The copy of a flat buffer in bfloat16 is read, which must be up to date before a replay."""
         self.rounded_buffers[id(flat)] = flat
@@ -90,18 +96,20 @@ class GraphSession(Session):
 
     def follow(self) -> None:
         """Python's side of a replay: `values` are those of this step, and what counts steps goes on."""
-        self.count_draws()
+        self._follow_counters()
         self.program.run([])
 
     def rehearse(self) -> None:
         """The same without touching Python objects."""
-        self.count_draws()
+        self._follow_counters()
         self.program.rehearse([])
 
-    def count_draws(self) -> None:
-        """The values of the counters of random streams."""
+    def _follow_counters(self) -> None:
+        """The values of the counters of random streams and of the cursors of loaders."""
         for word, generator, before in self._counters:
             self.values[word] = _signed(generator.counter + before)
+        for word, loader in self._cursors:
+            self.values[word] = loader.current
 
     def finish(self) -> None:
         """Hand the notes over, once the step has run."""

@@ -102,6 +102,11 @@ class Session:
         self.program.add_generator(generator.seed, generator.counter)
         return counter
 
+    def cursor(self, loader) -> int:
+        """A batch is made at `loader.current`, which moves from step to step; what a kernel takes as its number."""
+        self.refuse("a batch of data in the host's memory; make it before the step")
+        return loader.current
+
     def rounded(self, flat) -> None:
         """The copy of a flat buffer in bfloat16 is read; there is none on the host."""
 

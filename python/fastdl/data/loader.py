@@ -6,9 +6,9 @@ from functools import partial
 
 import numpy as np
 
-from .. import kernels, random
+from .. import kernels, random, recording
 from ..device import check as check_device
-from ..tensor import check_tensor, wrap
+from ..tensor import wrap
 from .convert import Source, converts
 from .dataset import Subset, check_dataset, check_generator
 
@@ -92,6 +92,8 @@ class DataLoader:
         self._running = False  # an epoch has begun and is not over
         self._resume = False  # the next iterator goes on with the running epoch
         self._newest = None  # the iterator that moves the position
+        self._orders = None  # of the epoch, on the GPU, and the batch that `iter_sizes` is at
+        self.current = 0
 
     def __len__(self) -> int:
         """The number of batches in an epoch."""
@@ -109,19 +111,22 @@ class DataLoader:
         return self._position
 
     def __iter__(self):
-        return self._begin_pass(self._batch)
+        return self._begin_pass(self._batch, self._beside_data)
 
-    def iter_rows(self):
-        """Iterate like `iter(loader)`, over the row numbers of each batch (a Tensor of int64) where the arrays lie.
+    def iter_sizes(self):
+        """Iterate like `iter(loader)`, over the sizes of the batches; `current_batch` makes the one it is at.
 
-        `gather` makes the batch of them: within a captured step, whose replays then need no copy of a batch.
+        For data on the GPU, where the order of the epoch then lies as well: a captured step that calls `current_batch`
+        follows the iterator without a copy. Only the newest such iterator can be used.
         """
-        return self._begin_pass(lambda orders, number: wrap(self._part(orders, number, self.on_gpu)))
+        return self._begin_pass(self._go_to, self._orders_on_gpu)
 
-    def gather(self, rows) -> tuple:
-        """The batch of these rows of the data set's arrays, a Tensor of int64 that lies where they do."""
-        check_tensor("DataLoader.gather", "rows", rows)
-        return tuple(wrap(source.gather(rows.data)) for source in self._sources)
+    def current_batch(self, size: int) -> tuple:
+        """The batch, of so many samples, that `iter_sizes` has handed out last."""
+        number = self.current if recording.session is None else recording.session.cursor(self)
+        recording.keep(self._orders)
+        rows = np.take(self._orders, number, axis=0)[:size]
+        return tuple(wrap(source.gather(rows)) for source in self._sources)
 
     @property
     def on_gpu(self) -> bool:
@@ -129,7 +134,7 @@ class DataLoader:
         there = all(kernels.on_gpu(source.array) for source in self._sources)
         return there and self._device in (None, "cuda")
 
-    def _begin_pass(self, make):
+    def _begin_pass(self, make, prepare):
         if not self._resume:
             self._epoch += self._running  # an epoch that was left early counts
             self._position = 0
@@ -139,7 +144,7 @@ class DataLoader:
         order = self.generator.permutation(count) if self.shuffle else np.arange(count, dtype=np.int64)
         if self._rows is not None:
             order = self._rows[order]
-        self._newest = _Epoch(self, partial(make, self._beside_data(order)), self._position)
+        self._newest = _Epoch(self, partial(make, prepare(order)), self._position)
         return self._newest
 
     def _beside_data(self, order: np.ndarray) -> tuple:
@@ -147,12 +152,25 @@ class DataLoader:
         gpu = next((source.array for source in self._sources if kernels.on_gpu(source.array)), None)
         return order, None if gpu is None else kernels.beside(order, gpu)
 
-    def _part(self, orders: tuple, number: int, on_gpu: bool):
-        return orders[on_gpu][number * self.batch_size : (number + 1) * self.batch_size]
-
     def _batch(self, orders: tuple, number: int) -> tuple:
-        arrays = [source.gather(self._part(orders, number, kernels.on_gpu(source.array))) for source in self._sources]
+        part = slice(number * self.batch_size, (number + 1) * self.batch_size)
+        arrays = [source.gather(orders[kernels.on_gpu(source.array)][part]) for source in self._sources]
         return tuple(wrap(x if self._device is None else kernels.place(x, self._device)) for x in arrays)
+
+    def _orders_on_gpu(self, order: np.ndarray) -> int:
+        """Put the order, a row a batch, where captured steps read it; how many samples it has."""
+        rows = np.zeros((-(-len(order) // self.batch_size), self.batch_size), np.int64)
+        rows.reshape(-1)[: len(order)] = order
+        rows = kernels.beside(rows, self._sources[0].array)
+        if self._orders is None:
+            self._orders = rows
+        else:
+            kernels.of(rows).assign(self._orders, rows)
+        return len(order)
+
+    def _go_to(self, count: int, number: int) -> int:
+        self.current = number
+        return min(self.batch_size, count - number * self.batch_size)
 
     def _moved(self, iterator, position: int) -> None:
         if iterator is self._newest:

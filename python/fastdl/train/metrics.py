@@ -73,39 +73,50 @@ class Average:
     """Sums of metrics over samples; `means()` divides. Sums are exact for counts, so accuracies are exact too.
 
     Values on the GPU are not waited for: they are collected there and read together, when `waiting` has grown to
-    `MOST_WAITING` or the sums are asked for.
+    `MOST_WAITING` or the sums are asked for. Or a captured step adds them up there, in an array that is followed.
     """
 
     MOST_WAITING = 64
 
     def __init__(self, sums: dict | None = None, count: int = 0):
         self._sums = dict(sums or {})
-        self._waiting: list = []  # (names, their totals on the GPU)
+        self._waiting: list = []  # (name, its total on the GPU)
+        self._followed = None  # (names, their sums on the GPU)
         self.count = count
 
     def add(self, name: str, value, n: int) -> None:
         """Add a metric's value for n samples: a mean (a number), or one value per sample."""
         total = total_of(value, n)
         if kernels.on_gpu(total):
-            self.add_totals([name], total.reshape(1))
+            self._waiting.append((name, total.reshape(1)))
+            self._sums.setdefault(name, 0.0)
+            if len(self._waiting) >= self.MOST_WAITING:
+                self.read()
         else:
             self._sums[name] = self._sums.get(name, 0.0) + float(total)
 
-    def add_totals(self, names, totals) -> None:
-        """Add sums over samples, one for each name, in an array on the GPU."""
-        self._waiting.append((names, totals))
-        for name in names:
-            self._sums.setdefault(name, 0.0)
-        if len(self._waiting) >= self.MOST_WAITING:
-            self.read()
+    def follow(self, names, totals) -> None:
+        """Let an array on the GPU hold the sums of these metrics, beginning with those that there are."""
+        sums = self.sums
+        start = np.array([sums.setdefault(name, 0.0) for name in names])
+        kernels.of(totals).assign(totals, kernels.beside(start, totals))
+        self._followed = names, totals
+
+    def unfollow(self) -> None:
+        """Read the array for the last time: it will serve others."""
+        self.read()
+        self._followed = None
 
     def read(self) -> None:
-        """Add up what was collected on the GPU, in order."""
+        """Add up what was collected on the GPU, in order, and look at what is followed."""
         if self._waiting:
-            values = kernels.to_host(np.concatenate([totals for _, totals in self._waiting]))
-            for name, value in zip((name for names, _ in self._waiting for name in names), values.tolist()):
+            values = kernels.to_host(np.concatenate([total for _, total in self._waiting]))
+            for (name, _), value in zip(self._waiting, values.tolist()):
                 self._sums[name] += value
             self._waiting = []
+        if self._followed is not None:
+            names, totals = self._followed
+            self._sums.update(zip(names, kernels.to_host(totals).tolist()))
 
     @property
     def sums(self) -> dict:

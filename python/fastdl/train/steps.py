@@ -1,12 +1,11 @@
-"""How the steps of a `Trainer` run: as written, captured, or captured from the row numbers of a batch on."""
+"""How the steps of a `Trainer` run: as written, captured, or captured from the loader's cursor on."""
 
 from __future__ import annotations
 
 from functools import partial
 
-import numpy as np
-
-from ..capture import capture
+from ..capture import CapturedStep, capture
+from ..creation import zeros
 from ..data.loader import DataLoader
 from ..kernels import on_gpu
 from ..tensor import Tensor
@@ -20,7 +19,7 @@ class Steps:
 
     Attributes:
         captured: `train_step`, recorded by the first epoch that captures it.
-        whole: (a loader, the step from its rows to the totals of the metrics, recorded).
+        whole: the `_Whole` of the loader that was used last, if its steps are captured so.
     """
 
     def __init__(self, trainer):
@@ -29,35 +28,21 @@ class Steps:
 
     def of(self, loader) -> tuple:
         """(an iterator over what makes a batch, a function that takes one step with it and returns its samples)."""
+        if self.whole is not None:
+            self.whole.sums.unfollow()
         if self._captures_whole(loader):
-            if self.whole is None or self.whole[0] is not loader:
-                self.whole = loader, capture(partial(self._whole, loader), fallback=True)
-            return loader.iter_rows(), partial(self._take_rows, self.whole[1])
+            if self.whole is None or self.whole.loader is not loader:
+                self.whole = _Whole(self._trainer, loader)
+            return self.whole.begin(), self.whole.take
         step = self._trainer.train_step
         if self._trainer.capture:
             self.captured = step = self.captured or capture(step, fallback=True)
         return iter(loader), partial(self._take_batch, step)
 
     def _captures_whole(self, loader) -> bool:
-        """Whether the data lie on the GPU and all metrics are known to stay there: a replay then copies no batch."""
+        """Whether the data lie on the GPU and all metrics are known to stay there: a replay then copies nothing."""
         known = all(metric in metrics.METRICS.values() for metric in self._trainer.metrics.values())
         return self._trainer.capture and known and isinstance(loader, DataLoader) and loader.on_gpu
-
-    def _whole(self, loader, rows) -> Tensor:
-        """One step on these rows; the totals of the loss and of every metric over them."""
-        trainer = self._trainer
-        inputs, target = split(loader.gather(rows), "fit")
-        loss, output = trainer.train_step(inputs, target)
-        values = [loss, *(metric(output, target) for metric in trainer.metrics.values())]
-        return Tensor(np.stack([metrics.total_of(value, len(inputs)) for value in values]))
-
-    def _take_rows(self, step, rows) -> int:
-        trainer, n = self._trainer, len(rows)
-        trainer.sums.add_totals(("loss", *trainer.metrics), step(rows).data)
-        trainer.sums.count += n
-        if trainer.step % CHECK_STEPS == 0:
-            trainer.check_loss()
-        return n
 
     def _take_batch(self, step, batch) -> int:
         trainer = self._trainer
@@ -73,6 +58,41 @@ class Steps:
             trainer.sums.add(name, metric(output, target), n)
         trainer.sums.count += n
         return n
+
+
+class _Whole:
+    """Steps on data that lie on the GPU, captured from the loader's cursor to the sums of the metrics."""
+
+    def __init__(self, trainer, loader):
+        self.loader, self._trainer = loader, trainer
+        self._step = CapturedStep(self._run, fallback=True, device="cuda")
+        self._names = "loss", *trainer.metrics
+        self._totals = zeros(len(self._names), dtype="float64", device="cuda")
+        self._places = [Tensor(self._totals.data[i : i + 1].reshape(())) for i in range(len(self._names))]
+        self.sums = trainer.sums
+
+    def begin(self):
+        """The sizes of the batches of an epoch, or of what is left of it."""
+        self.sums = self._trainer.sums
+        self.sums.follow(self._names, self._totals.data)
+        return self.loader.iter_sizes()
+
+    def take(self, size: int) -> int:
+        """The step on the batch that the loader is at."""
+        trainer = self._trainer
+        self._step(size)
+        trainer.sums.count += size
+        if trainer.step % CHECK_STEPS == 0:
+            trainer.check_loss()
+        return size
+
+    def _run(self, size: int) -> None:
+        trainer = self._trainer
+        inputs, target = split(self.loader.current_batch(size), "fit")
+        loss, output = trainer.train_step(inputs, target)
+        values = loss, *(metric(output, target) for metric in trainer.metrics.values())
+        for place, value in zip(self._places, values):
+            place.add_(Tensor(metrics.total_of(value, size)))
 
 
 def split(batch, caller: str):
