@@ -11,6 +11,7 @@
 
 #include "cuda/column_sums.h"
 #include "cuda/conv2d_lines.h"
+#include "cuda/conv2d_windows.h"
 #include "cuda/convolve.h"
 
 namespace fastdl::cuda::gpu {
@@ -24,18 +25,20 @@ namespace {
 // x as a matrix of output pixels by taps and channels, zero outside the image.
 template <class T>
 struct Patches {
-  const T* x;
-  Shape s;
+  Windows<T> windows;
+  Divider channels;
   bool k_near;
 
-  FASTDL_DEVICE_ONLY Patches of(int64_t group) const { return {x + group * s.channels, s, k_near}; }
+  Patches(const T* x, const std::vector<Tap>& taps, const Shape& s, bool near)
+      : windows(x, taps, s), channels(s.channels), k_near(near) {}
+  FASTDL_DEVICE_ONLY Patches of(int64_t group) const {
+    Patches moved = *this;
+    moved.windows.move_to(group);
+    return moved;
+  }
   FASTDL_DEVICE_ONLY T at(int64_t pixel, int64_t k) const {
-    const int64_t tap = k / s.channels, line = pixel / s.ow, image = line / s.oh;
-    const int64_t i = tap / s.kernel_width, j = tap - i * s.kernel_width;
-    const int64_t y = (line - image * s.oh) * s.stride[0] + i * s.dilation[0] - s.padding[0];
-    const int64_t z = (pixel - line * s.ow) * s.stride[1] + j * s.dilation[1] - s.padding[1];
-    if (y < 0 || y >= s.h || z < 0 || z >= s.w) return T(0);
-    return x[((image * s.h + y) * s.w + z) * s.all_channels + (k - tap * s.channels)];
+    const int64_t tap = channels(k);
+    return windows.at(windows.place(pixel), windows.taps[tap], k - tap * channels.divisor);
   }
 };
 
@@ -63,13 +66,17 @@ template <class T, bool to_filters>
 struct Kernel2d {
   const T* weight;
   Shape s;
+  Divider depth;
   static constexpr bool k_near = false;
 
+  Kernel2d(const T* weight_, const Shape& s_) : weight(weight_), s(s_), depth(to_filters ? s_.channels : s_.filters) {}
   FASTDL_DEVICE_ONLY Kernel2d of(int64_t group) const {
-    return {weight + group * s.filters * s.channels * s.taps(), s};
+    Kernel2d moved = *this;
+    moved.weight += group * s.filters * s.channels * s.taps();
+    return moved;
   }
   FASTDL_DEVICE_ONLY T at(int64_t k, int64_t column) const {
-    const int64_t depth = to_filters ? s.channels : s.filters, tap = k / depth, of_depth = k - tap * depth;
+    const int64_t tap = depth(k), of_depth = k - tap * depth.divisor;
     return weight[to_filters ? s.weight_at(column, tap, of_depth) : s.weight_at(of_depth, tap, column)];
   }
 };
@@ -121,25 +128,17 @@ bool is_dense_layer(const Conv2dDims& d) {
   return d.window.kernel_size == one && d.window.stride == one && d.window.padding == none && d.groups == 1;
 }
 
-}  // namespace
-
-// The moments that a batch norm of y may ask for are not taken: csrc/cuda/batch_norm.cu doesn't use them.
-void conv2d_forward(View x, View weight, View bias, bool relu, Out y, const Conv2dDims& d, Out) {
+template <class T>
+void forward(View x, View weight, View bias, bool relu, Out y, const Conv2dDims& d) {
   const Shape s(d);
   const int64_t pixels = d.n * d.oh * d.ow;
-  if (is_dense_layer(d))
-    return linear_forward(rows(x, pixels, d.c), rows(weight, d.o, d.c), bias, relu, rows(y, pixels, d.o));
-  with_any_float(x.dtype, [&](auto type) {
-    using T = decltype(type);
-    const PutPixels<T> put{y.as<T>(), s.filters, d.o, or_null<T>(bias), nullptr, nullptr, relu};
-    if (convolve(Pass::forward, x, weight, y, d)) return finish(put.y, pixels * d.o, d.o, put);
-    if (pixels_on_tensor_cores<false>(x.as<const T>(), weight.as<const T>(), d.groups, pixels, s, put)) return;
-    multiply<Wide<T>>(d.groups, pixels, s.filters, s.taps() * s.channels, Patches<T>{x.as<T>(), s, true},
-                      Kernel2d<T, true>{weight.as<T>(), s}, put);
-  });
+  const PutPixels<T> put{y.as<T>(), s.filters, d.o, or_null<T>(bias), nullptr, nullptr, relu};
+  if (convolve(Pass::forward, x, weight, y, d)) return finish(put.y, pixels * d.o, d.o, put);
+  if (pixels_on_tensor_cores<false>(x.as<const T>(), weight.as<const T>(), d.groups, pixels, s, put)) return;
+  const std::vector<Tap> taps = tap_table(s, 1, s.taps());
+  multiply<Wide<T>>(d.groups, pixels, s.filters, s.taps() * s.channels, Patches<T>(x.as<T>(), taps, s, true),
+                    Kernel2d<T, true>(weight.as<T>(), s), put);
 }
-
-namespace {
 
 template <class T>
 void input_gradient(View dy, View weight, View addend, View gate, Out dx, const Conv2dDims& d) {
@@ -151,7 +150,7 @@ void input_gradient(View dy, View weight, View addend, View gate, Out dx, const 
     return finish(put.y, pixels * d.c, d.c, put);
   if (pixels_on_tensor_cores<true>(dy.as<const T>(), weight.as<const T>(), d.groups, pixels, s, put)) return;
   multiply<Wide<T>>(d.groups, pixels, s.channels, s.taps() * s.filters, Seen<T>{dy.as<T>(), s},
-                    Kernel2d<T, false>{weight.as<T>(), s}, put);
+                    Kernel2d<T, false>(weight.as<T>(), s), put);
 }
 
 template <class T>
@@ -161,11 +160,20 @@ void weight_gradient(View dy, View x, Out dweight, const Conv2dDims& d) {
   const int64_t pixels = d.n * d.oh * d.ow;
   const PutWeights<Wide<T>> put{dweight.as<Wide<T>>(), s};
   if (weights_on_tensor_cores(dy.as<const T>(), x.as<const T>(), d.groups, pixels, s, put)) return;
+  const std::vector<Tap> taps = tap_table(s, 1, s.taps());
   multiply<Wide<T>>(d.groups, s.filters, s.taps() * s.channels, pixels, Matrix<T>{dy.as<T>(), 1, d.o, false, s.filters},
-                    Patches<T>{x.as<T>(), s, false}, put);
+                    Patches<T>(x.as<T>(), taps, s, false), put);
 }
 
 }  // namespace
+
+// The moments that a batch norm of y may ask for are not taken: csrc/cuda/batch_norm.cu doesn't use them.
+void conv2d_forward(View x, View weight, View bias, bool relu, Out y, const Conv2dDims& d, Out) {
+  const int64_t pixels = d.n * d.oh * d.ow;
+  if (is_dense_layer(d))
+    return linear_forward(rows(x, pixels, d.c), rows(weight, d.o, d.c), bias, relu, rows(y, pixels, d.o));
+  with_any_float(x.dtype, [&](auto type) { forward<decltype(type)>(x, weight, bias, relu, y, d); });
+}
 
 void conv2d_backward(View dy, View x, View weight, View addend, View gate, Out dx, Out dweight, Out dbias,
                      const Conv2dDims& d) {
