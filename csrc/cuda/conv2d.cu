@@ -11,7 +11,6 @@
 
 #include "cuda/column_sums.h"
 #include "cuda/conv2d_lines.h"
-#include "cuda/conv2d_windows.h"
 #include "cuda/convolve.h"
 
 namespace fastdl::cuda::gpu {
@@ -33,7 +32,7 @@ struct Patches {
       : windows(x, taps, s), channels(s.channels), k_near(near) {}
   FASTDL_DEVICE_ONLY Patches of(int64_t group) const {
     Patches moved = *this;
-    moved.windows.move_to(group);
+    moved.windows = windows.of(group);
     return moved;
   }
   FASTDL_DEVICE_ONLY T at(int64_t pixel, int64_t k) const {

@@ -1,8 +1,9 @@
 // A convolution's operands for the product on tensor cores (tensor_product.h), on channels-last memory: pixels seen
-// through taps, and the weight in the order of k. Channels (filters) of a group are a multiple of a vector, so that a
-// vector never leaves its tap.
+// through taps, and the weight in the order of k. Where channels (filters) of a group are a multiple of a vector, a
+// vector never leaves its tap. Few channels that are not, those of first layers, are gathered one by one: what lies in
+// shared memory is a tile of the column matrix, whose rows zeros fill up to whole vectors.
 #pragma once
-#include "cuda/conv2d_shape.h"
+#include "cuda/conv2d_windows.h"
 #include "cuda/tensor_product.h"
 
 namespace fastdl::cuda::gpu {
@@ -85,58 +86,116 @@ struct TapLines {
   }
 };
 
-// The weight as lines of filters by taps and channels, or (backward) of channels by taps and filters.
+constexpr int64_t kMostGathered = 64;  // channels of a group, each with an entry per tap in the table
+
+// The same two with channels that vectors can't read; a vector of k or of columns may be of several taps.
+template <class E>
+struct GatheredPixels {
+  static constexpr bool k_near = true;
+  Windows<E> windows;
+  int64_t pixels;
+  using Line = typename Windows<E>::Place;
+
+  FASTDL_DEVICE_ONLY GatheredPixels of(int64_t group) const { return {windows.of(group), pixels}; }
+  FASTDL_DEVICE_ONLY Line line(int64_t pixel) const {
+    return pixel < pixels ? windows.place(pixel) : windows.nowhere();
+  }
+  FASTDL_DEVICE_ONLY Pack<E, kVector<E>> vector(const Line& line, int64_t k) const {
+    return windows.template gather<kVector<E>>(line, windows.taps + k);
+  }
+};
+
+template <class E>
+struct GatheredTaps {
+  static constexpr bool k_near = false;
+  Windows<E> windows;
+  int64_t count;  // of columns in the table
+  struct Line {
+    const Tap* taps;  // null: none
+  };
+
+  FASTDL_DEVICE_ONLY GatheredTaps of(int64_t group) const { return {windows.of(group), count}; }
+  FASTDL_DEVICE_ONLY Line line(int64_t column) const { return {column < count ? windows.taps + column : nullptr}; }
+  FASTDL_DEVICE_ONLY Pack<E, kVector<E>> vector(const Line& line, int64_t pixel) const {
+    if (line.taps == nullptr) return filled<kVector<E>>(E(0));
+    return windows.template gather<kVector<E>>(windows.place(pixel), line.taps);
+  }
+};
+
+// The weight as lines of filters by taps and channels, or (backward) of channels by taps and filters, with zeros up to
+// `depth`.
 template <class E, bool backward>
 struct OrderWeight {
   const E* weight;
   Shape s;
+  int64_t depth;
   E* lines;
 
   FASTDL_DEVICE_ONLY void operator()(int64_t at) const {
-    const int64_t near = backward ? s.filters : s.channels, depth = s.taps() * near;
+    const int64_t near = backward ? s.filters : s.channels;
     const int64_t line = at / depth, tap = (at - line * depth) / near, place = at - line * depth - tap * near;
     const int64_t group = line / (backward ? s.channels : s.filters);
     const int64_t of_group = line - group * (backward ? s.channels : s.filters);
     const int64_t filter = backward ? place : of_group, channel = backward ? of_group : place;
-    lines[at] = weight[s.weight_at(group * s.filters + filter, tap, channel)];
+    lines[at] = tap < s.taps() ? weight[s.weight_at(group * s.filters + filter, tap, channel)] : E(0);
   }
 };
+
+// Pixels times the weight, both with k up to `depth`.
+template <bool backward, class E, class Pixels, class Put>
+void multiply_by_weight(const Pixels& x, const E* weight, int64_t groups, int64_t pixels, int64_t depth, const Shape& s,
+                        const Put& put) {
+  const int64_t across = backward ? s.channels : s.filters, elements = groups * across * depth;
+  const TensorTiling<E> t(groups, pixels, across, depth);
+  const int64_t sums = ceil_div(t.scratch(), 64) * 64;
+  float* const memory = workspace<float>(sums + elements);
+  E* const lines = reinterpret_cast<E*>(memory + sums);
+  for_each(elements, OrderWeight<E, backward>{weight, s, depth, lines});
+  multiply_on_tensor_cores<E>(t, x, Lines<E, true>{lines, across, depth, across * depth}, put, memory);
+}
 
 // The convolution (backward: its input gradient) on tensor cores; false where types or borders don't allow it.
 template <bool backward, class E, class Put>
 bool pixels_on_tensor_cores(const E* x, const E* weight, int64_t groups, int64_t pixels, const Shape& s,
                             const Put& put) {
   if constexpr (sizeof(E) <= 4) {
-    const int64_t near = backward ? s.filters : s.channels, across = backward ? s.channels : s.filters;
-    if (!on_tensor_cores<E>() || !by_vectors(x, near, backward ? s.all_filters : s.all_channels, near)) return false;
-    const int64_t depth = s.taps() * near, elements = groups * across * depth;
-    const TensorTiling<E> t(groups, pixels, across, depth);
-    const int64_t sums = ceil_div(t.scratch(), 64) * 64;
-    float* const memory = workspace<float>(sums + elements);
-    E* const lines = reinterpret_cast<E*>(memory + sums);
-    for_each(elements, OrderWeight<E, backward>{weight, s, lines});
-    multiply_on_tensor_cores<E>(t, PixelLines<E, backward>{x, s, pixels},
-                                Lines<E, true>{lines, across, depth, across * depth}, put, memory);
-    return true;
-  } else {
-    return false;
+    if (!on_tensor_cores<E>()) return false;
+    const int64_t near = backward ? s.filters : s.channels, depth = s.taps() * near;
+    if (by_vectors(x, near, backward ? s.all_filters : s.all_channels, near)) {
+      multiply_by_weight<backward>(PixelLines<E, backward>{x, s, pixels}, weight, groups, pixels, depth, s, put);
+      return true;
+    }
+    if constexpr (!backward)
+      if (s.channels <= kMostGathered) {
+        const std::vector<Tap> taps = tap_table(s, s.channels, ceil_div(depth, kVector<E>) * kVector<E>);
+        multiply_by_weight<false>(GatheredPixels<E>{Windows<E>(x, taps, s), pixels}, weight, groups, pixels,
+                                  static_cast<int64_t>(taps.size()), s, put);
+        return true;
+      }
   }
+  return false;
 }
 
 // The weight gradient likewise.
 template <class E, class Put>
 bool weights_on_tensor_cores(const E* dy, const E* x, int64_t groups, int64_t pixels, const Shape& s, const Put& put) {
   if constexpr (sizeof(E) <= 4) {
-    if (!on_tensor_cores<E>() || !by_vectors(x, s.channels, s.all_channels, s.channels) ||
-        !by_vectors(dy, s.filters, s.all_filters, s.filters))
-      return false;
-    const TensorTiling<E> t(groups, s.filters, s.taps() * s.channels, pixels);
-    multiply_on_tensor_cores<E>(t, Lines<E, false>{dy, s.filters, s.all_filters, s.filters}, TapLines<E>{x, s}, put,
-                                workspace<float>(t.scratch()));
-    return true;
-  } else {
-    return false;
+    if (!on_tensor_cores<E>() || !by_vectors(dy, s.filters, s.all_filters, s.filters)) return false;
+    const int64_t columns = s.taps() * s.channels;
+    const TensorTiling<E> t(groups, s.filters, columns, pixels);
+    const Lines<E, false> left{dy, s.filters, s.all_filters, s.filters};
+    if (by_vectors(x, s.channels, s.all_channels, s.channels)) {
+      multiply_on_tensor_cores<E>(t, left, TapLines<E>{x, s}, put, workspace<float>(t.scratch()));
+      return true;
+    }
+    if (s.channels <= kMostGathered) {
+      const std::vector<Tap> taps = tap_table(s, s.channels, ceil_div(columns, kVector<E>) * kVector<E>);
+      multiply_on_tensor_cores<E>(t, left, GatheredTaps<E>{Windows<E>(x, taps, s), static_cast<int64_t>(taps.size())},
+                                  put, workspace<float>(t.scratch()));
+      return true;
+    }
   }
+  return false;
 }
 
 }  // namespace fastdl::cuda::gpu

@@ -63,7 +63,18 @@ struct Windows {
     const bool inside = y < static_cast<std::uint32_t>(s.h) && z < static_cast<std::uint32_t>(s.w);
     return inside ? x[place.at + tap.away + channel] : T(0);
   }
-  FASTDL_DEVICE_ONLY void move_to(int64_t group) { x += group * s.channels; }
+  template <int N>
+  FASTDL_DEVICE_ONLY Pack<T, N> gather(const Place& place, const Tap* of) const {
+    Pack<T, N> pack;
+    FASTDL_UNROLL
+    for (int j = 0; j < N; ++j) pack.v[j] = at(place, of[j]);
+    return pack;
+  }
+  FASTDL_DEVICE_ONLY Windows of(int64_t group) const {
+    Windows moved = *this;
+    moved.x += group * s.channels;
+    return moved;
+  }
 
  private:
   // No window begins behind the image's end: 32 bits have room for all padding.

@@ -21,12 +21,14 @@ WINDOWS = (
     ((3, 3), (2, 2), ONE, (4, 3), ONE),  # more padding than kernel: dx is read off a part of dy
     ((2, 2), (2, 2), ONE, ONE, (3, 3)),  # every tap lies in the padding
     ((2, 3), (1, 1), (5, 4), (3, 3), ONE), ((0, 2), (1, 2), ONE, (1, 1), ONE), ((16, 15), (3, 3), ONE, ONE, ONE),
+    ((9, 11), (5, 5), ONE, TWO, ONE), ((12, 13), (7, 7), TWO, (3, 3), ONE),  # as first layers have them
 )  # fmt: skip
 # batch, channels, filters, groups: nothing, one, primes, around vector widths and tiles, depthwise
 SIZES = (
     (0, 3, 4, 1), (2, 0, 3, 1), (2, 3, 0, 1), (1, 1, 1, 1), (2, 3, 5, 1), (1, 7, 16, 1), (2, 16, 17, 1), (1, 17, 31, 1),
     (3, 15, 33, 1), (1, 33, 8, 1), (2, 4, 6, 2), (1, 9, 3, 3), (2, 34, 64, 2), (2, 5, 5, 5), (1, 16, 16, 16),
     (3, 33, 33, 33), (1, 6, 12, 6),
+    (2, 2, 8, 1), (2, 6, 16, 2),
     (7, 5, 17, 1), (15, 33, 9, 1), (29, 16, 34, 2),  # so many images that a tile takes one pixel of several
 )  # fmt: skip
 
