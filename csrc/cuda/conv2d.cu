@@ -1,8 +1,8 @@
 // Convolution by cuDNN, and as an implicit GEMM on channels-last memory where there is no such library: rows are
 // pixels, k runs over taps and channels (channels innermost, side by side in memory), and operands find their places by
 // themselves. No column matrix, no atomics: the weight gradient's long k is cut into pieces whose sums are added in
-// order. Where the channels of a group can be read by vectors, and types allow it, the product is made on tensor cores.
-// One tap on every pixel is a dense layer.
+// order. Where types allow it, the product is made on tensor cores. One tap on every pixel is a dense layer; with few
+// channels both are tried, and the faster one is kept.
 //
 // Of the library come the sums alone: bias, ReLU, addend and gate are one pass more, the same after every algorithm and
 // with fastdl's rules for NaN, and the bias gradient's sums are fastdl's, in double. Where results are bfloat16 the
@@ -127,16 +127,26 @@ bool is_dense_layer(const Conv2dDims& d) {
   return d.window.kernel_size == one && d.window.stride == one && d.window.padding == none && d.groups == 1;
 }
 
+// First layers, for which the own kernel is tried beside the library's: vectors of channels are made for more of them.
+bool few_channels(const Conv2dDims& d) {
+  constexpr int64_t kMost = 7;
+  return d.groups == 1 && d.c <= kMost;
+}
+
 template <class T>
 void forward(View x, View weight, View bias, bool relu, Out y, const Conv2dDims& d) {
   const Shape s(d);
   const int64_t pixels = d.n * d.oh * d.ow;
   const PutPixels<T> put{y.as<T>(), s.filters, d.o, or_null<T>(bias), nullptr, nullptr, relu};
-  if (convolve(Pass::forward, x, weight, y, d)) return finish(put.y, pixels * d.o, d.o, put);
-  if (pixels_on_tensor_cores<false>(x.as<const T>(), weight.as<const T>(), d.groups, pixels, s, put)) return;
-  const std::vector<Tap> taps = tap_table(s, 1, s.taps());
-  multiply<Wide<T>>(d.groups, pixels, s.filters, s.taps() * s.channels, Patches<T>(x.as<T>(), taps, s, true),
-                    Kernel2d<T, true>(weight.as<T>(), s), put);
+  const auto own = [&] {
+    if (pixels_on_tensor_cores<false>(x.as<const T>(), weight.as<const T>(), d.groups, pixels, s, put)) return;
+    const std::vector<Tap> taps = tap_table(s, 1, s.taps());
+    multiply<Wide<T>>(d.groups, pixels, s.filters, s.taps() * s.channels, Patches<T>(x.as<T>(), taps, s, true),
+                      Kernel2d<T, true>(weight.as<T>(), s), put);
+  };
+  const auto after = [&] { finish(put.y, pixels * d.o, d.o, put); };
+  if (convolve(Pass::forward, x, weight, y, d, few_channels(d) ? Own{own, after} : Own{})) return after();
+  own();
 }
 
 template <class T>
@@ -154,14 +164,16 @@ void input_gradient(View dy, View weight, View addend, View gate, Out dx, const 
 
 template <class T>
 void weight_gradient(View dy, View x, Out dweight, const Conv2dDims& d) {
-  if (convolve(Pass::weight_gradient, x, dy, dweight, d)) return;
   const Shape s(d);
   const int64_t pixels = d.n * d.oh * d.ow;
-  const PutWeights<Wide<T>> put{dweight.as<Wide<T>>(), s};
-  if (weights_on_tensor_cores(dy.as<const T>(), x.as<const T>(), d.groups, pixels, s, put)) return;
-  const std::vector<Tap> taps = tap_table(s, 1, s.taps());
-  multiply<Wide<T>>(d.groups, s.filters, s.taps() * s.channels, pixels, Matrix<T>{dy.as<T>(), 1, d.o, false, s.filters},
-                    Patches<T>(x.as<T>(), taps, s, false), put);
+  const auto own = [&] {
+    const PutWeights<Wide<T>> put{dweight.as<Wide<T>>(), s};
+    if (weights_on_tensor_cores(dy.as<const T>(), x.as<const T>(), d.groups, pixels, s, put)) return;
+    const std::vector<Tap> taps = tap_table(s, 1, s.taps());
+    multiply<Wide<T>>(d.groups, s.filters, s.taps() * s.channels, pixels,
+                      Matrix<T>{dy.as<T>(), 1, d.o, false, s.filters}, Patches<T>(x.as<T>(), taps, s, false), put);
+  };
+  if (!convolve(Pass::weight_gradient, x, dy, dweight, d, few_channels(d) ? Own{own, {}} : Own{})) own();
 }
 
 }  // namespace

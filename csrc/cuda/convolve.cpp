@@ -2,7 +2,8 @@
 // by taps: they are put in order in the workspace on the way in, and weight gradients on the way out.
 //
 // Of the library's algorithms those that give the same bits each time, and add up products of the arrays themselves,
-// are run and timed here: its own search would also try them with the math that was not asked for, and once each.
+// are run and timed here: its own search would also try them with the math that was not asked for, and once each. Where
+// fastdl's own kernel is offered too it comes first, and is left for what is faster with the pass that follows it.
 //
 // Of bfloat16 its documents list convolutions whose three arrays are bfloat16 and whose sums are float. A gradient of
 // weights in float32, which fastdl promises, is not among them; it is asked for all the same. Where it is refused,
@@ -35,6 +36,7 @@ using namespace fastdl::cudnn;
 using std::int64_t;
 using std::size_t;
 
+constexpr int kOwn = 1 << 16;    // fastdl's own kernel, among the numbers of the library's algorithms
 constexpr int kMostListed = 32;  // more than any pass has algorithms and kinds of math
 
 // Of workspace(), for the library and the ordered weights together: always all of it, so that the block of a stream is
@@ -100,7 +102,7 @@ Owned<T> make(const Cudnn& dnn, cudnnStatus_t (*create)(T**), cudnnStatus_t (*de
   return Owned<T>(made, destroy);
 }
 
-// What is kept for a kind of convolution. status: not success where the library can't make it.
+// What is kept for a kind of convolution. status: not success where the library can't make it; algorithm: or kOwn.
 struct Plan {
   Owned<cudnnTensorStruct> x, y;
   Owned<cudnnFilterStruct> weight;
@@ -109,6 +111,8 @@ struct Plan {
   cudnnStatus_t status = CUDNN_STATUS_NOT_SUPPORTED;
   int candidates = 0;
   float milliseconds = 0;
+
+  bool serves() const { return status == CUDNN_STATUS_SUCCESS && algorithm != kOwn; }
 };
 
 // What the library refuses to describe is left to the own kernel.
@@ -222,20 +226,32 @@ bool is_candidate(const Listed& listed, int count, int i) {
   return true;
 }
 
-void choose(const Cudnn& dnn, cudnnHandle_t handle, const Problem& p, Plan& plan, const Scratch& scratch) {
+// What a choice begins with: fastdl's own kernel and its time, or nothing, and what the library's sums need besides.
+struct Before {
+  Fastest fastest;
+  std::function<void()> finish;
+};
+
+void choose(const Cudnn& dnn, cudnnHandle_t handle, const Problem& p, Plan& plan, const Scratch& scratch,
+            const Before& before) {
   Listed listed{};
   int count = 0;
   plan.status = list(dnn, handle, p.pass, plan, listed, count);
   if (plan.status != CUDNN_STATUS_SUCCESS) return;
   plan.status = CUDNN_STATUS_NOT_SUPPORTED;
-  Fastest fastest;
+  Fastest fastest = before.fastest;
+  plan.candidates = fastest.chosen >= 0;
   for (int i = 0; i < count; ++i) {
     const int algorithm = listed[static_cast<size_t>(i)].algo;
     if (!is_candidate(listed, count, i) || transforms(p.pass, algorithm)) continue;
     size_t bytes = 0;
     if (measure(dnn, handle, p.pass, plan, algorithm, bytes) != CUDNN_STATUS_SUCCESS || bytes > scratch.bytes) continue;
     ++plan.candidates;
-    fastest.offer(algorithm, [&] { return run(dnn, handle, p, plan, algorithm, scratch) == CUDNN_STATUS_SUCCESS; });
+    fastest.offer(algorithm, [&] {
+      if (run(dnn, handle, p, plan, algorithm, scratch) != CUDNN_STATUS_SUCCESS) return false;
+      if (before.finish) before.finish();
+      return true;
+    });
   }
   if (fastest.chosen < 0) return;
   plan.status = CUDNN_STATUS_SUCCESS;
@@ -265,21 +281,22 @@ const Plan* known(const Problem& p) {
   return at == g_plans.end() ? nullptr : &at->second;
 }
 
-// The plan, made if need be; nullptr where the library can't make the convolution.
-const Plan* plan_of(const Cudnn& dnn, const Problem& p, const Scratch& scratch) {
+// The plan, made if need be; nullptr where the library can't make the convolution, or not as fast.
+const Plan* plan_of(const Cudnn& dnn, const Problem& p, const Scratch& scratch, const Before& before = {}) {
   const Plan* plan = known(p);
   if (plan == nullptr) {
     const auto& [handle, made] = handle_of(dnn, p.device);
     Plan fresh = describe(dnn, p);
+    fresh.algorithm = before.fastest.chosen;
     if (made != CUDNN_STATUS_SUCCESS) fresh.status = made;
-    if (fresh.status == CUDNN_STATUS_SUCCESS) choose(dnn, handle, p, fresh, scratch);
+    if (fresh.status == CUDNN_STATUS_SUCCESS) choose(dnn, handle, p, fresh, scratch, before);
     plan = &g_plans.emplace(key_of(p), std::move(fresh)).first->second;
   }
-  return plan->status == CUDNN_STATUS_SUCCESS ? plan : nullptr;
+  return plan->serves() ? plan : nullptr;
 }
 
-bool make(const Cudnn& dnn, const Problem& p, const Scratch& scratch) {
-  const Plan* const plan = plan_of(dnn, p, scratch);
+bool make(const Cudnn& dnn, const Problem& p, const Scratch& scratch, const Before& before = {}) {
+  const Plan* const plan = plan_of(dnn, p, scratch, before);
   if (plan == nullptr) return false;
   check(dnn, run(dnn, handle_of(dnn, p.device).handle, p, *plan, plan->algorithm, scratch), "cuDNN's convolution");
   return true;
@@ -334,7 +351,7 @@ bool make_widened(const Cudnn& dnn, const Problem& whole, const Scratch& scratch
 
 }  // namespace
 
-bool convolve(Pass pass, const View& a, const View& b, const View& result, const Conv2dDims& d) {
+bool convolve(Pass pass, const View& a, const View& b, const View& result, const Conv2dDims& d, const Own& own) {
   if (a.dtype == DType::f64 || !fits(d)) return false;
   const Cudnn* const dnn = cudnn().get();
   if (dnn == nullptr) return false;
@@ -353,9 +370,12 @@ bool convolve(Pass pass, const View& a, const View& b, const View& result, const
   for (const void* const array : {p.x, p.weight, p.y})
     if (kind == Kind::bf16 && alignment(array) < 16) return false;
   const std::lock_guard<std::mutex> lock(g_mutex);
-  const bool widens = to_weight && kind == Kind::bf16;
-  if (const Plan* const plan = known(p); plan != nullptr && plan->status != CUDNN_STATUS_SUCCESS && !widens)
-    return false;
+  const bool widens = to_weight && kind == Kind::bf16 && !own.run;  // the own kernel needs no copies
+  const Plan* const plan = known(p);
+  if (plan != nullptr && !plan->serves() && !widens) return false;
+  Before before{{}, own.finish};
+  if (plan == nullptr && own.run)  // it uses the workspace too
+    before.fastest.offer(kOwn, [&] { return own.run(), true; });
 
   auto* const memory = static_cast<char*>(workspace(kWorkspace));
   const Scratch scratch{memory, kWorkspace - bytes};
@@ -366,7 +386,7 @@ bool convolve(Pass pass, const View& a, const View& b, const View& result, const
     const View from = reordered(weight.data, weight.dtype, d, false);
     copy(from, contiguous(p.weight, from));
   }
-  if (!make(*dnn, p, scratch) && !(widens && make_widened(*dnn, p, scratch))) return false;
+  if (!make(*dnn, p, scratch, before) && !(widens && make_widened(*dnn, p, scratch))) return false;
   if (reorder && to_weight) {
     const View from = reordered(p.weight, weight.dtype, d, true);
     copy(from, contiguous(weight.data, from));
@@ -381,6 +401,9 @@ void forget_convolutions() {
 }
 
 std::vector<std::string> describe_convolutions() {
+  const auto is_widened = [](const Key& key) {
+    return key[1] == int64_t(Pass::weight_gradient) && key[2] == int64_t(Kind::bf16);
+  };
   const std::lock_guard<std::mutex> lock(g_mutex);
   std::vector<std::string> lines;
   for (const auto& [key, plan] : g_plans) {
@@ -393,11 +416,11 @@ std::vector<std::string> describe_convolutions() {
             number(8) + ", stride " + pair(11) + ", padding " + pair(13) + ", dilation " + pair(15) + ", alignment " +
             number(17) + " " + number(18) + " " + number(19) + ": ";
     if (plan.status == CUDNN_STATUS_SUCCESS)
-      line += "algorithm " + std::to_string(plan.algorithm) + " of " + std::to_string(plan.candidates) + ", " +
-              std::to_string(plan.milliseconds) + " ms";
+      line += (plan.serves() ? "algorithm " + std::to_string(plan.algorithm) : "own kernel") + " of " +
+              std::to_string(plan.candidates) + ", " + std::to_string(plan.milliseconds) + " ms";
     else
-      line += (key[1] == int64_t(Pass::weight_gradient) && key[2] == int64_t(Kind::bf16) ? "as tf32" : "own kernel") +
-              std::string(", status ") + std::to_string(plan.status);
+      line += (is_widened(key) && plan.algorithm != kOwn ? "as tf32" : "own kernel") + std::string(", status ") +
+              std::to_string(plan.status);
     lines.push_back(line);
   }
   return lines;

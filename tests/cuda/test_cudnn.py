@@ -107,8 +107,64 @@ def test_one_tap_on_every_pixel_is_a_dense_layer(stub, reference):
     check(stub.module, reference, *problem((2, 3, 5, 1), ((4, 7), ONE, ONE, NIL, ONE)))
     assert counts(stub) == (0, 0, 0)
     check(stub.module, reference, *problem((2, 4, 6, 2), ((4, 7), ONE, ONE, NIL, ONE)))  # groups
-    check(stub.module, reference, *problem((2, 3, 5, 1), ((4, 7), ONE, (2, 2), NIL, ONE)))
+    check(stub.module, reference, *problem((2, 9, 5, 1), ((4, 7), ONE, (2, 2), NIL, ONE)))
     assert counts(stub) == (4, 4, 4)
+
+
+FIRST = "2x3x9x7, 8 filters 3x2, groups 1, stride 1x2, padding 2x1, dilation 2x3, alignment 16 16 16"
+
+
+@pytest.mark.parametrize("tf32", [False, True])
+def test_few_channels_are_for_the_own_kernel(stub, reference, tf32):
+    """It comes first, and without a clock nothing is faster: the library is tried once, and serves only dx."""
+    stub.module.set_tf32(tf32)
+    (x, weight, bias, dy), attrs = problem((2, 3, 8, 1))
+    wanted = [kernel.conv2d_forward(x, weight, bias, *attrs, relu=True) for kernel in (reference, stub.module)]
+    np.testing.assert_allclose(*wanted, rtol=1e-2 if tf32 else 1e-5, atol=1e-2 if tf32 else 1e-5)
+    for count in (2, 3):
+        first, again = (outcome(stub.module, x, weight, bias, dy, attrs) for _ in range(2))
+        for a, b in zip(first, again):
+            np.testing.assert_array_equal(a, b)
+        assert counts(stub) == (1, 2 * count - 1, 1)
+    kind = "tf32" if tf32 else "float32"
+    assert stub.module.cudnn_plans() == [
+        f"{kind} forward {FIRST}: own kernel of 3, 0.000000 ms",
+        f"{kind} input gradient {FIRST}: algorithm 1 of 1, 0.000000 ms",
+        f"{kind} weight gradient {FIRST}: own kernel of 2, 0.000000 ms",
+    ]
+    stub.module.unload_cudnn()  # the bits are those of the own kernel
+    for a, b in zip((first[0], first[2]), (outcome(stub.module, x, weight, bias, dy, attrs)[i] for i in (0, 2))):
+        np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("channels, groups, own", [(1, 1, True), (7, 1, True), (8, 1, False), (6, 2, False)])
+def test_how_few_channels(stub, reference, channels, groups, own):
+    check(stub.module, reference, *problem((2, channels, 8, groups)))
+    lines = stub.module.cudnn_plans()
+    assert [": own kernel of" in line for line in lines] == [own, False, own]
+
+
+def test_few_channels_of_bfloat16(stub, bfloat16, reference):
+    for count in (2, 3):
+        check_conv(bfloat16, reference, *problem((2, 3, 8, 1), dtype="bfloat16"))
+        assert counts(stub) == (1, count, 0)
+    assert stub.module.cudnn_plans() == [
+        f"bfloat16 forward {FIRST}: own kernel of 3, 0.000000 ms",
+        f"bfloat16 input gradient {FIRST}: algorithm 1 of 1, 0.000000 ms",
+        f"bfloat16 weight gradient {FIRST}: own kernel, status 3000",
+    ]
+
+
+def test_few_channels_are_not_tried_while_a_graph_is_captured(stub):
+    values, attrs = problem((2, 3, 8, 1))
+    stub.module.emulate_capture(True)
+    with pytest.raises(RuntimeError, match="captured and needs the choice"):
+        stub.module.conv2d_forward(*values[:3], *attrs)
+    stub.module.emulate_capture(False)
+    want = outcome(stub.module, *values, attrs)
+    stub.module.emulate_capture(True)
+    for a, b in zip(outcome(stub.module, *values, attrs), want):
+        np.testing.assert_array_equal(a, b)
 
 
 def test_weights_too_large_for_the_workspace(stub, reference):
@@ -180,7 +236,7 @@ def test_bfloat16_off_a_border_is_not_for_it(stub, bfloat16, reference, offset):
 
 
 def test_image_of_bfloat16_too_large_to_widen(stub, bfloat16, reference):
-    check_conv(bfloat16, reference, *problem((1, 4, 4, 1), ((150, 150), (2, 2), ONE, NIL, ONE), "bfloat16"))
+    check_conv(bfloat16, reference, *problem((1, 8, 4, 1), ((150, 150), (2, 2), ONE, NIL, ONE), "bfloat16"))
     assert counts(stub) == (2, 2, 0)
 
 

@@ -35,6 +35,11 @@ def on_gpu():
     backend.set_tf32(False)
 
 
+def chosen(line, size):
+    """Does the plan name an algorithm, or where channels are few and beside others fastdl's own kernel?"""
+    return ": algorithm " in line or (": own kernel" in line and "input" not in line and size[1] < 8 and size[3] == 1)
+
+
 def on_device(cupy, values):
     """The arrays on the GPU, images channels-last."""
     last = [cupy.asarray(a.transpose(0, 2, 3, 1), order="C").transpose(0, 3, 1, 2) for a in (values[0], values[3])]
@@ -62,7 +67,7 @@ def test_cuda_convolutions_come_from_the_library(on_gpu, reference, size, window
         assert_close(cupy.asnumpy(a), b.astype("float32"), "conv2d", length**0.5)
         assert_close(cupy.asnumpy(a), cupy.asnumpy(c), "conv2d", length**0.5)
     plans = module.cudnn_plans()
-    assert len(plans) == 3 and all(": algorithm " in line for line in plans), plans
+    assert len(plans) == 3 and all(chosen(line, size) for line in plans), plans
 
 
 @pytest.mark.parametrize("size, window", LAYERS, ids=str)
@@ -76,18 +81,17 @@ def test_cuda_convolutions_of_bfloat16_come_from_the_library(on_gpu, reference, 
         backend.conv2d_forward(there[0], there[1], None, *attrs),
         *backend.conv2d_backward(there[3], there[0], there[1], *attrs, ALL),
     )
-    want, size = (
+    want, most = (
         (reference.conv2d_forward(x, weight, None, *attrs), *reference.conv2d_backward(dy, x, weight, *attrs, ALL))
         for x, weight, dy in (exact((x, weight, dy)), magnitudes((x, weight, dy)))
     )
     pixels, taps = dy[:, :1].size, weight[0, 0].size
     lengths = (weight.shape[1] * taps, weight.shape[0] * taps, pixels, pixels)
-    for values in zip(map(cupy.asnumpy, got), want, size, lengths, ("bfloat16", "bfloat16", "float32", "float32")):
+    for values in zip(map(cupy.asnumpy, got), want, most, lengths, ("bfloat16", "bfloat16", "float32", "float32")):
         assert_near(*values)
     plans = module.cudnn_plans()
-    assert sum("gradient" not in line and ": algorithm" in line for line in plans) == 1, plans
-    assert sum("input gradient" in line and ": algorithm" in line for line in plans) == 1, plans
-    assert sum("weight gradient" in line and ": algorithm" in line for line in plans) == 1, plans
+    for name in (" forward ", " input gradient ", " weight gradient "):
+        assert sum(name in line and chosen(line, size) for line in plans) == 1, plans
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
