@@ -226,19 +226,21 @@ def test_many_pixels_of_few_channels(backend, reference, dtype):
 
 @pytest.mark.parametrize("dtype", [BF16, np.dtype("float32")], ids=str)
 def test_few_channels_keep_special_values_where_they_are(backend, dtype):
-    """Also in the vectors that zeros fill up, and of three channels that share them with their neighbours."""
-    x, weight = np.ones((2, 3, 9, 9), dtype), np.ones((8, 3, 3, 3), dtype)
-    x[0, 1, 4, 4], x[1, 2, 8, 8] = np.nan, np.inf
-    y = backend.conv2d_forward(x, weight, None, (1, 1), (1, 1), (1, 1), 1).astype(np.float32)
+    """Three channels share vectors with their neighbours and with zeros, by which infinity would become NaN."""
+    x, weight, options = np.ones((2, 3, 9, 9), dtype), np.ones((8, 3, 3, 3), dtype), ((1, 1), (1, 1), (1, 1), 1)
+    x[0, 1, 4, 4], x[1, 0, 4, 4] = np.nan, np.inf
+    y = backend.conv2d_forward(x, weight, None, *options).astype(np.float32)
     touched = np.zeros(y.shape, bool)
-    touched[0, :, 3:6, 3:6] = True
-    np.testing.assert_array_equal(np.isnan(y), touched)
-    touched = np.zeros(y.shape, bool)
-    touched[1, :, 7:, 7:] = True
-    np.testing.assert_array_equal(np.isinf(y), touched)
-    dy = np.ones(y.shape, dtype)
-    dweight = backend.conv2d_backward(dy, x, weight, (1, 1), (1, 1), (1, 1), 1, (False, True, False))[1]
-    assert np.isnan(dweight[:, 1]).all() and np.isinf(dweight[:, 2, 1:, 1:]).all() and np.isfinite(dweight[:, 0]).all()
+    touched[:, :, 3:6, 3:6] = True
+    np.testing.assert_array_equal(np.isnan(y), touched & (np.arange(2) == 0)[:, None, None, None])
+    np.testing.assert_array_equal(np.isinf(y), touched & (np.arange(2) == 1)[:, None, None, None])
+    dweight = backend.conv2d_backward(np.ones(y.shape, dtype), x, weight, *options, (False, True, False))[1]
+    assert np.isinf(dweight[:, 0]).all() and np.isnan(dweight[:, 1]).all() and np.isfinite(dweight[:, 2]).all()
+    weight[3, 1, 0, 0] = np.inf
+    y = backend.conv2d_forward(np.ones_like(x), weight, None, *options).astype(np.float32)
+    inner = y[:, :, 1:, 1:]  # elsewhere infinity meets the padding
+    np.testing.assert_array_equal(np.isinf(inner), np.broadcast_to((np.arange(8) == 3)[:, None, None], inner.shape))
+    assert not np.isnan(inner).any()
 
 
 @pytest.mark.parametrize("dtype", [BF16, np.dtype("float32")], ids=str)
