@@ -16,6 +16,13 @@ Window attributes(const char* kernel, const py::handle& stride, const py::handle
           pair(kernel, "dilation", dilation, 1)};
 }
 
+// On the GPU channels-last in memory, as optimizers keep it there, if it comes so.
+Input weights(const char* kernel, const py::handle& x) {
+  if constexpr (kOnHost) return contiguous(kernel, "weight", x);
+  Input weight = strided(kernel, "weight", x, Floats::any);
+  return weight.view.ndim == 4 && nests(weight.view, kChannelsLast) ? std::move(weight) : in_c_order(std::move(weight));
+}
+
 // Multiply-adds of one pass for `run`, without overflow.
 std::int64_t work(const View& y, const View& weight) {
   const std::int64_t filter = weight.size() / (weight.shape[0] ? weight.shape[0] : 1);
@@ -25,7 +32,7 @@ std::int64_t work(const View& y, const View& weight) {
 Array conv2d_forward(const py::handle& x_, const py::handle& weight_, const py::handle& bias_, const py::handle& stride,
                      const py::handle& padding, const py::handle& dilation, const py::handle& groups, bool relu) {
   const char* kernel = "conv2d_forward";
-  const Input x = activation(kernel, "x", x_, Floats::any), weight = contiguous(kernel, "weight", weight_, Floats::any),
+  const Input x = activation(kernel, "x", x_, Floats::any), weight = weights(kernel, weight_),
               bias = optional_contiguous(kernel, "bias", bias_, Floats::any);
   const Conv2dDims d = check_conv2d_forward(x, weight, bias, attributes(kernel, stride, padding, dilation),
                                             integer(kernel, "groups", groups, 1, kLargestWindow + 1));
@@ -39,15 +46,15 @@ py::tuple conv2d_backward(const py::handle& dy_, const py::handle& x_, const py:
                           const py::handle& groups, const py::handle& need_, const py::handle& out) {
   const char* kernel = "conv2d_backward";
   const Input dy = activation(kernel, "dy", dy_, Floats::any), x = activation(kernel, "x", x_, Floats::any),
-              weight = contiguous(kernel, "weight", weight_, Floats::any);
+              weight = weights(kernel, weight_);
   const Conv2dDims d = check_conv2d_backward(dy, x, weight, attributes(kernel, stride, padding, dilation),
                                              integer(kernel, "groups", groups, 1, kLargestWindow + 1));
   const auto needs = need<3>(kernel, need_);
   const GradientPlaces places(kernel, out);
   std::optional<Output> dx, dweight, dbias;
   if (needs[0]) dx = empty_activation(dy.view.dtype, {d.n, d.c, d.h, d.w});
-  if (needs[1]) dweight = places.make(0, wide_dtype(dy.view.dtype), weight.view.shape, 4, {dy, x, weight});
-  if (needs[2]) dbias = places.make(1, wide_dtype(dy.view.dtype), {d.o}, {dy, x, weight});
+  if (needs[1]) dweight = places.make(0, wide_dtype(dy.view.dtype), weight.view, {dy, x, weight});
+  if (needs[2]) dbias = places.make(1, wide_dtype(dy.view.dtype), d.o, {dy, x, weight});
   run(work(dy, weight),
       [&] { device::conv2d_backward(dy, x, weight, {}, {}, view_of(dx), view_of(dweight), view_of(dbias), d); });
   return py::make_tuple(result(dx), result(dweight), result(dbias));

@@ -4,6 +4,7 @@
 #include <string>
 
 #include "bindings/array.h"
+#include "bindings/layout.h"
 
 namespace fastdl::bind {
 
@@ -14,17 +15,19 @@ class GradientPlaces {
     if (!out.is_none() && (!py::isinstance<py::tuple>(out) || py::len(out) != 2))
       check::fail_type(kernel, "out must be None or a tuple of 2 arrays or None, got " + type_name(out));
   }
-  // The one that was given for gradient i, checked: it may share memory with none of `inputs`.
-  Output make(int i, DType dtype, const std::int64_t* shape, int ndim, std::initializer_list<View> inputs) const {
+  // The one that was given for gradient i of `of`, checked, or a new one that lies in memory as `of` does. It may share
+  // memory with none of `inputs`.
+  Output make(int i, DType dtype, const View& of, std::initializer_list<View> inputs) const {
     const py::object given = out_.is_none() ? py::object(py::none()) : py::object(out_[py::int_(i)]);
-    if (given.is_none()) return empty(dtype, shape, ndim);
+    if (given.is_none()) return empty_like(of, dtype);
     const std::string name = "out[" + std::to_string(i) + "]";
     const Input input = any_dtype(kernel_, name.c_str(), given);
     if (input.view.dtype != dtype)
       check::fail_type(kernel_,
                        name + " must be " + check::dtype_name(dtype) + ", got " + check::dtype_name(input.view.dtype));
-    check::shape(kernel_, name.c_str(), input, shape, ndim);
-    if (!input.owner.is(given) || !in_c_order(input).owner.is(given) || !is_writeable(given))
+    check::shape(kernel_, name.c_str(), input, of.shape, of.ndim);
+    const bool as_of = nests(input.view, kCOrder) || (!kOnHost && of.ndim == 4 && nests(input.view, kChannelsLast));
+    if (!input.owner.is(given) || !as_of || !is_writeable(given))
       check::fail_value(kernel_, name + " must be contiguous and writeable, as it is written to");
     for (const View& x : inputs)
       if (check::overlap(input, x)) check::fail_value(kernel_, name + " must not share memory with an input");
@@ -33,8 +36,8 @@ class GradientPlaces {
     output.view = input.view;
     return output;
   }
-  Output make(int i, DType dtype, std::initializer_list<std::int64_t> shape, std::initializer_list<View> inputs) const {
-    return make(i, dtype, shape.begin(), static_cast<int>(shape.size()), inputs);
+  Output make(int i, DType dtype, std::int64_t length, std::initializer_list<View> inputs) const {
+    return make(i, dtype, View{nullptr, dtype, 1, {length}, {1}}, inputs);
   }
 
  private:

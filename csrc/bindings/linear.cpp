@@ -48,8 +48,8 @@ py::tuple linear_backward(const py::handle& dy_, const py::handle& x_, const py:
   const GradientPlaces places(kernel, out);
   std::optional<Output> dx, dweight, dbias;
   if (needs[0]) dx = empty_rows(dy, weight.view.shape[1]);
-  if (needs[1]) dweight = places.make(0, wide_dtype(dy.view.dtype), weight.view.shape, 2, {dy, x, weight});
-  if (needs[2]) dbias = places.make(1, wide_dtype(dy.view.dtype), {weight.view.shape[0]}, {dy, x, weight});
+  if (needs[1]) dweight = places.make(0, wide_dtype(dy.view.dtype), weight.view, {dy, x, weight});
+  if (needs[2]) dbias = places.make(1, wide_dtype(dy.view.dtype), weight.view.shape[0], {dy, x, weight});
   run(dy.view.size() * weight.view.shape[1], [&] {
     device::linear_backward(fold(dy), fold(x), weight, {}, dx ? fold(dx->view) : View{}, view_of(dweight),
                             view_of(dbias));

@@ -2,7 +2,7 @@
 // has it.  Overwrites its outputs, which may not alias its inputs.  Saves nothing for backward.
 // Arrays of one dtype; beside bfloat16, which the GPU takes, dweight and dbias are float32.
 // x [n,c,h,w]   weight [o,c/groups,kh,kw]   bias [o] or absent   y [n,o,oh,ow];  x, y and their gradients channels-last
-// in memory, weight and bias contiguous.
+// in memory, weight and bias contiguous; on the GPU weight and dweight contiguous or channels-last, each as it comes.
 // Scratch: the weight once, its columns rounded up to a vector pair; with padding or few channels per thread a
 // zero-padded block of rows (conv/taps.h, conv/planes.h) or, with many images and zeros, a copy of rows of a group of
 // images, about 128 K elements (conv/positions.h); for dweight up to 16 partial sums of its size, 8 M elements
@@ -19,6 +19,11 @@ struct Conv2dDims {
   std::int64_t groups;
   Window window;  // kernel_size is the weight's
 };
+
+// Do the channels of a weight's tap lie side by side in memory, where else its taps do? No matter with one of either.
+inline bool has_channels_last(const View& weight) {
+  return weight.shape[1] > 1 && weight.shape[2] * weight.shape[3] > 1 && weight.strides[1] == 1;
+}
 
 // The only checks; `attrs` brings stride, padding and dilation, its kernel_size is ignored;
 // groups is at least 1.

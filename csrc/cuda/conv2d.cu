@@ -135,7 +135,7 @@ bool few_channels(const Conv2dDims& d) {
 
 template <class T>
 void forward(View x, View weight, View bias, bool relu, Out y, const Conv2dDims& d) {
-  const Shape s(d);
+  const Shape s(d, weight);
   const int64_t pixels = d.n * d.oh * d.ow;
   const PutPixels<T> put{y.as<T>(), s.filters, d.o, or_null<T>(bias), nullptr, nullptr, relu};
   const auto own = [&] {
@@ -151,7 +151,7 @@ void forward(View x, View weight, View bias, bool relu, Out y, const Conv2dDims&
 
 template <class T>
 void input_gradient(View dy, View weight, View addend, View gate, Out dx, const Conv2dDims& d) {
-  const Shape s(d);
+  const Shape s(d, weight);
   const int64_t pixels = d.n * d.h * d.w;
   const PutPixels<T> put{dx.as<T>(), s.channels, d.c, nullptr, or_null<T>(addend), or_null<T>(gate), false};
   // An addend in dx itself would be gone before the pass that adds it.
@@ -164,7 +164,7 @@ void input_gradient(View dy, View weight, View addend, View gate, Out dx, const 
 
 template <class T>
 void weight_gradient(View dy, View x, Out dweight, const Conv2dDims& d) {
-  const Shape s(d);
+  const Shape s(d, dweight);
   const int64_t pixels = d.n * d.oh * d.ow;
   const auto own = [&] {
     const PutWeights<Wide<T>> put{dweight.as<Wide<T>>(), s};

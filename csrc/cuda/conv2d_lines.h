@@ -148,10 +148,13 @@ void multiply_by_weight(const Pixels& x, const E* weight, int64_t groups, int64_
   const int64_t across = backward ? s.channels : s.filters, elements = groups * across * depth;
   const TensorTiling<E> t(groups, pixels, across, depth);
   const int64_t sums = ceil_div(t.scratch(), 64) * 64;
-  float* const memory = workspace<float>(sums + elements);
+  const bool ordered =
+      !backward && (s.of_channel == 1 || s.channels == 1) && by_vectors(weight, s.taps() * s.channels, depth, depth);
+  float* const memory = workspace<float>(sums + (ordered ? 0 : elements));
   E* const lines = reinterpret_cast<E*>(memory + sums);
-  for_each(elements, OrderWeight<E, backward>{weight, s, depth, lines});
-  multiply_on_tensor_cores<E>(t, x, Lines<E, true>{lines, across, depth, across * depth}, put, memory);
+  if (!ordered) for_each(elements, OrderWeight<E, backward>{weight, s, depth, lines});
+  multiply_on_tensor_cores<E>(t, x, Lines<E, true>{ordered ? weight : lines, across, depth, across * depth}, put,
+                              memory);
 }
 
 // The convolution (backward: its input gradient) on tensor cores; false where types or borders don't allow it.

@@ -1,5 +1,6 @@
 // cuDNN's kernels for channels-last arrays read filters by taps by channels, fastdl's weights are filters by channels
-// by taps: they are put in order in the workspace on the way in, and weight gradients on the way out.
+// by taps: those that lie otherwise are put in order in the workspace on the way in, and weight gradients on the way
+// out.
 //
 // Of the library's algorithms those that give the same bits each time, and add up products of the arrays themselves,
 // are run and timed here: its own search would also try them with the math that was not asked for, and once each. Where
@@ -359,7 +360,7 @@ bool convolve(Pass pass, const View& a, const View& b, const View& result, const
   const View& x = pass == Pass::input_gradient ? result : a;
   const View& weight = to_weight ? result : b;
   const View& y = pass == Pass::forward ? result : (to_weight ? b : a);
-  const bool reorder = d.c > d.groups && d.window.kernel_size != check::Pair{1, 1};
+  const bool reorder = d.c > d.groups && d.window.kernel_size != check::Pair{1, 1} && !has_channels_last(weight);
   const size_t weight_bytes = static_cast<size_t>(weight.size() * item_size(weight.dtype));
   const size_t bytes = reorder ? (weight_bytes + 255) / 256 * 256 : 0;
   if (bytes > kWorkspace / 2) return false;

@@ -96,6 +96,18 @@ def test_alignment_has_plans_of_its_own(stub, reference, groups, offset):
     assert len(stub.module.cudnn_plans()) == (3 if offset == 4 else 6)
 
 
+def test_filters_in_the_librarys_order_are_not_copied(stub, reference):
+    """The plans' alignment is that of the filters themselves, not of a copy in the workspace."""
+    (x, weight, bias, dy), attrs = problem((2, 8, 8, 1))
+    check(stub.module, reference, (x, moved(weight, 1), bias, dy), attrs)
+    forward, backward, of_weight = stub.module.cudnn_plans()
+    assert "alignment 16 4 16" in forward and "alignment 16 4 16" in backward and "alignment 16 16 16" in of_weight
+    place = moved(np.zeros_like(weight), 1)
+    stub.module.conv2d_backward(dy, x, weight, *attrs, (False, True, False), out=(place, None))
+    gradients = [plan for plan in stub.module.cudnn_plans() if "weight gradient" in plan]
+    assert len(gradients) == 2 and sum("alignment 16 4 16" in plan for plan in gradients) == 1
+
+
 def test_float64_and_empty_arrays_are_not_for_it(stub, reference):
     check(stub.module, reference, *problem(dtype="float64"))
     for size in ((0, 3, 4, 1), (2, 0, 3, 1), (2, 3, 0, 1)):

@@ -108,3 +108,30 @@ def test_a_kept_gradient_as_an_input():
         optimizer.zero_grad()
         use()
     assert np.isfinite(layer.weight.grad.cpu().numpy()).all()
+
+
+def test_filters_are_channels_last_and_travel_as_ever():
+    """In memory alone: what is saved, loaded and handed out is in the order of (O, C, kh, kw)."""
+
+    def made(device=None):
+        net = nn.Sequential(nn.Conv2d(3, 4, (2, 3), device=device), nn.ReLU(), nn.Conv2d(4, 2, 2, device=device))
+        return net, fd.optim.Adam(net.parameters(), lr=0.1)
+
+    fd.manual_seed(1)
+    (here, optimizer), (net, ours) = made(), made("cuda")
+    net.load_state_dict(here.state_dict())
+    x = np.random.default_rng(0).standard_normal((2, 3, 5, 6)).astype(np.float32)
+    for model, update in ((here, optimizer), (net, ours)):
+        for _ in range(2):
+            update.zero_grad()
+            (model(fd.tensor(x, device=model[0].weight.device)) ** 2).mean().backward()
+            update.step()
+    weight, expected = net[0].weight, here[0].weight
+    assert weight.data.strides == weight.grad.data.strides == (72, 4, 36, 12)
+    np.testing.assert_allclose(weight.detach().cpu().numpy(), expected.detach().numpy(), rtol=1e-4, atol=1e-5)
+    here.load_state_dict(net.state_dict())
+    optimizer.load_state_dict(ours.state_dict())
+    ours.load_state_dict(optimizer.state_dict())
+    for name in ("exp_avg", "exp_avg_sq"):
+        np.testing.assert_array_equal(ours.state[weight][name].cpu().numpy(), optimizer.state[expected][name].numpy())
+    np.testing.assert_array_equal(expected.detach().numpy(), weight.detach().cpu().numpy())

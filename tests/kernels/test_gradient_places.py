@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from fastdl import kernels
+from layouts import LAYOUTS
 
 BF16 = kernels.use_bfloat16()
 NEED = (True, True, True)
@@ -64,6 +65,29 @@ def test_a_segment_of_a_buffer(backend):
     got = backend.linear_backward(*arrays, NEED, (dw, None))
     np.testing.assert_array_equal(buffer[5:17].reshape(3, 4), backend.linear_backward(*arrays, NEED)[1])
     assert got[1] is dw and (buffer[:5] == 7).all() and (buffer[17:] == 7).all()
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64", "bfloat16"])
+@pytest.mark.parametrize("groups", [1, 2])
+def test_filters_in_either_memory_order(bfloat16, backend, groups, dtype):
+    """On a GPU, where optimizers keep them channels-last, gradients lie as the weight does or as the place is."""
+    module, of = (bfloat16, BF16) if dtype == "bfloat16" else (backend, dtype)
+    on_gpu = backend.name in ("cuda", "emulated")
+    dy, x, weight = values(2, 4, 4, 4, dtype=of), values(2, 4, 4, 4, dtype=of), values(4, 4 // groups, 3, 3, dtype=of)
+    options = (1, 1), (1, 1), (1, 1), groups
+    want = module.conv2d_backward(dy, x, weight, *options, NEED)
+    last = LAYOUTS["channels-last"](weight)
+    np.testing.assert_array_equal(
+        module.conv2d_forward(x, last, None, *options), module.conv2d_forward(x, weight, None, *options)
+    )
+    got = module.conv2d_backward(dy, x, last, *options, NEED)
+    assert (got[1].strides == LAYOUTS["channels-last"](want[1]).strides) == on_gpu
+    for w in (weight, last) if on_gpu else ():
+        for place in (np.full_like(want[1], 7), LAYOUTS["channels-last"](np.full_like(want[1], 7))):
+            got = module.conv2d_backward(dy, x, w, *options, NEED, out=(place, None))
+            assert got[1] is place
+            for a, b in zip(got, want):
+                np.testing.assert_array_equal(a, b)
 
 
 DW, DB = np.zeros((3, 4), np.float32), np.zeros(3, np.float32)

@@ -64,9 +64,16 @@ class FlatBuffer:
             self.state(name)[...] = array
 
     def segment(self, array: np.ndarray, i: int) -> np.ndarray:
-        """Parameter i's part of a flat array, in the parameter's shape."""
+        """Parameter i's part of a flat array, in the parameter's shape.
+
+        On the GPU filters of convolutions are channels-last in memory, as kernels there read them.
+        """
         p, start = self.params[i], self.starts[i]
-        return array[start : start + p.numel()].reshape(p.shape)
+        part = array[start : start + p.numel()]
+        if p.data.ndim == 4 and kernels.on_gpu(array):
+            o, c, h, w = p.shape
+            return part.reshape(o, h, w, c).transpose(0, 3, 1, 2)
+        return part.reshape(p.shape)
 
     def state(self, name: str) -> np.ndarray:
         """The flat state array of this name, made of zeros when first asked for."""
