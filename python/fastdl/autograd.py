@@ -104,6 +104,8 @@ class Operation:
 
     __slots__ = ("edges", "need", "saved", "watched", "__weakref__")
     fresh = False  # backward returns new arrays only: none is dy, a saved array, a view, or returned twice
+    relu = False  # forward ends in a ReLU, whose backward comes first in backward unless `gated` is set, then unset
+    gates = False  # backward makes it for the first input where its `gate` is set, then unset
     places = False  # backward(dy, out) writes the gradients of inputs 1 and 2 into the arrays of `out`, or None
     view = False  # the output shows the memory of the first input
     stand_ins = ()  # arrays that forward read in place of those of the inputs, and that change with them; or None
@@ -265,6 +267,8 @@ def backward(self: Tensor, gradient: Tensor | None = None, retain_graph: bool = 
             continue
         if node.saved is None or node.watched:
             _check_saved(node)
+        if node.gates:
+            _hand_over_relu(node, dy, counts, pending)
         grads = node.backward(dy, _places(node, dy, counts)) if node.places else node.backward(dy)
         fresh = node.fresh
         for edge, grad in zip(node.edges, grads):
@@ -282,6 +286,13 @@ def backward(self: Tensor, gradient: Tensor | None = None, retain_graph: bool = 
                 ready.append(edge)
         if not retain_graph and node.saved:
             node.saved, node.watched = None, ()
+
+
+def _hand_over_relu(node: Operation, dy, counts: dict, pending: dict) -> None:
+    """Let the node make the backward of the ReLU before it, in one pass on the GPU, if it alone reads that one."""
+    edge = node.edges[0]
+    if isinstance(edge, Operation) and edge.relu and counts[edge] == 1 and edge not in pending and kernels.on_gpu(dy):
+        node.gate = edge.gated = True
 
 
 def _places(node: Operation, dy, counts: dict):

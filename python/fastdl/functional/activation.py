@@ -11,16 +11,24 @@ from ._arguments import number
 class Relu(Operation):
     """y = max(x, 0)."""
 
-    __slots__ = ()
-    fresh = True
+    __slots__ = ("gated",)
+    fresh = relu = True
 
     def forward(self, input):
         y = of(input).relu_forward(input)
-        self.saved = (y,)
+        self.saved, self.gated = (y,), False
         return y
 
     def backward(self, dy):
-        return (of(dy).relu_backward(dy, self.saved[0]),)
+        return (let_through(self, dy, self.saved[0]),)
+
+
+def let_through(op, dy, y):
+    """What the ReLU at the end of an operation, which made y, lets through of dy."""
+    if op.gated:
+        op.gated = False
+        return dy
+    return of(dy).relu_backward(dy, y)
 
 
 class Sigmoid(Operation):

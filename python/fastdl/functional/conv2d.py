@@ -5,9 +5,11 @@ from __future__ import annotations
 import numpy as np
 
 from ..autograd import Operation, apply
-from ..kernels import of
+from ..kernels import of, on_gpu
 from ..tensor import Tensor, check_tensor
-from ._arguments import images, pair
+from . import activation
+from ._arguments import flag, images, pair
+from .activation import let_through
 from .copy import squeeze, unsqueeze
 from .precision import lowered
 
@@ -30,7 +32,26 @@ class Conv2d(Operation):
         return of(dy).conv2d_backward(dy, x, weight, *self.attributes, tuple(self.need), out)
 
 
-def conv2d(input, weight, bias=None, stride=1, padding=0, dilation=1, groups: int = 1) -> Tensor:
+class Conv2dRelu(Conv2d):
+    """The same with ReLU in its passes."""
+
+    __slots__ = ("gated",)
+    relu = True
+
+    def forward(self, input, weight, bias):
+        y = of(input, weight).conv2d_forward(input, weight, bias, *self.attributes, relu=True)
+        self.saved, self.gated = (input, weight, y), False
+        return y
+
+    def backward(self, dy, out):
+        x, weight, y = self.saved
+        dy = let_through(self, dy, y)
+        return of(dy).conv2d_backward(dy, x, weight, *self.attributes, tuple(self.need), out)
+
+
+def conv2d(
+    input, weight, bias=None, stride=1, padding=0, dilation=1, groups: int = 1, *, relu: bool = False
+) -> Tensor:
     """Cross-correlation of images with filters.
 
     y[n, o, p, q] = bias[o] + sum over c, i, j of weight[o, c, i, j] x[n, c, p * sh - ph + i * dh, q * sw - pw
@@ -43,6 +64,7 @@ def conv2d(input, weight, bias=None, stride=1, padding=0, dilation=1, groups: in
         stride, padding, dilation: an int or a pair (height, width); padding also "valid" (none) or "same" (stride 1,
             as many output pixels as input pixels; where the number of zeros is odd, the last side gets one more).
         groups: divides C and O.
+        relu: y = max(that, 0), on the GPU in the same passes over memory.
 
     Returns (N, O, OH, OW), OH = floor((H + 2 ph - dh (kh - 1) - 1) / sh) + 1.
     Raises TypeError for array kinds and dtypes, ValueError for shapes and values.
@@ -56,11 +78,15 @@ def conv2d(input, weight, bias=None, stride=1, padding=0, dilation=1, groups: in
         padding, surplus = pair("conv2d", "padding", padding), (0, 0)
     if not isinstance(groups, (int, np.integer)) or isinstance(groups, bool):
         raise TypeError(f"conv2d: groups must be an int, got {type(groups).__name__}")
-    op = lowered(Conv2d(stride, padding, dilation, groups), input, weight, bias)
+    # On the host a captured step fuses them by itself.
+    fused = flag("conv2d", "relu", relu) and on_gpu(input.data)
+    op = lowered((Conv2dRelu if fused else Conv2d)(stride, padding, dilation, groups), input, weight, bias)
     if input.data.ndim == 3:
         y = squeeze(apply(op, unsqueeze(input, 0), weight, bias), 0)
     else:
         y = apply(op, input, weight, bias)
+    if relu and not fused:
+        y = activation.relu(y)
     return y[..., surplus[0] :, surplus[1] :] if any(surplus) else y
 
 

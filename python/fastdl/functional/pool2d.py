@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..autograd import Operation, apply
-from ..kernels import of
+from ..kernels import of, on_gpu
 from ..tensor import Tensor, wrap
 from ._arguments import flag, images, pair
 from .copy import squeeze, unsqueeze
@@ -12,20 +12,22 @@ from .copy import squeeze, unsqueeze
 class MaxPool2d(Operation):
     """y = the largest of each window; the gradient goes to the first place that held it."""
 
-    __slots__ = ("window", "ceil_mode", "size", "offsets")
-    fresh = True
+    __slots__ = ("window", "ceil_mode", "size", "offsets", "gate")
+    fresh = gates = True
 
     def __init__(self, kernel_size, stride, padding, dilation, ceil_mode):
-        self.window, self.ceil_mode = (kernel_size, stride, padding, dilation), ceil_mode
+        self.window, self.ceil_mode, self.gate = (kernel_size, stride, padding, dilation), ceil_mode, False
 
     def forward(self, input):
         y, self.offsets = of(input).max_pool2d_forward(input, *self.window, self.ceil_mode)
         self.size = input.shape[2:]
-        self.saved = (self.offsets,)
+        self.saved = self.offsets, y if on_gpu(y) else None
         return y
 
     def backward(self, dy):
-        return (of(dy).max_pool2d_backward(dy, self.saved[0], self.size, *self.window),)
+        offsets, y = self.saved
+        gate, self.gate = y if self.gate else None, False
+        return (of(dy).max_pool2d_backward(dy, offsets, self.size, *self.window, gate),)
 
 
 class AvgPool2d(Operation):

@@ -141,6 +141,9 @@ class Mixed(Operation):
         """What errors call it."""
         return name_of(self.op)
 
+    relu = property(lambda self: self.op.relu)
+    gated = property(lambda self: self.op.gated, lambda self, value: setattr(self.op, "gated", value))
+
 
 def _kept_copy(t: Tensor):
     """The parameter in bfloat16 as its optimizer keeps it, or None."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 from fastdl import nn
 from fastdl.nn import _check
 from fastdl.nn import functional as F
+from fastdl.nn.relu import then_relu
 
 
 class LeNet5(nn.Module):
@@ -35,7 +36,7 @@ class LeNet5(nn.Module):
         self.fc2 = nn.Linear(512, num_classes)
 
     def forward(self, x):
-        x = F.max_pool2d(F.relu(self.conv1(x)), 2)
-        x = F.max_pool2d(F.relu(self.conv2(x)), 2)
-        x = F.relu(self.fc1(x.flatten(1)))
+        x = F.max_pool2d(then_relu(self.conv1, x), 2)
+        x = F.max_pool2d(then_relu(self.conv2, x), 2)
+        x = then_relu(self.fc1, x.flatten(1))
         return self.fc2(self.dropout(x))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from fastdl import nn
 from fastdl.nn import _check
 from fastdl.nn import functional as F
+from fastdl.nn.relu import then_relu
 
 
 class SmallCNN(nn.Module):
@@ -37,5 +38,5 @@ class SmallCNN(nn.Module):
     def forward(self, x):
         x = F.max_pool2d(self.bn1(self.conv1(x), relu=True), 2)
         x = F.max_pool2d(self.bn2(self.conv2(x), relu=True), 2)
-        x = F.relu(self.fc1(x.flatten(1)))
+        x = then_relu(self.fc1, x.flatten(1))
         return self.fc2(self.dropout(x))

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Iterator, Mapping
 
 from fastdl.kernels import on_gpu
 from fastdl.nn.activation import ReLU
-from fastdl.nn.batchnorm import _BatchNorm
 from fastdl.nn.module import Module
+from fastdl.nn.relu import then_relu
 from fastdl.tensor import Tensor
 
 
@@ -102,15 +102,15 @@ class Sequential(_Numbered):
         return x
 
     def _fused(self, x):
-        """The same, with a ReLU made by the batch norm before it."""
+        """The same, with a ReLU made by the layer before it."""
         modules = [*self._modules.values(), None]
         skip = False
         for module, after in zip(modules, modules[1:]):
             if skip:
                 skip = False
                 continue
-            skip = isinstance(module, _BatchNorm) and type(after) is ReLU and not (module._hooked or after._hooked)
-            x = module(x, relu=True) if skip else module(x)
+            skip = type(after) is ReLU and not after._hooked
+            x = then_relu(module, x) if skip else module(x)
         return x
 
 

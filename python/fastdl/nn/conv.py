@@ -11,6 +11,9 @@ from fastdl.nn.parameter import Parameter
 class Conv2d(Module):
     """2-D convolution, x (N, C, H, W) -> (N, O, H', W'); formula in `fastdl.functional.conv2d`.
 
+    conv(x, relu=True) is relu(conv(x)), on the GPU in fewer passes over memory; `Sequential` calls it so where a ReLU
+    follows.
+
     Arguments, as in PyTorch; numbers for height and width may differ, as pairs
         padding: zeros added on every side, or "valid" (none), or "same" (H' = H, W' = W; only with stride 1).
         padding_mode: only "zeros".
@@ -68,8 +71,8 @@ class Conv2d(Module):
         """Draw new initial values."""
         init.layer_default_(self.weight, self.bias)
 
-    def forward(self, x):
-        return F.conv2d(x, self.weight, self.bias, self.stride, self.padding, self.dilation, self.groups)
+    def forward(self, x, relu: bool = False):
+        return F.conv2d(x, self.weight, self.bias, self.stride, self.padding, self.dilation, self.groups, relu=relu)
 
     def extra_repr(self) -> str:
         text = f"{self.in_channels}, {self.out_channels}, kernel_size={self.kernel_size}, stride={self.stride}"
