@@ -102,7 +102,10 @@ def fastdl_step(task: Task, captured: bool = True) -> Callable:
     optimizer = getattr(fd.optim, "SGD" if task.optimizer == "Momentum" else task.optimizer)
     step = _step(fd, model, optimizer(model.parameters(), **task.options), task.loss(fd.nn.functional))
     capture = getattr(fd, "capture", None) if captured else None
-    return _bound(capture(step) if capture else step, *map(fd.tensor, task.batch()))
+    batch = tuple(map(fd.tensor, task.batch()))
+    if capture and fd.get_device() == "cuda":  # the batch stays where it is, as for PyTorch's graph
+        return capture(_bound(step, *batch))
+    return _bound(capture(step) if capture else step, *batch)
 
 
 def _on_numpy(run) -> Callable:
