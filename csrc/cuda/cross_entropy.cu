@@ -232,14 +232,13 @@ struct BlockLosses : Losses<T, Index> {
 
 // `whole` from the parts of many labels.
 template <class W, class Index>
-struct FindWhole {
+struct FindWhole : Unprepared {
   static constexpr int kBlocks = kBlocksPerProcessor;
   Labels<W, Index> labels;
   bool mean;
   double* partial;
   Whole<W>* whole;
 
-  FASTDL_DEVICE_ONLY int prepare(const Block&) const { return 0; }
   FASTDL_DEVICE_ONLY void operator()(const Block& block, int) const {
     const int64_t begin = block.task * kLabelsOfTask;
     const double part = labels.divisor(block, begin, min_of(labels.rows, begin + kLabelsOfTask));
@@ -255,7 +254,7 @@ struct FindWhole {
 
 template <class W, class Index>
 Whole<W>* find_whole(const Labels<W, Index>& labels, bool mean, double* partial, Whole<W>* whole) {
-  for_tasks_finished(mean ? parts_of(labels.rows) : 0, FindWhole<W, Index>{labels, mean, partial, whole});
+  for_tasks_finished(mean ? parts_of(labels.rows) : 0, FindWhole<W, Index>{{}, labels, mean, partial, whole});
   return whole;
 }
 

@@ -123,6 +123,11 @@ struct Block {
   }
 };
 
+// What for_tasks_finished asks of tasks that need nothing before the first.
+struct Unprepared {
+  FASTDL_DEVICE_ONLY int prepare(const Block&) const { return 0; }
+};
+
 // N elements that are loaded and stored in one access.
 template <class T, int N>
 struct alignas(N * sizeof(T) <= 16 ? N * sizeof(T) : 16) Pack {

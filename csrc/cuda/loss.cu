@@ -1,5 +1,5 @@
 // Element-wise losses: one pass over flat memory. Sums are taken in double, a block of threads for each kBlock
-// elements, and the blocks' sums by one block, in a fixed order. The formulas are the CPU's (core/loss_math.h).
+// elements, and the blocks' sums by the last of them, in a fixed order. The formulas are the CPU's (core/loss_math.h).
 #include "core/loss.h"
 
 #include "core/loss_math.h"
@@ -52,26 +52,22 @@ struct Terms {
   FASTDL_DEVICE_ONLY void operator()(int64_t i) const { loss[i] = f.term(i); }
 };
 
-template <class F>
-struct BlockSums {
+template <class T, class F>
+struct SumTerms : Unprepared {
+  static constexpr int kBlocks = 4;  // for 64 registers
   F f;
   int64_t n;
   double* sums;
-  FASTDL_DEVICE_ONLY void operator()(const Block& block) const {
+  double divisor;
+  T* loss;
+
+  FASTDL_DEVICE_ONLY void operator()(const Block& block, int) const {
     const int64_t begin = block.task * kBlock, end = min_of(n, begin + kBlock);
     const double sum = block.sum_of(begin, end, [&](int64_t i) { return f.term(i); });
     if (block.thread == 0) sums[block.task] = sum;
   }
-};
-
-template <class T>
-struct FinishSum {
-  const double* sums;
-  int64_t blocks;
-  double divisor;
-  T* loss;
-  FASTDL_DEVICE_ONLY void operator()(const Block& block) const {
-    const double sum = block.sum_of(0, blocks, [&](int64_t b) { return sums[b]; });
+  FASTDL_DEVICE_ONLY void finish(const Block& block) const {
+    const double sum = block.sum_of(0, ceil_div(n, kBlock), [&](int64_t b) { return sums[b]; });
     if (block.thread == 0) *loss = static_cast<T>(sum / divisor);
   }
 };
@@ -96,9 +92,7 @@ template <class T, class F>
 void reduce(int64_t n, Reduction reduction, T* loss, const F& f) {
   if (reduction == Reduction::none) return for_each(n, Terms<T, F>{f, loss});
   const int64_t blocks = ceil_div(n, kBlock);
-  double* const sums = workspace<double>(blocks);
-  for_tasks(blocks, kThreads, BlockSums<F>{f, n, sums});
-  for_tasks(1, kThreads, FinishSum<T>{sums, blocks, divisor_of(reduction, n), loss});
+  for_tasks_finished(blocks, SumTerms<T, F>{{}, f, n, workspace<double>(blocks), divisor_of(reduction, n), loss});
 }
 
 template <class T, class F>
