@@ -4,6 +4,8 @@
 
 namespace fastdl::cuda::gpu {
 
+constexpr int kFinishThreads = 128;
+
 struct ColumnSum {
   double value = 0;
   FASTDL_DEVICE_ONLY void merge(const ColumnSum& other) { value += other.value; }
@@ -32,10 +34,10 @@ struct FinishColumnSums {
   int64_t blocks, columns;
   T* y;
 
-  FASTDL_DEVICE_ONLY void operator()(int64_t column) const {
-    double sum = 0;
-    for (int64_t block = 0; block < blocks; ++block) sum += partial[block * columns + column];
-    y[column] = static_cast<T>(sum);
+  FASTDL_DEVICE_ONLY void operator()(const Block& block) const {
+    const int64_t column = block.task;
+    const double sum = block.sum_of(0, blocks, [&](int64_t b) { return partial[b * columns + column]; });
+    if (block.thread == 0) y[column] = static_cast<T>(sum);
   }
 };
 
@@ -44,7 +46,7 @@ void column_sums(const T* x, int64_t rows, int64_t columns, Y* y) {
   const Columns c = columns_of(rows, columns, kMostSumBlocks);
   double* const partial = workspace<double>(c.blocks * columns);
   for_sums(c, TakeColumnSums<T>{x, columns, partial});
-  for_each(columns, FinishColumnSums<Y>{partial, c.blocks, columns, y});
+  for_tasks(columns, c.blocks <= kWarp ? kWarp : kFinishThreads, FinishColumnSums<Y>{partial, c.blocks, columns, y});
 }
 
 }  // namespace fastdl::cuda::gpu

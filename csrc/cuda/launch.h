@@ -17,11 +17,14 @@
 #define FASTDL_LAMBDA [=] __device__
 #define FASTDL_DEVICE_ONLY __device__ __forceinline__
 #define FASTDL_UNROLL _Pragma("unroll")
+#define FASTDL_UNROLL_BY(n) _Pragma(FASTDL_WORDS(unroll n))  // so many loads on their way at once
+#define FASTDL_WORDS(words) #words
 #define FASTDL_SHARED __shared__  // an array of a block's threads, in a function that all of them call
 #else
 #define FASTDL_LAMBDA [=]
 #define FASTDL_DEVICE_ONLY FASTDL_INLINE
 #define FASTDL_UNROLL
+#define FASTDL_UNROLL_BY(n)
 #define FASTDL_SHARED
 #endif
 

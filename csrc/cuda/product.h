@@ -116,6 +116,7 @@ struct AddPieces {
   FASTDL_DEVICE_ONLY void operator()(int64_t at) const {
     const int64_t batch = at / (m * n), element = at % (m * n);
     T sum = 0;
+    FASTDL_UNROLL_BY(16)
     for (int64_t p = 0; p < pieces; ++p) sum += sums[(batch * pieces + p) * m * n + element];
     put(batch, element / n, element % n, sum);
   }

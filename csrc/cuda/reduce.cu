@@ -102,11 +102,22 @@ struct FinishSum {
   double divisor;
   Y* y;
 
-  FASTDL_DEVICE_ONLY void operator()(int64_t r) const {
-    double sum = 0;
-    for (int64_t p = 0; p < pieces; ++p) sum += partial[p * results + r];
-    y[kept.at(r).y] = static_cast<Y>(sum / divisor);
+  FASTDL_DEVICE_ONLY void operator()(const Block& block) const {
+    const int64_t r = block.task;
+    const double sum = block.sum_of(0, pieces, [&](int64_t p) { return partial[p * results + r]; });
+    if (block.thread == 0) y[kept.at(r).y] = static_cast<Y>(sum / divisor);
   }
+};
+
+// All pieces of the only result.
+template <class T, class Y, bool squares>
+struct SumOfAll : Unprepared {
+  static constexpr int kBlocks = 4;  // for 64 registers
+  Sum<T, Y, squares> sum;
+  FinishSum<Y> total;
+
+  FASTDL_DEVICE_ONLY void operator()(const Block& block, int) const { sum(block); }
+  FASTDL_DEVICE_ONLY void finish(const Block& block) const { total(block); }
 };
 
 template <bool squares, class T, class Y>
@@ -118,11 +129,13 @@ void sum_plan(const SumPlan& plan, const T* x, Y* y, double divisor) {
                                : pieces_of(elements, results, kThreadPiece, kThreadPieces);
   double* const partial = pieces > 1 ? workspace<double>(pieces * results) : nullptr;
   const Sum<T, Y, squares> sum{kept, reduced, x, y, divisor, partial, results, elements, ceil_div(elements, pieces)};
+  const FinishSum<Y> total{kept, partial, results, pieces, divisor, y};
+  if (along && results == 1 && pieces > 1) return for_tasks_finished(pieces, SumOfAll<T, Y, squares>{{}, sum, total});
   if (along)
     for_tasks(results * pieces, elements <= kWarpRow ? kWarp : kThreads, sum);
   else
     for_each(results * pieces, sum);
-  if (pieces > 1) for_each(results, FinishSum<Y>{kept, partial, results, pieces, divisor, y});
+  if (pieces > 1) for_tasks(results, pieces < kThreads ? kWarp : kThreads, total);
 }
 
 // The best element so far and its place; NaN is better than any number, and of equals the first is.
@@ -183,9 +196,11 @@ struct FinishExtremum {
 
   FASTDL_DEVICE_ONLY void operator()(int64_t r) const {
     Best<T> best{values[r], index[r]};
-    for (int64_t p = 1; p < pieces; ++p)
-      if (Better<smallest>{}(values[p * results + r], best.value))
-        best = {values[p * results + r], index[p * results + r]};
+    FASTDL_UNROLL_BY(16)
+    for (int64_t p = 1; p < pieces; ++p) {
+      const Best<T> of_piece{values[p * results + r], index[p * results + r]};
+      if (Better<smallest>{}(of_piece.value, best.value)) best = of_piece;
+    }
     to_values[r] = best.value;
     to_index[r] = best.index;
   }
