@@ -33,8 +33,9 @@ void add_binary(py::module_& m, const char* name) {
       name,
       [name](const py::handle& a_, const py::handle& b_) {
         const Input a = strided(name, "a", a_, Floats::any), b = strided(name, "b", b_, Floats::any);
-        const BroadcastShape shape = check_binary(name, a, b);
-        Output y = empty_broadcast(op >= BinaryOp::kEqual ? DType::b8 : a.view.dtype, shape, {&a.view, &b.view});
+        const BroadcastShape shape = check_binary(name, a, b, takes_numbers(op));
+        const DType dtype = a.view.dtype == DType::bf16 ? a.view.dtype : b.view.dtype;  // one may be a number
+        Output y = empty_broadcast(op >= BinaryOp::kEqual ? DType::b8 : dtype, shape, {&a.view, &b.view});
         if (const std::int64_t size = y.view.size(); size > 0)
           run(size, [&] { device::binary(op, plan_nest(y.view, {&a.view, &b.view}), y.view, a, b); });
         return y.array;

@@ -23,8 +23,11 @@ std::int64_t magnitude(std::int64_t x) { return x < 0 ? -x : x; }
 
 }  // namespace
 
-BroadcastShape check_binary(const char* kernel, const View& a, const View& b) {
-  like(kernel, "b", b, "a", a);
+BroadcastShape check_binary(const char* kernel, const View& a, const View& b, bool numbers) {
+  const auto beside = [](const View& number, const View& x) {
+    return number.ndim == 0 && number.dtype == DType::f32 && x.dtype == DType::bf16;
+  };
+  if (!numbers || (!beside(a, b) && !beside(b, a))) like(kernel, "b", b, "a", a);
   BroadcastShape shape;
   widen(shape, a);
   if (!widen(shape, b))

@@ -37,7 +37,9 @@ struct BroadcastShape {
   std::int64_t shape[kMaxDims] = {};
 };
 
-BroadcastShape check_binary(const char* kernel, const View& a, const View& b);
+// numbers: one operand may be a number in float32 (0-d) beside the other of bfloat16.
+BroadcastShape check_binary(const char* kernel, const View& a, const View& b, bool numbers = false);
+constexpr bool takes_numbers(BinaryOp op) { return op <= BinaryOp::kDivide; }
 BroadcastShape check_where(const View& condition, const View& a, const View& b);
 void check_clip(const ClipBounds& bounds);
 void check_accumulate(const View& out, const View& x);

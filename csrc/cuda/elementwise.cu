@@ -37,11 +37,12 @@ bool all_contiguous(const Nest& nest, int operands) {
   return all;
 }
 
-template <class Y, class T, class F>
+template <class Y, class A, class B, class F>
 struct Binary {
   Places<3> places;
   Y* y;
-  const T *a, *b;
+  const A* a;
+  const B* b;
   F f;
   FASTDL_DEVICE_ONLY void operator()(int64_t i) const {
     int64_t at[3];
@@ -67,7 +68,7 @@ template <class Y, class T, class F>
 void apply(const Nest& nest, const View& y, const View& a, const View& b, const F& f) {
   const T *const left = a.as<T>(), *const right = b.as<T>();
   if (all_contiguous(nest, 3)) return map(size_of(nest), y.as<Y>(), f, left, right);
-  for_each(size_of(nest), Binary<Y, T, F>{{nest}, y.as<Y>(), left, right, f});
+  for_each(size_of(nest), Binary<Y, T, T, F>{{nest}, y.as<Y>(), left, right, f});
 }
 
 template <class T, class F>
@@ -155,8 +156,19 @@ struct Scale {  // the factor may lie in device memory
   }
 };
 
+// A number in float32 beside an array of bfloat16.
+template <class A, class B, class F>
+void with_number(const Nest& nest, const View& y, const View& a, const View& b, const F& f) {
+  for_each(size_of(nest), Binary<bfloat16, A, B, F>{{nest}, y.as<bfloat16>(), a.as<A>(), b.as<B>(), f});
+}
+
 template <BinaryOp op>
 void binary_of(const Nest& nest, const View& y, const View& a, const View& b) {
+  if constexpr (takes_numbers(op)) {
+    if (a.dtype != b.dtype)
+      return (a.dtype == DType::bf16 ? with_number<bfloat16, float, BinaryFormula<op>>
+                                     : with_number<float, bfloat16, BinaryFormula<op>>)(nest, y, a, b, {});
+  }
   with_any_float(a.dtype, [&](auto type) {
     using T = decltype(type);
     using Y = std::conditional_t<(op >= BinaryOp::kEqual), bool, T>;

@@ -126,6 +126,29 @@ def test_sums_that_bfloat16_could_not_hold(bfloat16):
     assert bfloat16.sum(empty, (0,), False).tolist() == [0, 0, 0] and np.isnan(bfloat16.mean(empty, (0,), False)).all()
 
 
+@pytest.mark.parametrize("name", ["add", "subtract", "multiply", "divide"])
+def test_numbers_are_not_rounded_first(bfloat16, name):
+    number, kernel = np.array(0.1, np.float32), getattr(bfloat16, name)
+    for x in (special(1000, 1), random(5, 6)[:, ::2], random(2, 3, 4, 5).transpose(0, 3, 1, 2), random(), random(0, 2)):
+        for a, b in ((x, number), (number, x)):
+            with np.errstate(all="ignore"):
+                assert_same_numbers(call(bfloat16, name, a, b), call(reference, name, wide(a), wide(b)).astype(BF16))
+    for a, b in ((random(3), np.ones(1, np.float32)), (np.ones((1, 1), np.float32), random(3))):
+        with pytest.raises(TypeError, match=f"{name}: (a|b) must be bfloat16 like|{name}: b must be float32 like a"):
+            kernel(a, b)
+
+
+def assert_same_numbers(got, want):
+    assert got.dtype == want.dtype and got.shape == want.shape
+    np.testing.assert_array_equal(wide(got), wide(want))
+
+
+@pytest.mark.parametrize("name", ["power", "maximum", "less"])
+def test_numbers_of_float32_elsewhere(bfloat16, name):
+    with pytest.raises(TypeError, match=f"{name}: b must be bfloat16 like a, got float32"):
+        getattr(bfloat16, name)(random(3), np.array(0.1, np.float32))
+
+
 def test_dtypes_must_agree(bfloat16):
     x, y = random(4), np.ones(4, np.float32)
     for a, b, name in ((x, y, "b"), (y, x, "b")):

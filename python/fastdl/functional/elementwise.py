@@ -1,8 +1,8 @@
 """Element-wise arithmetic and comparisons, with broadcasting (`pointwise` has the functions of one tensor).
 
-Two float tensors must share their dtype; a Python number takes the dtype of the tensor it meets, and an
-integer or bool tensor is converted to the float tensor's dtype. Arithmetic among integers and bools has no
-gradient and is NumPy's.
+Two float tensors must share their dtype; a Python number takes the dtype of the tensor it meets (in + - * / beside
+bfloat16: float32, so that only the result is rounded, as PyTorch has it on a GPU), and an integer or bool tensor is
+converted to the float tensor's dtype. Arithmetic among integers and bools has no gradient and is NumPy's.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from ..tensor import FLOATS, Tensor, wrap
 from .precision import mode, raised
 
 NUMBERS = (int, float, np.integer, np.floating, np.bool_)  # bool is an int
+_WIDE_NUMBERS = ("add", "sub", "mul", "div")  # take a number in float32 beside bfloat16
 
 
 def constant(value, dtype, like):
@@ -68,7 +69,8 @@ def as_operand(function: str, name: str, value) -> Tensor:
 def _with_number(function: str, t: Tensor, number, name: str) -> tuple:
     dtype = t.data.dtype
     if dtype in FLOATS:
-        return t, wrap(constant(number, dtype, t.data))
+        wide = dtype is kernels.bfloat16 and function in _WIDE_NUMBERS
+        return t, wrap(constant(number, np.float32 if wide else dtype, t.data))
     recording.keep(t.data)
     if isinstance(number, (float, np.floating)):
         return wrap(t.data.astype(np.float32)), wrap(constant(number, np.float32, t.data))

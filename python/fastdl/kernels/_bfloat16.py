@@ -34,6 +34,7 @@ _CHANGED = {
 # bfloat16 take nothing else.
 _WIDE = {"weight", "bias", "running_mean", "running_var", "mean", "invstd", "lse", "dloss", "factor"}
 _WIDE_FAMILIES = ("batch_norm", "cross_entropy", "scale")
+_WITH_NUMBERS = ("add", "subtract", "multiply", "divide")  # take a number in float32, 0-d, as either operand
 
 
 class Rounding:
@@ -97,6 +98,8 @@ def _check(name: str, given: dict, dtype: np.dtype) -> None:
     may = _WIDE if name.startswith(_WIDE_FAMILIES) else ()
     first = next(key for key, x in given.items() if _is(x, dtype))
     for key, x in given.items():
+        if name in _WITH_NUMBERS and x.ndim == 0 and _is(x, np.dtype(np.float32)):
+            continue
         if key not in may and (_is(x, np.dtype(np.float32)) or _is(x, np.dtype(np.float64))):
             raise TypeError(f"{name}: {key} must be bfloat16 like {first}, got {x.dtype}")
 

@@ -1,9 +1,10 @@
 """Element-wise arithmetic, comparisons and in-place updates.
 
-All float operands of a call are float32 or float64 and share the dtype. Binary operations broadcast as NumPy
-does; the result is a new array. Division by zero, logarithms of negatives and overflow give inf or NaN
-without a warning, as in PyTorch. Errors: TypeError for an operand that is not such an array, ValueError for
-shapes that don't broadcast.
+All float operands of a call are float32 or float64 and share the dtype; beside an array of bfloat16, `add`,
+`subtract`, `multiply` and `divide` take a number in float32 (0-d), which is not rounded before the result is. Binary
+operations broadcast as NumPy does; the result is a new array. Division by zero, logarithms of negatives and overflow
+give inf or NaN without a warning, as in PyTorch. Errors: TypeError for an operand that is not such an array,
+ValueError for shapes that don't broadcast.
 """
 
 from __future__ import annotations
