@@ -206,6 +206,45 @@ def test_a_model_of_bfloat16(device):
         fd.optim.SGD(net.parameters(), lr=0.1)
 
 
+def test_layers_that_are_made_so(device):
+    where = "cuda" if device == "cuda" else None
+    norm = nn.BatchNorm2d(4, dtype=BF16, device=where)
+    net = nn.Sequential(nn.Conv2d(3, 4, 3, dtype=BF16, device=where), norm, nn.ReLU(), nn.Flatten(),
+                        nn.Linear(64, 5, dtype="bfloat16", device=where))  # fmt: skip
+    assert {t.dtype for t in (*net.parameters(), norm.running_mean, norm.running_var)} == {BF16}
+    assert nn.Embedding(3, 2, dtype=BF16).weight.dtype == BF16
+    y = net(fd.tensor(values(2, 3, 6, 6).astype(BF16)))
+    y.sum().backward()
+    assert y.dtype == BF16 and {p.grad.dtype for p in net.parameters()} == {BF16}
+    fd.manual_seed(0)
+    drawn = nn.Linear(50, 40, dtype=BF16).weight.tolist()
+    assert max(map(max, drawn)) < 1 / 50**0.5 + 1e-3 and min(map(min, drawn)) < -0.9 / 50**0.5
+
+
+def test_data_sets(device):
+    images, labels = values(10, 3, 4, 4).astype(BF16), np.arange(10)
+    dataset = fd.data.ArrayDataset(images, labels).to(device)
+    batches = list(fd.data.DataLoader(dataset, batch_size=4))
+    assert [x.dtype for x, _ in batches] == [BF16] * 3 and batches[0][0].device == device
+    np.testing.assert_array_equal(np.concatenate([host(x) for x, _ in batches]), images.astype(np.float32))
+    assert "bfloat16[3, 4, 4]" in repr(fd.data.ArrayDataset(fd.ones(2, 3, 4, 4, dtype=BF16)))
+    with pytest.raises(TypeError, match="array 0 must be uint8, float32 or float64 to be converted, got bfloat16"):
+        fd.data.DataLoader(dataset, scale=0.5)
+
+
+def test_numbers_of_numpy(device):
+    n, x = BF16.type(1.5), fd.tensor([1.0, 2.0])
+    low = x.bfloat16()
+    for y in (x * n, n * x, low * n, low + (n - 1), low.clamp(n, n), fd.full((2,), n), low.clone().fill_(n), low**n):
+        assert y.dtype in (BF16, np.float32)
+    assert (low * n).tolist() == [1.5, 3.0] == (n * x).tolist() and (x == n).tolist() == [False, False]
+    ints = fd.tensor([1, 2])
+    assert (ints * n).tolist() == [1.5, 3.0] and fd.where(ints > 1, n, n).tolist() == [1.5, 1.5]
+    low[0] = n
+    assert low.masked_fill(low > n, n).tolist() == [1.5, 1.5] and F.leaky_relu(-x, n).tolist() == [-1.5, -3.0]
+    assert fd.where(ints > 1, np.float32(0.5), np.float32(1)).tolist() == [1.0, 0.5]
+
+
 def test_saving(tmp_path):
     state = {"a": fd.tensor([1.0, 3.3], dtype=BF16), "b": fd.ones(2)}
     fd.save(state, tmp_path / "x.safetensors")

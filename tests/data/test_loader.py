@@ -361,7 +361,7 @@ def test_refuses(how, error, message):
 def test_refuses_other_data():
     with pytest.raises(TypeError, match="DataLoader: dataset must be an ArrayDataset or a Subset, got ndarray"):
         DataLoader(np.zeros((3, 2)))
-    with pytest.raises(TypeError, match="array 0 must be float32, float64, bool or integers, got float16"):
+    with pytest.raises(TypeError, match="array 0 must be float32, float64, bfloat16, bool or integers, got float16"):
         DataLoader(ArrayDataset(np.zeros(3, np.float16)))
     with pytest.raises(ValueError, match="Convert: dtype must be 'float32' or 'float64', got None"):
         Convert(dtype=None)

@@ -16,7 +16,7 @@ CONSTRUCTORS = [
     (lambda: nn.Linear(2.5, 3), TypeError, "Linear: in_features must be an int, got 2.5"),
     (lambda: nn.Linear(True, 3), TypeError, "Linear: in_features must be an int, got True"),
     (lambda: nn.Linear(2, 3, "no"), TypeError, "Linear: bias must be True or False, got 'no'"),
-    (lambda: nn.Linear(2, 3, dtype="int32"), TypeError, "float32 or float64"),
+    (lambda: nn.Linear(2, 3, dtype="int32"), TypeError, "layer: dtype must be float32, float64 or bfloat16, got int32"),
     (lambda: nn.Conv2d(0, 1, 3), ValueError, "Conv2d: in_channels must be at least 1, got 0"),
     (lambda: nn.Conv2d(1, 0, 3), ValueError, "Conv2d: out_channels must be at least 1, got 0"),
     (lambda: nn.Conv2d(1, 1, 0), ValueError, "Conv2d: kernel_size must be at least 1, got 0"),

@@ -140,7 +140,7 @@ BAD = [
     (init.constant_, ("w", "x"), TypeError, "constant_: val must be a number, got 'x'"),
     (init.normal_, ("w", 0.0, -1.0), ValueError, "normal_: std must be finite and at least 0, got -1.0"),
     (init.normal_, ("w", NAN), ValueError, "normal_: mean must be finite, got nan"),
-    (init.normal_, ("i",), TypeError, "normal_: tensor must be float32 or float64, got int64"),
+    (init.normal_, ("i",), TypeError, "normal_: tensor must be float32, float64 or bfloat16, got int64"),
     (init.uniform_, ("w", 1.0, 0.0), ValueError, "uniform_: b must be finite and at least 1, got 0.0"),
     (init.xavier_uniform_, ("v",), ValueError,
      "xavier_uniform_: tensor must have at least 2 dimensions, got shape (3,)"),

@@ -64,7 +64,7 @@ class Source:
             raise TypeError(f"{name} must be uint8, float32 or float64 to be converted, got {array.dtype}")
         if native.kind == "f":
             if native not in _FLOATS:
-                raise TypeError(f"{name} must be float32, float64, bool or integers, got {array.dtype}")
+                raise TypeError(f"{name} must be float32, float64, bfloat16, bool or integers, got {array.dtype}")
             convert = convert or Convert(dtype=native)
         channels = array.shape[1] if array.ndim > 1 else 1
         for key in ("mean", "std") if convert else ():

@@ -9,7 +9,7 @@ import numpy as np
 
 from .. import kernels, random, recording
 from ..device import check as check_device
-from ..tensor import Tensor
+from ..tensor import Tensor, use_bfloat16
 
 
 def _array(position: int, value):
@@ -19,7 +19,9 @@ def _array(position: int, value):
         value = value.data
     if not kernels.is_array(value):
         raise TypeError(f"{name} must be a NumPy or CuPy array or a Tensor, got {type(value).__name__}")
-    if value.dtype.kind not in "biuf":
+    if value.dtype.name == "bfloat16":
+        value = value.view(use_bfloat16())  # kernels know this very dtype
+    elif value.dtype.kind not in "biuf":
         raise TypeError(f"{name} must hold numbers or booleans, got dtype {value.dtype}")
     if value.ndim == 0:
         raise ValueError(f"{name} must have at least 1 dimension, got shape ()")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numbers
+
 import numpy as np
 
 from ..tensor import Tensor, check_tensor
@@ -26,7 +28,7 @@ def flag(function: str, name: str, value) -> bool:
 
 def number(function: str, name: str, value) -> float:
     """A Python or NumPy number; its range is the kernel's to check."""
-    if isinstance(value, (int, float, np.number)) and not isinstance(value, bool):
+    if isinstance(value, numbers.Real) and not isinstance(value, bool):
         return float(value)
     raise TypeError(f"{function}: {name} must be a number, got {type(value).__name__}")
 

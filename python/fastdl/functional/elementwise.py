@@ -8,6 +8,7 @@ converted to the float tensor's dtype. Arithmetic among integers and bools has n
 from __future__ import annotations
 
 import builtins
+import numbers
 
 import numpy as np
 
@@ -17,7 +18,8 @@ from ..kernels import of
 from ..tensor import FLOATS, Tensor, wrap
 from .precision import mode, raised
 
-NUMBERS = (int, float, np.integer, np.floating, np.bool_)  # bool is an int
+NUMBERS = (int, float, np.bool_, numbers.Real)  # the usual ones first: an abstract class takes longer to ask
+WHOLE = (int, np.integer, np.bool_)  # bool is an int
 _WIDE_NUMBERS = ("add", "sub", "mul", "div")  # take a number in float32 beside bfloat16
 
 
@@ -72,7 +74,7 @@ def _with_number(function: str, t: Tensor, number, name: str) -> tuple:
         wide = dtype is kernels.bfloat16 and function in _WIDE_NUMBERS
         return t, wrap(constant(number, np.float32 if wide else dtype, t.data))
     recording.keep(t.data)
-    if isinstance(number, (float, np.floating)):
+    if not isinstance(number, WHOLE):
         return wrap(t.data.astype(np.float32)), wrap(constant(number, np.float32, t.data))
     if dtype.kind == "b" and not isinstance(number, (builtins.bool, np.bool_)):
         return wrap(t.data.astype(np.int64)), wrap(constant(number, np.int64, t.data))

@@ -10,7 +10,7 @@ from .. import recording
 from ..autograd import Operation, apply
 from ..kernels import of
 from ..tensor import FLOATS, Tensor, check_tensor, wrap
-from .elementwise import NUMBERS, constant, fit, mul, operands, together
+from .elementwise import NUMBERS, WHOLE, constant, fit, mul, operands, together
 from .precision import raised
 
 
@@ -199,7 +199,7 @@ def clamp(input, min=None, max=None) -> Tensor:
     if input.data.dtype not in FLOATS:
         recording.keep(input.data)
         return wrap(np.clip(input.data, min, max))
-    return apply(Clamp(min, max), input)
+    return apply(Clamp(*[None if bound is None else float(bound) for bound in (min, max)]), input)
 
 
 def where(condition, input, other) -> Tensor:
@@ -215,7 +215,7 @@ def where(condition, input, other) -> Tensor:
     if condition.data.dtype.kind != "b":
         raise TypeError(f"where: condition must be bool, got {condition.data.dtype}")
     if isinstance(input, NUMBERS) and isinstance(other, NUMBERS):
-        dtype = np.float32 if isinstance(input, float) or isinstance(other, float) else np.int64
+        dtype = np.int64 if isinstance(input, WHOLE) and isinstance(other, WHOLE) else np.float32
         input = wrap(constant(input, dtype, condition.data))
     a, b = operands("where", input, other)
     if a.data.dtype in FLOATS:

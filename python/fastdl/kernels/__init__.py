@@ -8,6 +8,7 @@ host backend that `fastdl.set_device` chose ("cpu" when the compiled module is t
 from __future__ import annotations
 
 import importlib
+import numbers
 import os
 import warnings
 from types import ModuleType
@@ -65,6 +66,7 @@ def use_bfloat16() -> np.dtype:
         dtype = np.dtype(scalar)
         for module in filter(None, {_host or host(), _cuda}):
             module.set_bfloat16(dtype)
+        numbers.Real.register(scalar)  # as NumPy's own floats are
         bfloat16 = dtype
     return bfloat16
 

@@ -82,10 +82,16 @@ def parse_to(args: tuple, device, dtype) -> tuple:
         else:
             dtype = arg
     if dtype is not None:
-        dtype = dtype_called("to", dtype)
-        if dtype not in FLOATS:
-            raise TypeError(f"to: dtype must be float32, float64 or bfloat16, got {dtype}")
+        dtype = float_dtype("to", dtype)
     return device, dtype
+
+
+def float_dtype(function: str, dtype) -> np.dtype:
+    """The dtype that parameters may have, from what NumPy understands as one, or "bfloat16"."""
+    dtype = dtype_called(function, dtype)
+    if dtype not in FLOATS:
+        raise TypeError(f"{function}: dtype must be float32, float64 or bfloat16, got {dtype}")
+    return dtype
 
 
 def assign(tensor: Tensor, values) -> None:

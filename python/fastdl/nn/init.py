@@ -15,7 +15,7 @@ import numpy as np
 
 from fastdl import creation, random
 from fastdl.nn import _check
-from fastdl.nn._state import assign
+from fastdl.nn._state import assign, float_dtype
 from fastdl.tensor import Tensor
 
 _GAINS = {
@@ -131,9 +131,7 @@ def orthogonal_(tensor: Tensor, gain: float = 1.0, generator=None) -> Tensor:
 
 def empty(shape: tuple, device=None, dtype=None) -> Tensor:
     """A tensor whose elements are still to be set; float32 unless dtype says otherwise."""
-    dtype = np.dtype(np.float32 if dtype is None else dtype)
-    if dtype not in (np.float32, np.float64):
-        raise TypeError(f"dtype of a layer must be float32 or float64, got {dtype}")
+    dtype = float_dtype("layer", np.float32 if dtype is None else dtype)
     return creation.empty(shape, dtype=dtype, device=device)
 
 
@@ -175,4 +173,4 @@ def _tensor(name: str, tensor) -> None:
 def _float_tensor(name: str, tensor) -> None:
     _tensor(name, tensor)
     if not tensor.is_floating_point():
-        raise TypeError(f"{name}: tensor must be float32 or float64, got {tensor.dtype}")
+        raise TypeError(f"{name}: tensor must be float32, float64 or bfloat16, got {tensor.dtype}")
