@@ -12,7 +12,7 @@ from . import random
 from .functional.copy import sizes_of
 from .functional.elementwise import number_as
 from .kernels import backend, is_array, on_gpu, place, to_host
-from .tensor import Tensor, check_dtype, check_tensor, dtype_called
+from .tensor import Tensor, check_dtype, check_tensor, dtype_called, use_bfloat16
 
 _DLPACK_HOST, _DLPACK_CUDA = (1, 3), 2  # kDLCPU, and kDLCUDAHost: pinned; kDLCUDA
 
@@ -31,7 +31,7 @@ def tensor(data, requires_grad: bool = False, dtype=None, device=None) -> Tensor
         data: a number, nested lists of numbers, an array or a Tensor. Python floats become float32 and ints
             int64, as in torch; arrays keep their dtype.
         requires_grad: record operations on it.
-        dtype: float32, float64, int32, int64, uint8 or bool; None derives it from the data.
+        dtype: float32, float64, bfloat16, int32, int64, uint8 or bool; None derives it from the data.
         device: "cuda" makes it on the GPU, "cpu" and "numpy" in the host's memory; None: a Tensor's own, else the one
             in use (`fastdl.set_device`).
 
@@ -118,15 +118,18 @@ def from_dlpack(array) -> Tensor:
             "from_dlpack: array must lie in the memory of the host or of an NVIDIA GPU, got DLPack device "
             f"{int(kind)}:{number}"
         )
+    from ._dlpack import Taken
+
+    taken = Taken(array)
     try:
-        shared = np.from_dlpack(array)
+        shared = np.from_dlpack(taken)
     except RuntimeError as error:  # of NumPy, for a dtype that it doesn't know
         if "dtype" not in str(error):
             raise
         raise TypeError(
-            f"from_dlpack: dtype must be float32, float64, int32, int64, uint8 or bool, got {array.dtype}"
+            f"from_dlpack: dtype must be float32, float64, bfloat16, int32, int64, uint8 or bool, got {array.dtype}"
         ) from None
-    return _shared("from_dlpack", shared)
+    return _shared("from_dlpack", shared.view(use_bfloat16()) if taken.bfloat16 else shared)
 
 
 def as_tensor(data, dtype=None, device=None) -> Tensor:

@@ -216,6 +216,10 @@ class Tensor:
             raise BufferError("__dlpack__: the tensor requires grad and its memory may not leave it; use t.detach()")
         recording.leaves("__dlpack__()", self.data)
         given = {name: value for name, value in options.items() if value is not None}  # NumPy 1 knows only `stream`
+        if self.data.dtype is kernels.bfloat16 and not kernels.on_gpu(self.data):
+            from ._dlpack import give
+
+            return give(self.data, **given)
         return self.data.__dlpack__(**given)
 
     def __dlpack_device__(self) -> tuple:
