@@ -14,8 +14,10 @@ class CUDARuntimeError(RuntimeError):
     pass
 
 
-def fail(error):
-    def call():
+def fail(error, asked=None):
+    def call(*args):
+        if asked is not None:
+            asked.extend(args)
         raise error
 
     return call
@@ -60,14 +62,28 @@ def test_all_links_there(modules):
 
 def test_no_module_in_this_build(modules):
     modules.monkeypatch.setitem(sys.modules, "fastdl._cuda", None)
-    with pytest.raises(RuntimeError, match="this build of fastdl has no CUDA kernels; .*FASTDL_CUDA=ON"):
+    with pytest.raises(RuntimeError, match=r"this build of fastdl has no CUDA kernels \(.*FASTDL_CUDA=ON\)$"):
         kernels.backend("cuda")
 
 
 def test_no_cupy(modules):
     modules.monkeypatch.setitem(sys.modules, "cupy", None)
-    with pytest.raises(RuntimeError, match=r"CuPy is not installed: pip install 'cupy-cuda13x\[ctk\]'"):
+    with pytest.raises(RuntimeError, match=r"CuPy is not installed \(pip install 'cupy-cuda13x\[ctk\]'\)$"):
         kernels.backend("cuda")
+
+
+@pytest.mark.parametrize("driver", [True, False])
+def test_nothing_there(modules, driver):
+    """All links are named, the driver first: without one, the others are of no use."""
+    asked = []
+    modules.monkeypatch.setattr("ctypes.CDLL", asked.append if driver else fail(OSError("no such file"), asked))
+    modules.monkeypatch.setitem(sys.modules, "fastdl._cuda", None)
+    modules.monkeypatch.setitem(sys.modules, "cupy", None)
+    links = ["there is no NVIDIA driver", "this build of fastdl has no CUDA kernels", "CuPy is not installed"]
+    with pytest.raises(RuntimeError) as caught:
+        kernels.backend("cuda")
+    reasons = str(caught.value).split(" is not available: ")[1].split("; ")
+    assert [reason.split(" (")[0] for reason in reasons] == links[driver:] and asked == ["libcuda.so.1"]
 
 
 def test_no_driver(modules):

@@ -1,30 +1,37 @@
 """The CUDA backend: the names of `fastdl.kernels.numpy`, served by the extension module `fastdl._cuda` on CuPy arrays.
 
-A kernel runs on CuPy's current stream and returns CuPy arrays. The import raises ImportError with the link that fails:
-no such module in this build, no CuPy, no driver or GPU, or a GPU that this build has no code for. `import fastdl` does
-not import it.
+A kernel runs on CuPy's current stream and returns CuPy arrays. The import raises ImportError with all links that are
+missing (driver, the module in this build, CuPy), or with what keeps it from using the GPU. `import fastdl` does not
+import it.
 """
 
+import ctypes
 import functools
 
 import numpy as np
 
-try:
-    import fastdl._cuda as _cuda
-except ModuleNotFoundError as error:
-    raise ImportError(
-        "this build of fastdl has no CUDA kernels; in a checkout: "
-        "pip install '.[cuda13]' -C cmake.define.FASTDL_CUDA=ON"
-    ) from error
-
-try:
-    import cupy
-except ModuleNotFoundError as error:
-    raise ImportError("CuPy is not installed: pip install 'cupy-cuda13x[ctk]'") from error
-
 from .. import recording
 from . import _libraries
 from . import numpy as _reference
+
+_missing = []
+try:
+    import fastdl._cuda as _cuda
+except ModuleNotFoundError:
+    _missing.append(
+        "this build of fastdl has no CUDA kernels (in a checkout: "
+        "pip install '.[cuda13]' -C cmake.define.FASTDL_CUDA=ON)"
+    )
+try:
+    import cupy
+except ModuleNotFoundError:
+    _missing.append("CuPy is not installed (pip install 'cupy-cuda13x[ctk]')")
+if _missing:
+    try:
+        ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        _missing.insert(0, "there is no NVIDIA driver (libcuda.so.1)")
+    raise ImportError("; ".join(_missing))
 
 name = "cuda"
 __all__ = [kernel for kernel in _reference.__all__ if hasattr(_cuda, kernel)]
