@@ -276,18 +276,6 @@ Input integers(const char* kernel, const char* name, const py::handle& x) {
   return take_contiguous(a, dtype);
 }
 
-Input in_place(const char* kernel, const char* name, const py::handle& x) {
-  const py::array a = expect_array(kernel, name, x);
-  const DType dtype = expect_float(kernel, name, a);
-  if (!is_contiguous(a) || (flags_of(a) & kWriteable) == 0)
-    check::fail_value(kernel, std::string(name) + " must be contiguous and writeable, as it is changed in place");
-  return {a, make_view(a, dtype)};
-}
-
-Input optional_in_place(const char* kernel, const char* name, const py::handle& x) {
-  return x.is_none() ? Input{} : in_place(kernel, name, x);
-}
-
 Input flat(const char* kernel, const char* name, const py::handle& x, const View& param) {
   const py::array a = expect_array(kernel, name, x);
   const View view = make_view(a, expect_float(kernel, name, a));

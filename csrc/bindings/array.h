@@ -57,14 +57,16 @@ Input dense(const char* kernel, const char* name, const py::handle& x, Floats fl
 Input reordered(const Input& x, const View& like);
 // int32 or int64, C-contiguous.
 Input integers(const char* kernel, const char* name, const py::handle& x);
-// An array that the kernel changes: float, C-contiguous and writeable, never copied.
-Input in_place(const char* kernel, const char* name, const py::handle& x);
-Input optional_in_place(const char* kernel, const char* name, const py::handle& x);
 // A flat array that an optimizer changes: float, 1-D, of the dtype and shape of `param` (an absent view: no matter),
 // C-contiguous and writeable, never copied.
 Input flat(const char* kernel, const char* name, const py::handle& x, const View& param);
 // None, or an array of bfloat16 that an optimizer writes beside `param`: of its shape, contiguous and writeable.
 Input rounded_copy(const char* kernel, const py::handle& x, const View& param);
+// ValueError unless x may be written to.
+void expect_writeable(const char* kernel, const char* name, const py::handle& x);
+// ValueError unless the kernel can write to x, of which `input` was made, as if it were new: C-contiguous (on the GPU
+// also channels-last), no copy, and writeable.
+void expect_place(const char* kernel, const char* name, const py::handle& x, const Input& input);
 // An array of one of these dtypes, strides as they are; `words` lists them for the message.
 Input one_of(const char* kernel, const char* name, const py::handle& x, std::initializer_list<DType> dtypes,
              const char* words);

@@ -81,11 +81,10 @@ class Running {
     if (value.is_none()) return;
     input_ = strided(kernel, name, value);
     check_per_channel(kernel, name, input_, x);
-    writeable_ = is_writeable(value);
     copied_ = !input_.owner.is(value);
   }
   void check_writeable(const char* kernel, const char* name) const {
-    if (!writeable_) check::fail_value(kernel, std::string(name) + " must be writeable, got a read-only array");
+    if (!array_.is_none()) expect_writeable(kernel, name, array_);
   }
   const View& view() const { return input_.view; }
   void write_back() const {
@@ -95,15 +94,14 @@ class Running {
  private:
   py::handle array_;
   Input input_;
-  bool writeable_ = true, copied_ = false;
+  bool copied_ = false;
 };
 
 // How many batches there were: a 0-d array of int64 that the kernel counts up.
 Input batch_count(const char* kernel, const py::handle& x) {
   const Input count = one_of(kernel, "count", x, {DType::i64}, "int64");
   check::shape(kernel, "count", count, {});
-  if (!count.owner.is(x) || !is_writeable(x))
-    check::fail_value(kernel, "count must be aligned and writeable, as it is changed in place");
+  expect_place(kernel, "count", x, count);
   return count;
 }
 

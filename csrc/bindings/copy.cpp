@@ -79,7 +79,7 @@ Array slice_backward(const py::handle& dy_, const std::vector<std::int64_t>& sha
 void assign(const py::object& out_, const py::object& x_) {
   const Input out = plain("assign", "out", out_), x = plain("assign", "x", x_);
   const View from = check_assign(out, x);
-  if (!is_writeable(out_)) check::fail_value("assign", "out must be writeable, got a read-only array");
+  expect_writeable("assign", "out", out_);
   // NumPy does what the kernel can't: memory that is not aligned to its items, and an x that overlaps out (copied here:
   // NumPy's own care for overlap misses 1-D arrays of different strides).
   if (!out.owner.is(out_) || overlap(out, from)) {

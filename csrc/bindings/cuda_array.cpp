@@ -211,17 +211,6 @@ Input integers(const char* kernel, const char* name, const py::handle& x) {
   return in_c_order(take(kernel, name, x, expect_one_of(kernel, name, x, {DType::i32, DType::i64}, "int32 or int64")));
 }
 
-Input in_place(const char* kernel, const char* name, const py::handle& x) {
-  Input input = take(kernel, name, x, expect_float(kernel, name, x));
-  if (!nests(input.view, kCOrder))
-    check::fail_value(kernel, std::string(name) + " must be contiguous and writeable, as it is changed in place");
-  return input;
-}
-
-Input optional_in_place(const char* kernel, const char* name, const py::handle& x) {
-  return x.is_none() ? Input{} : in_place(kernel, name, x);
-}
-
 Input flat(const char* kernel, const char* name, const py::handle& x, const View& param) {
   Input input = take(kernel, name, x, expect_float(kernel, name, x));
   if (param) check::like(kernel, name, input.view, "param", param);

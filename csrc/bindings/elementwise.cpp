@@ -87,10 +87,6 @@ void write_back(const py::handle& array, const Input& input) {
   if (!input.owner.is(array)) array.attr("__setitem__")(py::ellipsis(), input.owner);
 }
 
-void expect_writeable(const char* kernel, const char* name, const py::handle& x) {
-  if (!is_writeable(x)) check::fail_value(kernel, std::string(name) + " must be writeable, got a read-only array");
-}
-
 bool same_memory(const View& a, const View& b) {
   bool same = a.data == b.data;
   for (int d = 0; same && d < a.ndim; ++d) same = a.strides[d] == b.strides[d] || a.shape[d] == 1;

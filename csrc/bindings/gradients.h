@@ -26,9 +26,7 @@ class GradientPlaces {
       check::fail_type(kernel_,
                        name + " must be " + check::dtype_name(dtype) + ", got " + check::dtype_name(input.view.dtype));
     check::shape(kernel_, name.c_str(), input, of.shape, of.ndim);
-    const bool as_of = nests(input.view, kCOrder) || (!kOnHost && of.ndim == 4 && nests(input.view, kChannelsLast));
-    if (!input.owner.is(given) || !as_of || !is_writeable(given))
-      check::fail_value(kernel_, name + " must be contiguous and writeable, as it is written to");
+    expect_place(kernel_, name.c_str(), given, input);
     for (const View& x : inputs)
       if (check::overlap(input, x)) check::fail_value(kernel_, name + " must not share memory with an input");
     Output output;

@@ -54,12 +54,23 @@ Input rounded_copy(const char* kernel, const py::handle& x, const View& param) {
   if (x.is_none()) return {};
   Input input = one_of(kernel, "rounded", x, {DType::bf16}, "bfloat16");
   check::shape(kernel, "rounded", input, param.shape, param.ndim);
-  if (!input.owner.is(x) || !nests(input.view, kCOrder)) {
-    const py::tuple strides = x.attr("strides");
-    check::fail_value(kernel, "rounded must be contiguous, got strides " + std::string(py::str(strides)));
-  }
-  if (!is_writeable(x)) check::fail_value(kernel, "rounded must be writeable, got a read-only array");
+  expect_place(kernel, "rounded", x, input);
   return input;
+}
+
+void expect_writeable(const char* kernel, const char* name, const py::handle& x) {
+  if (!is_writeable(x)) check::fail_value(kernel, std::string(name) + " must be writeable, got a read-only array");
+}
+
+void expect_place(const char* kernel, const char* name, const py::handle& x, const Input& input) {
+  const bool last = !kOnHost && input.view.ndim == 4 && nests(input.view, kChannelsLast);
+  if (!last && !nests(input.view, kCOrder)) {
+    const py::tuple strides = x.attr("strides");
+    check::fail_value(kernel, std::string(name) + " must be contiguous, got strides " + std::string(py::str(strides)));
+  }
+  if (!input.owner.is(x))
+    check::fail_value(kernel, std::string(name) + " must be aligned to its items, got an odd address");
+  expect_writeable(kernel, name, x);
 }
 
 Input reordered(const Input& x, const View& like) {

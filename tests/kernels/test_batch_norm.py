@@ -392,3 +392,10 @@ def test_batches_are_counted(backend):
     with pytest.raises(ValueError, match="more than 1 value per channel"):
         backend.batch_norm_forward(x[:1], *options, count=count)
     assert count == 7
+
+
+def test_a_count_that_must_not_be_changed(backend):
+    count = np.array(5, np.int64)
+    count.flags.writeable = False
+    with pytest.raises(ValueError, match="batch_norm_forward: count must be writeable, got a read-only array"):
+        backend.batch_norm_forward(np.ones((4, 3), np.float32), None, None, None, None, 0.1, EPS, count=count)

@@ -90,14 +90,18 @@ def test_filters_in_either_memory_order(bfloat16, backend, groups, dtype):
                 np.testing.assert_array_equal(a, b)
 
 
-DW, DB = np.zeros((3, 4), np.float32), np.zeros(3, np.float32)
+DW, DB, LOCKED = np.zeros((3, 4), np.float32), np.zeros(3, np.float32), np.zeros(3, np.float32)
+LOCKED.flags.writeable = False
+ODD = np.zeros(13, np.uint8)[1:].view(np.float32)
 BAD = [
     (([DW, DB]), TypeError, "out must be None or a tuple of 2 arrays or None, got list"),
     ((DW,), TypeError, "out must be None or a tuple of 2 arrays or None, got tuple"),
     (([1.0], DB), TypeError, "out[0] must be a NumPy array, got list"),
     ((DW.astype("float64"), None), TypeError, "out[0] must be float32, got float64"),
     ((DW.T, None), ValueError, "out[0] must have shape (3, 4), got (4, 3)"),
-    ((None, np.zeros(6, np.float32)[::2]), ValueError, "out[1] must be contiguous and writeable, as it is written to"),
+    ((None, np.zeros(6, np.float32)[::2]), ValueError, "out[1] must be contiguous, got strides (8,)"),
+    ((None, ODD), ValueError, "out[1] must be aligned to its items, got an odd address"),
+    ((None, LOCKED), ValueError, "out[1] must be writeable, got a read-only array"),
     ((None, np.zeros((3, 1), np.float32)), ValueError, "out[1] must have shape (3,), got (3, 1)"),
 ]
 

@@ -127,17 +127,22 @@ def writeable(kernel: str, name: str, x) -> None:
         raise ValueError(f"{kernel}: {name} must be writeable, got a read-only array")
 
 
+def place(kernel: str, name: str, x) -> None:
+    """x can be written to as if it were new: contiguous, aligned and writeable."""
+    if not x.flags.c_contiguous:
+        raise ValueError(f"{kernel}: {name} must be contiguous, got strides {x.strides}")
+    if not x.flags.aligned:
+        raise ValueError(f"{kernel}: {name} must be aligned to its items, got an odd address")
+    writeable(kernel, name, x)
+
+
 def flat(kernel: str, name: str, x, other_name: str, other) -> None:
     """x is a contiguous, writeable 1-D float array with the dtype and shape of `other` (the first one: itself)."""
     array(kernel, name, x)
     like(kernel, name, x, other_name, other)
     rank(kernel, name, x, 1, "(n)")
     shape(kernel, name, x, other.shape)
-    if not x.flags.c_contiguous:
-        raise ValueError(f"{kernel}: {name} must be contiguous, got strides {x.strides}")
-    if not x.flags.aligned:
-        raise ValueError(f"{kernel}: {name} must be aligned to its items, got an odd address")
-    writeable(kernel, name, x)
+    place(kernel, name, x)
 
 
 def placed(kernel: str, out, gradients: tuple, inputs: tuple) -> tuple:
@@ -147,21 +152,20 @@ def placed(kernel: str, out, gradients: tuple, inputs: tuple) -> tuple:
     if not (isinstance(out, tuple) and len(out) == 2):
         raise TypeError(f"{kernel}: out must be None or a tuple of 2 arrays or None, got {type_name(out)}")
     found = list(gradients)
-    for i, (place, gradient) in enumerate(zip(out, gradients[1:])):
-        if place is None or gradient is None:
+    for i, (given, gradient) in enumerate(zip(out, gradients[1:])):
+        if given is None or gradient is None:
             continue
         name = f"out[{i}]"
-        if not isinstance(place, np.ndarray):
-            raise TypeError(f"{kernel}: {name} must be a NumPy array, got {type_name(place)}")
-        if place.dtype != gradient.dtype:
-            raise TypeError(f"{kernel}: {name} must be {gradient.dtype}, got {place.dtype}")
-        shape(kernel, name, place, gradient.shape)
-        if not (place.flags.c_contiguous and place.flags.aligned and place.flags.writeable):
-            raise ValueError(f"{kernel}: {name} must be contiguous and writeable, as it is written to")
-        if any(x is not None and np.may_share_memory(place, x) for x in inputs):
+        if not isinstance(given, np.ndarray):
+            raise TypeError(f"{kernel}: {name} must be a NumPy array, got {type_name(given)}")
+        if given.dtype != gradient.dtype:
+            raise TypeError(f"{kernel}: {name} must be {gradient.dtype}, got {given.dtype}")
+        shape(kernel, name, given, gradient.shape)
+        place(kernel, name, given)
+        if any(x is not None and np.may_share_memory(given, x) for x in inputs):
             raise ValueError(f"{kernel}: {name} must not share memory with an input")
-        place[...] = gradient
-        found[i + 1] = place
+        given[...] = gradient
+        found[i + 1] = given
     return tuple(found)
 
 
@@ -174,9 +178,7 @@ def rounded(kernel: str, x, param) -> None:
     if x.dtype.name != "bfloat16":
         raise TypeError(f"{kernel}: rounded must be bfloat16, got {x.dtype}")
     shape(kernel, "rounded", x, param.shape)
-    if not (x.flags.c_contiguous and x.flags.aligned):
-        raise ValueError(f"{kernel}: rounded must be contiguous, got strides {x.strides}")
-    writeable(kernel, "rounded", x)
+    place(kernel, "rounded", x)
 
 
 def apart(kernel: str, **arrays) -> None:

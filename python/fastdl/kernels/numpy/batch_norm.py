@@ -67,8 +67,7 @@ def _check_count(kernel: str, count) -> None:
     if count.dtype != np.int64:
         raise TypeError(f"{kernel}: count must be int64, got {count.dtype}")
     _check.shape(kernel, "count", count, ())
-    if not (count.flags.writeable and count.flags.aligned):
-        raise ValueError(f"{kernel}: count must be aligned and writeable, as it is changed in place")
+    _check.place(kernel, "count", count)
 
 
 def batch_norm_forward(
