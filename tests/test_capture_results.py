@@ -57,3 +57,17 @@ def test_a_program_that_was_refuted_is_not_replayed():
     with pytest.raises(fd.CaptureError, match="gave other bits"):
         step(second)
     np.testing.assert_array_equal(step(first).numpy(), (first * 3.0).numpy())
+
+
+@pytest.mark.parametrize("dtype", ["int64", "uint8", "bool", "float64"])
+def test_copies_of_another_dtype_are_replayed(device, dtype):
+    there = fd.zeros(3)
+
+    @fd.capture
+    def step(x):
+        return there.copy_(x) * 2
+
+    for i in range(5):
+        x = np.array([i, i + 1, i + 2]).astype(dtype)
+        assert step(fd.tensor(x)).tolist() == (2.0 * x).tolist() and there.tolist() == x.tolist()
+    assert there.copy_(x.astype(np.float16)).tolist() == x.tolist()

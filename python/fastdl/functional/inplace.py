@@ -12,9 +12,9 @@ import numpy as np
 from .. import random
 from ..autograd import Operation, apply, is_grad_enabled, refresh
 from ..kernels import beside, is_array, of, on_gpu
-from ..tensor import FLOATS, Tensor, changed, check_tensor, wrap
+from ..tensor import DTYPES, FLOATS, Tensor, changed, check_tensor, wrap
 from . import activation, elementwise, pointwise
-from .copy import Cast, Clone, cast, expand, move
+from .copy import Clone, cast, expand, move
 from .elementwise import constant, number_as
 from .index import SetItem, _basic, normalise, value_like
 from .precision import is_autocast_enabled
@@ -129,9 +129,10 @@ def copy_(self: Tensor, src) -> Tensor:
     """Take the values of src (a Tensor or array, anywhere, that broadcasts to this shape); converts the dtype."""
     src = wrap(src) if is_array(src) else check_tensor("copy_", "src", src)
     src = move(src, on_gpu(self.data))
-    if src.data.dtype != self.data.dtype:
-        both = src.data.dtype in FLOATS and self.data.dtype in FLOATS
-        src = apply(Cast(self.data.dtype), src) if both else wrap(src.data.astype(self.data.dtype))
+    if src.data.dtype in DTYPES:
+        src = cast(src, self.data.dtype)
+    else:  # an array of a dtype that tensors don't hold
+        src = wrap(src.data.astype(self.data.dtype))
     if src.data.shape != self.data.shape:
         try:
             src = expand(src, self.data.shape)
