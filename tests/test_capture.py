@@ -355,6 +355,15 @@ def test_explain_lists_the_calls():
         fd.capture(lambda x: x).explain()
 
 
+def test_explain_shows_the_usual_program():
+    step = fd.capture(lambda x, y: (x * 2).sum() + y)
+    for size in (3, 32, 32, 32, 32, 7, 7):
+        step(fd.ones(size, 5), fd.tensor(1.0))
+    report = step.explain()
+    assert report.shapes == [(32, 5), ()] and report.programs == 3
+    assert str(report).splitlines()[-1] == "the most replayed of 3 programs, inputs 32x5, ()"
+
+
 def test_intermediates_share_memory():
     def deep(x):
         with fd.no_grad():

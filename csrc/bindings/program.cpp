@@ -198,6 +198,7 @@ class RecordedStep : public PythonState {
     return program_.time(rounds);
   }
   std::size_t arena_bytes() const { return program_.arena->bytes(); }
+  std::int64_t replays() const { return replays_; }
 
  private:
   static bool looks_like(PyObject* object, const View& want, const py::object& dtype) {
@@ -234,6 +235,7 @@ class RecordedStep : public PythonState {
   void play(const py::object* arrays) {
     for (std::size_t i = 0; i < inputs_.size(); ++i) program_.bind(i, data_of(arrays[i]));
     before(program_);
+    ++replays_;
     bind::run(work_, [&] { program_.play(); });
   }
 
@@ -271,8 +273,9 @@ class RecordedStep : public PythonState {
   std::vector<View> inputs_;
   std::vector<std::tuple<std::size_t, std::size_t, std::ptrdiff_t>> shared_;  // inputs in one memory, their distance
   bool compared_ = false;
-  std::vector<bool> trusted_;       // each input, wherever it lies
-  std::int64_t work_ = 0;           // elements that all calls read and write
+  std::vector<bool> trusted_;  // each input, wherever it lies
+  std::int64_t work_ = 0;      // elements that all calls read and write
+  std::int64_t replays_ = 0;
   std::vector<py::object> dtypes_;  // of the inputs
   std::vector<Result> outputs_;
   bool simple_ = false, many_ = false;
@@ -344,7 +347,8 @@ void add_program(py::module_& m) {
       .def("differs", &RecordedStep::differs)
       .def("calls", &RecordedStep::calls)
       .def("time", &RecordedStep::time, py::arg("rounds"))
-      .def_property_readonly("arena_bytes", &RecordedStep::arena_bytes);
+      .def_property_readonly("arena_bytes", &RecordedStep::arena_bytes)
+      .def_property_readonly("replays", &RecordedStep::replays);
 }
 
 }  // namespace fastdl::bind

@@ -139,7 +139,7 @@ class CapturedStep:
         return program.rebuild(program.launch(inputs), _unflatten)
 
     def explain(self, rounds: int = 5):
-        """A table of the program that was replayed or recorded last: each call with its shapes, bytes, time and share.
+        """A table of the program that was replayed most often: each call with its shapes, bytes, time and share.
 
         Returns a `fastdl.explain.Report`: print it, or read its `rows`. Times are medians over `rounds` timed replays,
         after which everything is as before. Raises RuntimeError before the first call.
@@ -150,7 +150,7 @@ class CapturedStep:
             raise RuntimeError("explain: a step on the GPU is one CUDA graph; Nsight Systems shows its kernels")
         if not self._programs:
             raise RuntimeError("explain: nothing is recorded yet; call the step first")
-        return Report.of(self._programs[-1], rounds)
+        return Report.of(max(self._programs, key=lambda program: program.native.replays), rounds, len(self._programs))
 
     @property
     def programs(self) -> int:
@@ -210,7 +210,7 @@ class _Program:
     def __init__(self, key, inputs):
         from . import _cpu
 
-        self.key = key
+        self.key, self.shapes = key, [t.data.shape for t in inputs]
         self.native = _cpu.Program([t.data for t in inputs], [t._requires for t in inputs])
         self.session = Session(self.native)
         # Gradients go to these very tensors, and they may be changed in place.

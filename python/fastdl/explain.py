@@ -23,20 +23,26 @@ class Row:
 
 @dataclass
 class Report:
-    """A program call by call; `print(report)` shows the table. memory: bytes of the program's intermediates."""
+    """A program call by call; `print(report)` shows the table.
+
+    memory: bytes of the program's intermediates; shapes: of its inputs; programs: how many the step has, of which this
+    one was replayed most often.
+    """
 
     rows: list[Row]
     memory: int
+    shapes: list[tuple]
+    programs: int = 1
 
     @classmethod
-    def of(cls, program, rounds: int) -> Report:
-        """Time every call of a `capture._Program`."""
+    def of(cls, program, rounds: int, programs: int = 1) -> Report:
+        """Time every call of a `capture._Program`, one of several."""
         seconds = program.native.time(rounds)
         rows = []
         for (call, arrays), taken in zip(program.native.calls(), seconds):
             total = sum(math.prod(shape) * size for _, shape, size in arrays)
             rows.append(Row(call, arrays, total, _flops(call, arrays), taken))
-        return cls(rows, program.native.arena_bytes)
+        return cls(rows, program.native.arena_bytes, program.shapes, programs)
 
     @property
     def seconds(self) -> float:
@@ -60,6 +66,9 @@ class Report:
             f"{len(self.rows)} calls, {duration(self.seconds)}, {flops / total / 1e9:.0f} GFLOP/s, "
             f"{_bytes(self.memory)} of intermediates"
         )
+        if self.programs > 1:
+            shapes = ", ".join("x".join(map(str, shape)) or "()" for shape in self.shapes) or "none"
+            lines.append(f"the most replayed of {self.programs} programs, inputs {shapes}")
         return "\n".join(lines)
 
 
