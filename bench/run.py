@@ -87,11 +87,12 @@ def run(
 
 def _run(suite, pattern, rivals: Rivals, rounds: int, with_sweeps: bool, out) -> dict:
     parts = {part: list(collect(rivals, part, pattern)) for part in (SUITES if suite == "all" else (suite,))}
-    wanted = pattern or ""
-    sections = {key: part for key, part in SECTIONS.items() if "training" in parts and wanted in part.NAME}
+    wanted = (pattern or "").lower()
+    sections = {key: part for key, part in SECTIONS.items() if "training" in parts and wanted in part.NAME.lower()}
     sections = {} if gpu.in_use() else sections
-    if not any(parts.values()) and not sections and not (with_sweeps and wanted in sweep.NAME):
-        raise ValueError(f"no benchmark case contains {pattern!r}; there are cases of {_names(parts)}")
+    if not any(parts.values()) and not sections and not (with_sweeps and wanted in sweep.NAME.lower()):
+        near = _nearest(wanted, [f"{case.family} {case.name}" for part in parts for case in collect(rivals, part)])
+        raise ValueError(f"no benchmark case contains {pattern!r}; {near}there are cases of {_names(parts)}")
     machine, ceilings = environment(rivals), GpuCeilings(rivals.torch) if gpu.in_use() else Ceilings()
     print(*_heading(machine), *rivals.notes, sep="\n", file=out, flush=True)
     ceilings.measure()
@@ -190,6 +191,15 @@ def _captures() -> bool:
     import fastdl
 
     return hasattr(fastdl, "capture") and fastdl.get_device() != "numpy"
+
+
+def _nearest(wanted: str, names: list[str], most: int = 5) -> str:
+    """The names with the most words of a pattern that none contains, for the message; empty if no word is known."""
+    known = {name: sum(word in name.lower() for word in wanted.split()) for name in names}
+    best = max(known.values(), default=0)
+    found = [name for name, count in known.items() if count == best > 0]
+    more = f" and {len(found) - most} more" if len(found) > most else ""
+    return f"the nearest are {', '.join(map(repr, found[:most]))}{more}; " if found else ""
 
 
 def _names(parts) -> str:

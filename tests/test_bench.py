@@ -137,6 +137,9 @@ def test_summary_shows_where_fastdl_loses():
 def test_unknown_names():
     with pytest.raises(ValueError, match="no benchmark case contains 'nothing'; there are cases of activation, adam"):
         _run("kernels", "nothing", ())
+    near = "contains 'words PHILOX'; the nearest are 'philox 1000 words', 'philox 1000000 words'; there are cases of "
+    with pytest.raises(ValueError, match=near):
+        _run("kernels", "words PHILOX", ())
     with pytest.raises(ValueError, match="--against must name numpy, torch, .*torch-graph or jax, got caffe"):
         _run("kernels", "relu", ("numpy", "caffe"))
     with pytest.raises(ValueError, match="--rounds must be at least 1, got 0"):
