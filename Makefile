@@ -42,8 +42,10 @@ $(STAMP): $(VENV)/.build-tools $(SOURCES)
 
 build: $(STAMP)  ## build the package and install it into .venv
 
+# Ctrl-C ends a run cleanly, with a checkpoint, and by convention with status 130: no error for make to tell of. The trap
+# keeps the shell, which gets the signal too, until the run has ended.
 train: build  ## train the digits network (RECIPE=... ARGS='--set lr=0.01' for others)
-	@$(BIN)/fastdl train $(RECIPE) $(ARGS)
+	@trap : INT; $(BIN)/fastdl train $(RECIPE) $(ARGS) || [ $$? -eq 130 ]
 
 test: build  ## run the whole test suite
 	$(BIN)/python -m pytest $(ARGS)
