@@ -38,6 +38,24 @@ def test_curves(tmp_path, epochs):
     assert [entry.name for entry in tmp_path.iterdir()] == ["curves.png"]
 
 
+@pytest.mark.parametrize(
+    "train, validation, label",
+    [
+        ([0.1, 0.9, 0.92, 0.94], [0.91, 0.92, 0.93, 0.94], "epoch (one value below the picture: 10.00 %)"),
+        ([0.1, 0.9, 0.92, 0.94], [0.2, 0.92, 0.93, 0.94], "epoch (2 values below the picture, from 10.00 %)"),
+        ([0.9, 0.9, 0.92, 0.94], [0.91, 0.92, 0.93, 0.94], "epoch"),
+        ([0.1, 0.9], [0.9, 0.9], "epoch"),
+    ],
+)
+def test_what_lies_below_the_picture_is_noted(tmp_path, train, validation, label, monkeypatch):
+    figures = []
+    monkeypatch.setattr(plots, "_save", lambda figure, path: figures.append(figure))
+    pairs = enumerate(zip(train, validation), 1)
+    plots.curves([{"epoch": i, "accuracy": a, "val_accuracy": b} for i, (a, b) in pairs], tmp_path / "curves.png")
+    (axis,) = figures[0].axes
+    assert axis.get_xlabel() == label
+
+
 def test_curves_without_validation_or_accuracy(tmp_path):
     path = tmp_path / "curves.png"
     plots.curves([{"epoch": 1, "loss": 0.0}, {"epoch": 2, "loss": -1.0}], path)

@@ -54,7 +54,7 @@ def _curve(axis, history: list[dict], name: str) -> None:
 
 
 def _limits(axis, drawn: list, name: str) -> None:
-    """Logarithmic where a loss falls a long way; else from what matters: the first epochs may leave the picture."""
+    """Logarithmic where a loss falls a long way; accuracy from what matters: a note tells what lies below."""
     values = np.concatenate(drawn)
     if name == "loss":
         if values.min() > 0 and values.max() > 8 * values.min():
@@ -64,7 +64,12 @@ def _limits(axis, drawn: list, name: str) -> None:
     first = 0 if len(drawn[0]) < 4 else max(1, len(drawn[0]) // 50)
     low = min(min(series[first:]) for series in drawn)
     span = max(values.max() - low, 1.0)
-    axis.set_ylim(max(min(low, values.max() - 1) - 0.06 * span, -3), values.max() + 0.06 * span)
+    bottom = max(min(low, values.max() - 1) - 0.06 * span, -3)
+    axis.set_ylim(bottom, values.max() + 0.06 * span)
+    below = values[values < bottom]
+    if len(below):
+        text = f"{len(below)} values below the picture, from" if len(below) > 1 else "one value below the picture:"
+        axis.set_xlabel(f"epoch ({text} {below.min():.2f} %)")
 
 
 def _plain_log(axis) -> None:
