@@ -77,7 +77,7 @@ struct Normalise {
       }
       if constexpr (relu)
         for (int k = 0; k < N; ++k) v.v[k] = activation::relu(v.v[k]);
-      store_rounded(y + at, v);
+      store_in_row(y + at, v);
     }
   }
 };
@@ -181,7 +181,7 @@ struct InputGradient {
           d.v[k] = f.template passed<relu>(d.v[k], u.v[k], k) * f.factor[k] +
                    ((u.v[k] - f.mean[k]) * slopes[k] + offsets[k]);
       }
-      store_rounded(dx + at, d);
+      store_in_row(dx + at, d);
     }
   }
 };

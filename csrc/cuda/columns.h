@@ -53,6 +53,24 @@ struct Strip {
   FASTDL_BOTH int64_t count() const { return first < rows ? ceil_div(rows - first, step) : 0; }
 };
 
+// store_rounded to a row of a strip. nvcc 13.0 would store the elements one by one, as it does where an address is a
+// sum of three; its intrinsics stay whole.
+template <int N, class T>
+FASTDL_DEVICE_ONLY void store_in_row(T* p, const Pack<Wide<T>, N>& pack) {
+#if defined(__CUDACC__)
+  if constexpr (N * sizeof(T) % 8 == 0 && N > 1) {
+    using Word = std::conditional_t<N * sizeof(T) % 16 == 0, uint4, uint2>;
+    const Pack<T, N> narrow = rounded<T>(pack);
+    Word words[sizeof(narrow) / sizeof(Word)];
+    __builtin_memcpy(words, &narrow, sizeof(narrow));
+    FASTDL_UNROLL
+    for (std::size_t i = 0; i < sizeof(narrow) / sizeof(Word); ++i) __stwb(reinterpret_cast<Word*>(p) + i, words[i]);
+    return;
+  }
+#endif
+  store_rounded(p, pack);
+}
+
 #if defined(__CUDACC__)
 
 template <class F>

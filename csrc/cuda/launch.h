@@ -175,11 +175,15 @@ FASTDL_BOTH Pack<Wide<T>, N> load_wide(const T* p) {
   for (int k = 0; k < N; ++k) pack.v[k] = narrow.v[k];
   return pack;
 }
-template <int N, class T>
-FASTDL_BOTH void store_rounded(T* p, const Pack<Wide<T>, N>& pack) {
+template <class T, int N>
+FASTDL_BOTH Pack<T, N> rounded(const Pack<Wide<T>, N>& pack) {
   Pack<T, N> narrow;
   for (int k = 0; k < N; ++k) narrow.v[k] = static_cast<T>(pack.v[k]);
-  store_pack(p, narrow);
+  return narrow;
+}
+template <int N, class T>
+FASTDL_BOTH void store_rounded(T* p, const Pack<Wide<T>, N>& pack) {
+  store_pack(p, rounded<T>(pack));
 }
 
 #if defined(__CUDACC__)
