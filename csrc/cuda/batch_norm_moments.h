@@ -33,6 +33,18 @@ FASTDL_DEVICE_ONLY void store_sums(double* to, int64_t channels, const double (&
   }
 }
 
+template <int N>
+struct TwoSums {
+  double first[N] = {}, second[N] = {};
+
+  FASTDL_DEVICE_ONLY void merge(const TwoSums& other) {
+    for (int k = 0; k < N; ++k) {
+      first[k] += other.first[k];
+      second[k] += other.second[k];
+    }
+  }
+};
+
 // partial [block][mean, squares][channel]
 template <int N, class T>
 struct TakeMoments {
@@ -86,7 +98,7 @@ template <class W>
 struct FinishForward {
   Columns columns;
   int64_t channels;
-  const double* partial;
+  double* partial;
   double eps, momentum;
   W *mean, *invstd;
   Statistic<W> running_mean, running_var;
@@ -105,12 +117,22 @@ struct FinishForward {
     }
     const double total = block.sum(squares);
     if (block.thread != 0) return;
-    const double var = total < 0 ? 0 : total / count;  // rounding can leave a constant channel just below 0
+    save(c, center, total);
+    update(c, center, total);
+  }
+  FASTDL_DEVICE_ONLY void save(int64_t c, double center, double squares) const {
     mean[c] = static_cast<W>(center);
-    invstd[c] = static_cast<W>(1 / std::sqrt(var + eps));
+    invstd[c] = static_cast<W>(1 / std::sqrt(variance(squares) + eps));
+  }
+  FASTDL_DEVICE_ONLY void update(int64_t c, double center, double squares) const {
+    const double count = static_cast<double>(columns.rows);
     running_mean.update(c, center, momentum);
-    running_var.update(c, var * count / (count - 1), momentum);
+    running_var.update(c, variance(squares) * count / (count - 1), momentum);
     if (c == 0 && batches != nullptr) ++*batches;
+  }
+  // Rounding can leave a constant channel just below 0.
+  FASTDL_DEVICE_ONLY double variance(double squares) const {
+    return squares < 0 ? 0 : squares / static_cast<double>(columns.rows);
   }
 };
 

@@ -14,6 +14,12 @@ constexpr int64_t kMostMapBlocks = 768, kMostSumBlocks = 512;
 
 constexpr int kEmulatedLanes = 8;  // of a block in plain loops: so that sums are merged there as well
 
+#if defined(__CUDACC__)
+constexpr int kColumnThreads = kThreads, kColumnWidth = kWarp;
+#else
+constexpr int kColumnThreads = kEmulatedLanes, kColumnWidth = 1;
+#endif
+
 // How a matrix is shared out, by its shape alone: blocks of `width` packs side by side and `lanes` rows, `tiles` of
 // them along the columns and `blocks` down the rows.
 struct Columns {
@@ -30,16 +36,12 @@ struct Columns {
 };
 
 // At most so many blocks in all; a thread takes at least kRowsPerThread rows, where there are as many.
-inline Columns columns_of(int64_t rows, int64_t packs, int64_t most_blocks) {
-#if defined(__CUDACC__)
-  constexpr int kBlockThreads = kThreads, kWidest = kWarp;
-#else
-  constexpr int kBlockThreads = kEmulatedLanes, kWidest = 1;
-#endif
+inline Columns columns_of(int64_t rows, int64_t packs, int64_t most_blocks, int threads = kColumnThreads,
+                          int widest = kColumnWidth) {
   constexpr int kRowsPerThread = 4;
   Columns c{rows, packs, 1, 1, 0, 0};
-  while (c.width < packs && c.width < kWidest) c.width *= 2;
-  c.lanes = kBlockThreads / c.width;
+  while (c.width < packs && c.width < widest) c.width *= 2;
+  c.lanes = threads / c.width;
   c.tiles = ceil_div(packs, c.width);
   const int64_t most = most_blocks / max_of(c.tiles, int64_t{1});
   c.blocks = max_of(int64_t{1}, min_of(ceil_div(rows, c.lanes * kRowsPerThread), most));
@@ -51,6 +53,7 @@ struct Strip {
   int64_t pack, first, step, rows;
 
   FASTDL_BOTH int64_t count() const { return first < rows ? ceil_div(rows - first, step) : 0; }
+  FASTDL_BOTH int64_t row(int64_t i) const { return first + i * step; }
 };
 
 // store_rounded to a row of a strip. nvcc 13.0 would store the elements one by one, as it does where an address is a

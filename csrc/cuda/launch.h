@@ -169,11 +169,14 @@ FASTDL_BOTH void store_pack(T* p, const Pack<T, N>& pack) {
 
 // The same in what is computed in: elements are widened when they are loaded, and rounded when they are stored.
 template <int N, class T>
-FASTDL_BOTH Pack<Wide<T>, N> load_wide(const T* p) {
-  const Pack<T, N> narrow = load_pack<N>(p);
+FASTDL_BOTH Pack<Wide<T>, N> widened(const Pack<T, N>& narrow) {
   Pack<Wide<T>, N> pack;
   for (int k = 0; k < N; ++k) pack.v[k] = narrow.v[k];
   return pack;
+}
+template <int N, class T>
+FASTDL_BOTH Pack<Wide<T>, N> load_wide(const T* p) {
+  return widened(load_pack<N>(p));
 }
 template <class T, int N>
 FASTDL_BOTH Pack<T, N> rounded(const Pack<Wide<T>, N>& pack) {

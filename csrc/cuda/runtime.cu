@@ -55,6 +55,17 @@ void* device_memory(std::size_t bytes) {
   return memory;
 }
 
+// Of the current device.
+template <cudaDeviceAttr what>
+int attribute() {
+  thread_local int device = -1, value = 0;
+  if (const int now = current_device(); now != device) {
+    check(cudaDeviceGetAttribute(&value, what, now), "cudaDeviceGetAttribute");
+    device = now;
+  }
+  return value;
+}
+
 std::mutex g_mutex;
 
 }  // namespace
@@ -74,23 +85,10 @@ bool is_capturing() {
   return status != cudaStreamCaptureStatusNone;
 }
 
-std::int64_t processors() {
-  thread_local int device = -1, count = 1;
-  if (const int now = current_device(); now != device) {
-    check(cudaDeviceGetAttribute(&count, cudaDevAttrMultiProcessorCount, now), "cudaDeviceGetAttribute");
-    device = now;
-  }
-  return count;
-}
-
-int compute_capability_major() {
-  thread_local int device = -1, major = 0;
-  if (const int now = current_device(); now != device) {
-    check(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, now), "cudaDeviceGetAttribute");
-    device = now;
-  }
-  return major;
-}
+std::int64_t processors() { return attribute<cudaDevAttrMultiProcessorCount>(); }
+int compute_capability_major() { return attribute<cudaDevAttrComputeCapabilityMajor>(); }
+std::int64_t block_memory() { return attribute<cudaDevAttrMaxSharedMemoryPerBlockOptin>(); }
+std::int64_t waiting_blocks() { return attribute<cudaDevAttrCooperativeLaunch>() != 0 ? processors() : 0; }
 
 void probe() {
   for_each(1, FASTDL_LAMBDA(std::int64_t){});
@@ -149,6 +147,8 @@ thread_local bool t_capturing = false;
 }  // namespace
 
 int current_device() { return 0; }
+std::int64_t block_memory() { return 3072; }
+std::int64_t waiting_blocks() { return 4; }
 bool is_capturing() { return t_capturing; }
 void emulate_capture(bool on) { t_capturing = on; }
 

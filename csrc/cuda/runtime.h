@@ -24,6 +24,11 @@ void probe();  // runs a kernel and waits for it; throws likewise
 // Emulated: device 0.
 int current_device();
 
+// Shared memory that a block may have on the current device, in bytes; and how many such blocks run at the same time
+// and may wait for each other, 0 where none may. Emulated: little and few, so that small arrays pass both borders.
+std::int64_t block_memory();
+std::int64_t waiting_blocks();
+
 // Is a graph being captured on the stream? Then nothing can be allocated, waited for or tried out, and what a kernel
 // would have to make throws RuntimeError: `what` completes "a CUDA graph is being captured and needs ...".
 bool is_capturing();

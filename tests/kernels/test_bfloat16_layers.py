@@ -64,10 +64,11 @@ def test_has_kernels_of_its_own_on_cuda(backend, name):
 
 # batch norm
 
-# one value more than one, primes; channels that are whole packs and that are not, up to some tiles of them
+# one value more than one, primes; channels that are whole packs and that are not, up to some tiles of them; borders of
+# what stays on the chip
 SHAPES = (
     (2, 1), (2, 8), (2, 3), (5, 5), (67, 7), (131, 16), (1031, 8), (4, 3, 7), (2, 64, 5), (3, 1, 3, 3), (1, 7, 5, 4),
-    (2, 8, 5, 4), (7, 16, 19, 23), (2, 12, 3, 3), (2, 65, 3, 5), (3, 264, 2, 2),
+    (2, 8, 5, 4), (7, 16, 19, 23), (2, 12, 3, 3), (2, 65, 3, 5), (3, 264, 2, 2), (320, 8), (641, 8),
 )  # fmt: skip
 
 
