@@ -3,6 +3,7 @@
 #include "bindings/array.h"
 #include "bindings/families.h"
 #include "bindings/gradients.h"
+#include "core/bfloat16.h"
 
 namespace fastdl::bind {
 
@@ -124,7 +125,7 @@ py::tuple batch_norm_forward(const py::handle& x_, const py::handle& weight_, co
   check::number(kernel, "eps", eps, 0.0);
   const std::int64_t channels = x.shape.shape[1];
   const Result y = empty_batch(x.shape);
-  const DType dtype = per_channel_dtype(x.shape);
+  const DType dtype = wide_dtype(x.shape.dtype);
   Output mean = empty(dtype, {channels}), invstd = empty(dtype, {channels});
   if (x.size() == channels && channels > 0)
     check::fail_value(kernel, "x must have more than 1 value per channel, got shape " + check::shape_string(x.shape));
@@ -174,8 +175,8 @@ struct Backward {
     const GradientPlaces places(kernel, out);
     const std::int64_t channels = x.shape.shape[1];
     if (needs[0]) dx = empty_batch(x.shape);
-    if (needs[1]) dweight = places.make(0, per_channel_dtype(x.shape), {channels}, {dy.input, x.input, weight});
-    if (needs[2]) dbias = places.make(1, per_channel_dtype(x.shape), {channels}, {dy.input, x.input, weight});
+    if (needs[1]) dweight = places.make(0, wide_dtype(x.shape.dtype), channels, {dy.input, x.input, weight});
+    if (needs[2]) dbias = places.make(1, wide_dtype(x.shape.dtype), channels, {dy.input, x.input, weight});
   }
   View dx_matrix() const { return dx ? x.matrix(dx->output.view) : View{}; }
   py::tuple results() const {

@@ -11,12 +11,8 @@ void check_batch_norm_input(const char* kernel, const char* name, const View& x)
                            shape_string(x));
 }
 
-DType per_channel_dtype(const View& x) { return x.dtype == DType::bf16 ? DType::f32 : x.dtype; }
-
 void check_per_channel(const char* kernel, const char* name, const View& value, const View& x) {
-  View wide = x;
-  wide.dtype = per_channel_dtype(x);
-  like(kernel, name, value, "x", wide);
+  like_wide(kernel, name, value, "x", x);
   shape(kernel, name, value, {x.shape[1]});
 }
 

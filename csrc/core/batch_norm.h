@@ -8,8 +8,6 @@
 namespace fastdl {
 
 void check_batch_norm_input(const char* kernel, const char* name, const View& x);
-// Of the arrays [c]: that of x, but float32 beside an x of bfloat16.
-DType per_channel_dtype(const View& x);
 // An array [c] of that dtype; an absent one passes.
 void check_per_channel(const char* kernel, const char* name, const View& value, const View& x);
 // All but eps and the per-channel arrays of the backward kernels.

@@ -2,6 +2,7 @@
 
 #include <cstdio>
 
+#include "core/bfloat16.h"
 #include "core/program.h"
 
 namespace fastdl::check {
@@ -53,6 +54,12 @@ void like(const char* kernel, const char* name, const View& x, const char* other
   if (x && x.dtype != other.dtype)
     fail_type(kernel, std::string(name) + " must be " + dtype_name(other.dtype) + " like " + other_name + ", got " +
                           dtype_name(x.dtype));
+}
+
+void like_wide(const char* kernel, const char* name, const View& x, const char* other_name, const View& other) {
+  View wide = other;
+  wide.dtype = wide_dtype(other.dtype);
+  like(kernel, name, x, other_name, wide);
 }
 
 void rank(const char* kernel, const char* name, const View& x, int ndim, const char* letters) {

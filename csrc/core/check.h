@@ -27,6 +27,8 @@ const char* dtype_name(DType dtype);
 
 // x has the dtype of `other`; an absent x passes.
 void like(const char* kernel, const char* name, const View& x, const char* other_name, const View& other);
+// The same, but float32 beside an `other` of bfloat16.
+void like_wide(const char* kernel, const char* name, const View& x, const char* other_name, const View& other);
 // x has ndim dimensions; `letters` names them, e.g. "(N, C, H, W)".
 void rank(const char* kernel, const char* name, const View& x, int ndim, const char* letters);
 void min_rank(const char* kernel, const char* name, const View& x, int ndim, const char* letters);

@@ -1,6 +1,5 @@
 #include "core/cross_entropy.h"
 
-#include "core/bfloat16.h"
 #include "core/program.h"
 
 namespace fastdl {
@@ -19,13 +18,6 @@ void check_labels(const char* kernel, const View& target, std::int64_t classes, 
   });
 }
 
-// Numbers beside the logits are of this dtype.
-void like_numbers(const char* kernel, const char* name, const View& x, const View& logits) {
-  View wide = logits;
-  wide.dtype = wide_dtype(logits.dtype);
-  like(kernel, name, x, "logits", wide);
-}
-
 }  // namespace
 
 void check_cross_entropy(const char* kernel, const View& logits, const View& target, const View& weight,
@@ -33,7 +25,7 @@ void check_cross_entropy(const char* kernel, const View& logits, const View& tar
   rank(kernel, "logits", logits, 2, "(N, C)");
   if (logits.shape[1] == 0) fail_value(kernel, "logits must have at least 1 class, got shape " + shape_string(logits));
   shape(kernel, "target", target, {logits.shape[0]});
-  like_numbers(kernel, "weight", weight, logits);
+  like_wide(kernel, "weight", weight, "logits", logits);
   shape(kernel, "weight", weight, {logits.shape[1]});
   number(kernel, "label_smoothing", attrs.label_smoothing, 0, 1);
   checked(kernel, target, check_labels, logits.shape[1], attrs.ignore_index);
@@ -41,9 +33,9 @@ void check_cross_entropy(const char* kernel, const View& logits, const View& tar
 
 void check_cross_entropy_backward(const char* kernel, const View& dloss, const View& logits, const View& lse,
                                   Reduction reduction) {
-  like_numbers(kernel, "dloss", dloss, logits);
+  like_wide(kernel, "dloss", dloss, "logits", logits);
   shape(kernel, "dloss", dloss, logits.shape, reduction == Reduction::none ? 1 : 0);
-  like_numbers(kernel, "lse", lse, logits);
+  like_wide(kernel, "lse", lse, "logits", logits);
   shape(kernel, "lse", lse, {logits.shape[0]});
 }
 

@@ -15,8 +15,6 @@ namespace fastdl::cuda::gpu {
 
 namespace {
 
-constexpr int kFinishThreads = 128;
-
 template <class T>
 T* data_of(const View& v) {
   return v ? v.as<T>() : nullptr;

@@ -4,8 +4,6 @@
 
 namespace fastdl::cuda::gpu {
 
-constexpr int kFinishThreads = 128;
-
 struct ColumnSum {
   double value = 0;
   FASTDL_DEVICE_ONLY void merge(const ColumnSum& other) { value += other.value; }

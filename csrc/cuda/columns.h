@@ -12,6 +12,8 @@ namespace fastdl::cuda::gpu {
 constexpr int kMapBlocksPerProcessor = 6, kSumBlocksPerProcessor = 4;
 constexpr int64_t kMostMapBlocks = 768, kMostSumBlocks = 512;
 
+constexpr int kFinishThreads = 128;  // that add up a column's sums of blocks
+
 constexpr int kEmulatedLanes = 8;  // of a block in plain loops: so that sums are merged there as well
 
 #if defined(__CUDACC__)
