@@ -92,6 +92,11 @@ struct PutPixels {
     const int64_t place = group * width + column, at = pixel * all + place;
     y[at] = T(finish(at, place, sum));
   }
+  template <int N>
+  FASTDL_DEVICE_ONLY void row(int64_t group, int64_t pixel, int64_t column, const Wide<T> (&sums)[N]) const {
+    const int64_t place = group * width + column, at = pixel * all + place;
+    store_row<N>(y + at, [&](int k) { return finish(at + k, place + k, sums[k]); });
+  }
   bool idle() const { return bias == nullptr && addend == nullptr && gate == nullptr && !relu; }
   FASTDL_DEVICE_ONLY Wide<T> finish(int64_t at, int64_t place, Wide<T> sum) const {
     if (bias != nullptr) sum += bias[place];

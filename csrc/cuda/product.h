@@ -3,9 +3,10 @@
 // places.
 //
 // An operand has of(batch), which gives something with at(i, k) or at(k, j), and `k_near`: neighbours in k lie side by
-// side, so that threads read along k. put(batch, i, j, sum) takes the results. A long k with few tiles is cut by the
-// shape alone; the pieces' sums are added in order. Scratch: at most kMostTiles tiles. Sums are of T, whatever the
-// operands' elements and the results are: for bfloat16 of float, rounded once.
+// side, so that threads read along k. put(batch, i, j, sum) takes the results, and put.row, if it has one, several of a
+// row. A long k with few tiles is cut by the shape alone; the pieces' sums are added in order. Scratch: at most
+// kMostTiles tiles. Sums are of T, whatever the operands' elements and the results are: for bfloat16 of float, rounded
+// once.
 #pragma once
 #include "core/activation_math.h"
 #include "core/bfloat16.h"
@@ -98,6 +99,33 @@ struct Product {
   }
 };
 
+// Neighbours of a row: f(i) is that of to[i].
+template <int N, class T, class F>
+FASTDL_DEVICE_ONLY void store_row(T* to, const F& f) {
+  constexpr int V = kPack<T>;
+  if (reinterpret_cast<std::uintptr_t>(to) % sizeof(Pack<T, V>) != 0) {
+    for (int i = 0; i < N; ++i) to[i] = T(f(i));
+  } else {
+    FASTDL_UNROLL
+    for (int i = 0; i < N; i += V) {
+      Pack<T, V> pack;
+      FASTDL_UNROLL
+      for (int k = 0; k < V; ++k) pack.v[k] = T(f(i + k));
+      store_pack(to + i, pack);
+    }
+  }
+}
+
+// Hands on the results of (i, j) and of the columns after it, of n: together where `put` takes a row.
+template <class Put, class T, int N>
+FASTDL_DEVICE_ONLY void put_row(const Put& put, int64_t batch, int64_t i, int64_t j, int64_t n, const T (&sums)[N]) {
+  if constexpr (requires { put.row(batch, i, j, sums); })
+    if (j + N <= n) return put.row(batch, i, j, sums);
+  FASTDL_UNROLL
+  for (int k = 0; k < N; ++k)
+    if (j + k < n) put(batch, i, j + k, sums[k]);
+}
+
 // Results as they are, batch after batch; of a cut k piece after piece in each.
 template <class T>
 struct PutPlain {
@@ -105,6 +133,10 @@ struct PutPlain {
   int64_t m, n;
   FASTDL_DEVICE_ONLY void operator()(int64_t which, int64_t i, int64_t j, Wide<T> sum) const {
     c[(which * m + i) * n + j] = T(sum);
+  }
+  template <int N>
+  FASTDL_DEVICE_ONLY void row(int64_t which, int64_t i, int64_t j, const Wide<T> (&sums)[N]) const {
+    store_row<N>(c + (which * m + i) * n + j, [&](int k) { return sums[k]; });
   }
 };
 
@@ -164,6 +196,11 @@ struct PutRows {
   FASTDL_DEVICE_ONLY void operator()(int64_t batch, int64_t i, int64_t j, Wide<T> sum) const {
     const int64_t at = (batch * m + i) * n + j;
     c[at] = T(finish(at, j, sum));
+  }
+  template <int N>
+  FASTDL_DEVICE_ONLY void row(int64_t batch, int64_t i, int64_t j, const Wide<T> (&sums)[N]) const {
+    const int64_t at = (batch * m + i) * n + j;
+    store_row<N>(c + at, [&](int k) { return finish(at + k, j + k, sums[k]); });
   }
   bool idle() const { return bias == nullptr && gate == nullptr && !relu; }
   FASTDL_DEVICE_ONLY Wide<T> finish(int64_t at, int64_t j, Wide<T> sum) const {

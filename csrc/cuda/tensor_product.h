@@ -16,6 +16,7 @@ namespace fastdl::cuda::gpu {
 constexpr int kTensorRows = 128, kTensorColumns = 64, kVectorBytes = 16, kChunkBytes = 64;
 constexpr int kLineBytes = kChunkBytes + kVectorBytes;  // the same words of eight lines lie in different banks
 constexpr int kWarpRows = 32, kWarpColumns = 32, kDown = kWarpRows / 16, kAcross = kWarpColumns / 8;
+constexpr int kAlong = kAcross * 2;       // neighbours of a row that are a lane's
 constexpr int kSteps = kChunkBytes / 32;  // instructions along a chunk, each of eight words a line
 
 template <class E>
@@ -63,10 +64,18 @@ struct Lane {
   FASTDL_BOTH int line_of_a(int r) const { return group + (r & 1) * 8; }
   FASTDL_BOTH int word_of_a(int step, int r) const { return step * 8 + quad + (r >> 1) * 4; }
   FASTDL_BOTH int word_of_b(int step, int r) const { return step * 8 + quad + r * 4; }
-  // Of the results of an instruction, that of register r.
-  FASTDL_BOTH int row_of(int r) const { return group + (r >> 1) * 8; }
-  FASTDL_BOTH int column_of(int r) const { return quad * 2 + (r & 1); }
+  // Of the results of an instruction, those of registers 2 h and 2 h + 1.
+  FASTDL_BOTH int row_of(int h) const { return group + h * 8; }
+  // The first of the warp's columns whose results are this lane's, kAlong of them.
+  FASTDL_BOTH int first() const { return quad * kAlong; }
 };
+
+// The line in shared memory of a column of the tile. An instruction gives a lane two neighbours of eight lines: they
+// are spread such that those of all kAcross instructions are neighbours, and are stored together.
+FASTDL_BOTH int line_of_column(int column) {
+  return column / kWarpColumns * kWarpColumns + column % kAlong / 2 * 8 + column % kWarpColumns / kAlong * 2 +
+         column % 2;
+}
 
 FASTDL_BOTH std::uint32_t word_at(const void* line, int word) {
   std::uint32_t bits;
@@ -177,8 +186,8 @@ FASTDL_DEVICE_ONLY void add_chunk(const E* left, const E* right, const Block& bl
 }
 
 // One operand's way into shared memory: which vectors of its part of the tile a thread loads, and those of the next
-// chunk.
-template <class E, int lines, class Source>
+// chunk. columns: its lines are the tile's columns.
+template <class E, int lines, bool columns, class Source>
 struct Stage {
   static constexpr int kVectors = lines * kChunkBytes / kVectorBytes / kWorkers;
   static constexpr int kLine = kLineBytes / static_cast<int>(sizeof(E));
@@ -209,13 +218,13 @@ struct Stage {
     for (int v = 0; v < kVectors; ++v) {
       Pack<E, kVector<E>> pack;
       for (int j = 0; j < kVector<E>; ++j) pack.v[j] = as_operand(next[v].v[j]);
-      E* const to = shared + line_of(v) * kLine + k_of(v);
       if constexpr (Source::k_near)
-        store_pack(to, pack);
+        store_pack(shared + place_of(line_of(v)) * kLine + k_of(v), pack);
       else
-        for (int j = 0; j < kVector<E>; ++j) to[j * kLine] = pack.v[j];
+        for (int j = 0; j < kVector<E>; ++j) shared[place_of(line_of(v) + j) * kLine + k_of(v)] = pack.v[j];
     }
   }
+  FASTDL_DEVICE_ONLY static int place_of(int i) { return columns ? line_of_column(i) : i; }
 };
 
 template <class E>
@@ -232,8 +241,8 @@ struct TensorProduct {
     constexpr int kLine = kLineBytes / static_cast<int>(sizeof(E));
     FASTDL_SHARED alignas(kVectorBytes) E left[2][kTensorRows * kLine], right[2][kTensorColumns * kLine];
     const auto [which, batch, row, column, begin, end] = t.part(block.task);
-    Stage<E, kTensorRows, A> from_a(a.of(batch), row, block.thread);
-    Stage<E, kTensorColumns, B> from_b(b.of(batch), column, block.thread);
+    Stage<E, kTensorRows, false, A> from_a(a.of(batch), row, block.thread);
+    Stage<E, kTensorColumns, true, B> from_b(b.of(batch), column, block.thread);
     Sums sums = {};
     int now = 0;
     from_a.load(begin, end), from_b.load(begin, end);
@@ -251,12 +260,14 @@ struct TensorProduct {
 
   FASTDL_DEVICE_ONLY void write(const Lane& lane, int64_t which, int64_t row, int64_t column,
                                 const float (&sums)[kDown][kAcross][4]) const {
+    const int64_t j = column + lane.column() + lane.first();
     FASTDL_UNROLL
-    for (int d = 0; d < kDown; ++d)
-      FASTDL_UNROLL for (int c = 0; c < kAcross; ++c) FASTDL_UNROLL for (int r = 0; r < 4; ++r) {
-        const int64_t i = row + lane.row() + d * 16 + lane.row_of(r);
-        const int64_t j = column + lane.column() + c * 8 + lane.column_of(r);
-        if (i < t.m && j < t.n) put(which, i, j, sums[d][c][r]);
+    for (int d = 0; d < kDown; ++d) FASTDL_UNROLL for (int h = 0; h < 2; ++h) {
+        const int64_t i = row + lane.row() + d * 16 + lane.row_of(h);
+        float results[kAlong];
+        FASTDL_UNROLL
+        for (int c = 0; c < kAlong; ++c) results[c] = sums[d][c / 2][h * 2 + c % 2];
+        if (i < t.m) put_row(put, which, i, j, t.n, results);
       }
   }
 };
