@@ -165,9 +165,9 @@ void with_number(const Nest& nest, const View& y, const View& a, const View& b, 
 template <BinaryOp op>
 void binary_of(const Nest& nest, const View& y, const View& a, const View& b) {
   if constexpr (takes_numbers(op)) {
-    if (a.dtype != b.dtype)
-      return (a.dtype == DType::bf16 ? with_number<bfloat16, float, BinaryFormula<op>>
-                                     : with_number<float, bfloat16, BinaryFormula<op>>)(nest, y, a, b, {});
+    const BinaryFormula<op> f{};
+    if (a.dtype == DType::bf16 && b.dtype == DType::f32) return with_number<bfloat16, float>(nest, y, a, b, f);
+    if (a.dtype == DType::f32 && b.dtype == DType::bf16) return with_number<float, bfloat16>(nest, y, a, b, f);
   }
   with_any_float(a.dtype, [&](auto type) {
     using T = decltype(type);
