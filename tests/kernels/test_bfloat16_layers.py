@@ -1,5 +1,4 @@
-"""Batch norm, pooling, dropout and cross-entropy on bfloat16: rounded once; statistics, losses and gradients of weights
-are float32.
+"""Batch norm, pooling and dropout on bfloat16: rounded once; statistics and gradients of weights are float32.
 
 The reference computes in float64 from the same values of bfloat16.
 """
@@ -9,36 +8,13 @@ import re
 import numpy as np
 import pytest
 
-from fastdl import kernels
 from layouts import layouts, unchanged
+from rounding import BFLOAT16, assert_rounded, double, values
 from tolerances import assert_close
 
-BFLOAT16 = kernels.use_bfloat16()
 nan, inf = np.nan, np.inf
 ALL = (True,) * 3
 EPS = 1e-5
-
-
-def values(shape, seed=0, mean=0.0, std=1.0, dtype=BFLOAT16):
-    return (mean + std * np.random.default_rng(seed).standard_normal(shape)).astype(dtype)
-
-
-def double(*arrays):
-    made = [x if x is None else x.astype("float64") for x in arrays]
-    return made if len(made) > 1 else made[0]
-
-
-def assert_rounded(got, want, scale=0.0):
-    """got is want (float64), rounded once after some steps of float32 with numbers of size `scale`."""
-    assert got.dtype == BFLOAT16 and got.shape == want.shape
-    got, finite = got.astype("float64"), np.isfinite(want)
-    np.testing.assert_array_equal(got[~finite], want[~finite])
-    got, want = got[finite], want[finite]
-    half = np.ldexp(1.0, np.frexp(want)[1] - 9)
-    off = np.abs(got - want)
-    good = off <= half + 2.0**-20 * (scale + np.abs(want))
-    assert good.all(), f"{(off / half).max() / 2} units from the exact value"
-
 
 NATIVE = [
     "batch_norm_forward",
@@ -52,8 +28,6 @@ NATIVE = [
     "adaptive_avg_pool2d_forward",
     "adaptive_avg_pool2d_backward",
     "dropout",
-    "cross_entropy_forward",
-    "cross_entropy_backward",
 ]
 
 
@@ -385,33 +359,3 @@ def test_dropout_of_nan_and_infinity(bfloat16, reference, p):
     x = np.tile(np.array([nan, inf, -inf, 1], BFLOAT16), 9)
     with np.errstate(invalid="ignore"):
         assert_rounded(bfloat16.dropout(x, p, 3, 4), reference.dropout(double(x), p, 3, 4))
-
-
-# cross-entropy
-
-
-@pytest.mark.parametrize(
-    "smoothing, reduction, weighted", [(0.0, "mean", False), (0.1, "sum", True), (0.1, "none", False)]
-)
-@pytest.mark.parametrize("shape", [(5, 1), (9, 10), (7, 33), (3, 1500), (2, 30_000)], ids=str)
-def test_cross_entropy(bfloat16, reference, shape, smoothing, reduction, weighted):
-    logits = values(shape, std=3.0)
-    target = np.random.default_rng(1).integers(0, shape[1], shape[0])
-    target[1::3] = -100
-    weight = np.random.default_rng(2).random(shape[1]).astype("float32") if weighted else None
-    options = -100, smoothing, reduction
-    loss, lse = bfloat16.cross_entropy_forward(logits, target, weight, *options)
-    want_loss, want_lse = reference.cross_entropy_forward(double(logits), target, double(weight), *options)
-    assert loss.dtype == lse.dtype == np.float32
-    np.testing.assert_allclose(loss, want_loss, rtol=1e-5)
-    np.testing.assert_allclose(lse, want_lse, rtol=1e-5)
-    dloss = np.full_like(loss, 0.7)
-    args = double(logits), target, want_lse, double(weight), *options
-    got = bfloat16.cross_entropy_backward(dloss, logits, target, lse, weight, *options)
-    assert_rounded(got, reference.cross_entropy_backward(double(dloss), *args), scale=1)
-    *_, got = bfloat16.cross_entropy_forward(logits, target, weight, *options, True)
-    assert_rounded(got, reference.cross_entropy_backward(np.ones_like(want_loss), *args), scale=1)
-    if weighted:  # of bfloat16 it is converted
-        low = bfloat16.cross_entropy_forward(logits, target, weight.astype(BFLOAT16), *options)[0]
-        exact = reference.cross_entropy_forward(double(logits), target, double(weight.astype(BFLOAT16)), *options)[0]
-        np.testing.assert_allclose(low, exact, rtol=1e-5)
