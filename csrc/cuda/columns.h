@@ -6,10 +6,15 @@
 
 namespace fastdl::cuda::gpu {
 
-// Threads that keep factors or sums in registers leave room for so many blocks on a processor. All blocks of a launch
-// fit on a device of 132 processors at once; their number may not depend on the device, as it decides the order of
-// sums.
-constexpr int kMapBlocksPerProcessor = 6, kSumBlocksPerProcessor = 4;
+// Threads that keep factors or sums in registers leave room for so many blocks on a processor (those before 8.0 have
+// no place for more). All blocks of a launch fit on a device of 132 processors at once; their number does not depend
+// on the device, as it decides the order of sums.
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 800
+constexpr int kMapBlocksPerProcessor = 4;
+#else
+constexpr int kMapBlocksPerProcessor = 6;
+#endif
+constexpr int kSumBlocksPerProcessor = 4;
 constexpr int64_t kMostMapBlocks = 768, kMostSumBlocks = 512;
 
 constexpr int kFinishThreads = 128;  // that add up a column's sums of blocks

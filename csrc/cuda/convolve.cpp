@@ -199,9 +199,11 @@ bool convolve(Pass pass, const View& a, const View& b, const View& result, const
   const View& x = pass == Pass::input_gradient ? result : a;
   const View& weight = to_weight ? result : b;
   const View& y = pass == Pass::forward ? result : (to_weight ? b : a);
-  const bool reorder = d.c > d.groups && d.window.kernel_size != check::Pair{1, 1} && !has_channels_last(weight);
+  // Room for filters to be put in order is kept also where they are, as their order is not part of the plan's key.
+  const bool ordered = d.c == d.groups || d.window.kernel_size == check::Pair{1, 1};
+  const bool reorder = !ordered && !has_channels_last(weight);
   const size_t weight_bytes = static_cast<size_t>(weight.size() * item_size(weight.dtype));
-  const size_t bytes = reorder ? (weight_bytes + 255) / 256 * 256 : 0;
+  const size_t bytes = ordered ? 0 : (weight_bytes + 255) / 256 * 256;
   if (bytes > kWorkspace / 2) return false;
 
   const Kind kind = a.dtype == DType::bf16 ? Kind::bf16 : get_tf32() ? Kind::tf32 : Kind::f32;

@@ -233,7 +233,7 @@ struct BlockLosses : Losses<T, Index> {
 // `whole` from the parts of many labels.
 template <class W, class Index>
 struct FindWhole : Unprepared {
-  static constexpr int kBlocks = kBlocksPerProcessor;
+  static constexpr int kBlocks = 4;  // as many as the smallest processors hold
   Labels<W, Index> labels;
   bool mean;
   double* partial;

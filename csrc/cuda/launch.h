@@ -2,8 +2,8 @@
 // which is how the tests run the formulas and the index arithmetic of every kernel without a GPU
 // (fastdl._cuda_emulated).
 //
-// Kernels here take pointers and numbers by value. Work is cut by shape alone and sums are added in a fixed order: no
-// atomics on floats, the same bits in every run.
+// Kernels here take pointers and numbers by value. Work is cut by shape alone (on_chip.h also goes by what the device
+// holds) and sums are added in a fixed order: no atomics on floats, the same bits in every run.
 #pragma once
 #include <cstdint>
 #include <limits>
@@ -257,7 +257,8 @@ void for_tasks(int64_t tasks, int threads, const F& f) {
 // first, and then f.finish(block) by one block. F::kBlocks blocks a processor, as each of them prepares.
 template <class F>
 void for_tasks_finished(int64_t tasks, const F& f) {
-  finished_tasks_kernel<<<grid_of(tasks, F::kBlocks), kThreads, 0, stream()>>>(tasks, counter(), f);
+  unsigned* const done = counter();
+  finished_tasks_kernel<<<grid_of(tasks, F::kBlocks), kThreads, 0, stream()>>>(tasks, done, f);
   check_launch();
 }
 

@@ -113,16 +113,21 @@ const void* resident(const void* host, std::size_t bytes) {
 }
 
 unsigned* counter() {
-  static std::map<std::pair<int, cudaStream_t>, unsigned*> counters;
+  constexpr std::size_t kCounters = 4096;
+  struct Counters {
+    unsigned* first = nullptr;
+    std::size_t calls = 0;
+  };
+  static std::map<std::pair<int, cudaStream_t>, Counters> counters;
   const std::lock_guard<std::mutex> lock(g_mutex);
-  unsigned*& made = counters[{current_device(), stream()}];
-  if (made == nullptr) {
-    if (is_capturing()) refuse_capture("a counter on the device");
-    auto* const fresh = static_cast<unsigned*>(device_memory(sizeof(unsigned)));
-    check(cudaMemsetAsync(fresh, 0, sizeof(unsigned), stream()), "cudaMemsetAsync");
-    made = fresh;
+  Counters& here = counters[{current_device(), stream()}];
+  if (here.first == nullptr) {
+    if (is_capturing()) refuse_capture("counters on the device");
+    auto* const fresh = static_cast<unsigned*>(device_memory(kCounters * sizeof(unsigned)));
+    check(cudaMemsetAsync(fresh, 0, kCounters * sizeof(unsigned), stream()), "cudaMemsetAsync");
+    here.first = fresh;
   }
-  return made;
+  return here.first + here.calls++ % kCounters;
 }
 
 // One block per device and stream, replaced by a larger one when needed; the old ones stay, as graphs may use them.

@@ -16,7 +16,8 @@ void set_stream(void* stream);
 std::int64_t processors();       // multiprocessors of the current device
 int compute_capability_major();  // of the current device
 void check_launch();             // throws RuntimeError with CUDA's words if the last launch failed
-// A number on the device that is 0 between the kernels of this stream: whoever counts with it sets it back.
+// A number on the device that is 0 before and after a kernel counts with it. Calls take turns with many of them, as
+// graphs recorded on this stream may be launched on several others at once.
 unsigned* counter();
 void probe();  // runs a kernel and waits for it; throws likewise
 #endif
