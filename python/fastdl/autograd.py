@@ -342,14 +342,14 @@ def _one(like):
     """The number 1 in the dtype and on the device of `like`, always the same array."""
     if kernels.on_gpu(like):
         return kernels.of(like).constant(1, like.dtype)
-    one = _ones.get(like.dtype)
-    if one is None:
-        one = _ones[like.dtype] = np.array(1, like.dtype)
-        one.setflags(write=False)
+    return _one_on_host(like.dtype)
+
+
+@functools.cache
+def _one_on_host(dtype):
+    one = np.array(1, dtype)
+    one.setflags(write=False)
     return one
-
-
-_ones: dict = {}
 
 
 def is_one(dy) -> bool:

@@ -28,7 +28,7 @@ class Conv2d(Operation):
         return of(input, weight).conv2d_forward(input, weight, bias, *self.attributes)
 
     def backward(self, dy, out):
-        x, weight = self.saved
+        x, weight = self.saved[:2]
         return of(dy).conv2d_backward(dy, x, weight, *self.attributes, tuple(self.need), out)
 
 
@@ -44,9 +44,7 @@ class Conv2dRelu(Conv2d):
         return y
 
     def backward(self, dy, out):
-        x, weight, y = self.saved
-        dy = let_through(self, dy, y)
-        return of(dy).conv2d_backward(dy, x, weight, *self.attributes, tuple(self.need), out)
+        return super().backward(let_through(self, dy, self.saved[2]), out)
 
 
 def conv2d(

@@ -22,7 +22,7 @@ class Linear(Operation):
         return of(input, weight).linear_forward(input, weight, bias)
 
     def backward(self, dy, out):
-        x, weight = self.saved
+        x, weight = self.saved[:2]
         return of(dy).linear_backward(dy, x, weight, tuple(self.need), out)
 
 
@@ -38,8 +38,7 @@ class LinearRelu(Linear):
         return y
 
     def backward(self, dy, out):
-        x, weight, y = self.saved
-        return of(dy).linear_backward(let_through(self, dy, y), x, weight, tuple(self.need), out)
+        return super().backward(let_through(self, dy, self.saved[2]), out)
 
 
 def linear(input, weight, bias=None, *, relu: bool = False) -> Tensor:

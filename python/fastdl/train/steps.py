@@ -69,7 +69,6 @@ class _Whole:
         self._names = "loss", *trainer.metrics
         self._totals = zeros(len(self._names), dtype="float64", device="cuda")
         self._places = [Tensor(self._totals.data[i : i + 1].reshape(())) for i in range(len(self._names))]
-        self.sums = trainer.sums
 
     def begin(self):
         """The sizes of the batches of an epoch, or of what is left of it."""
