@@ -156,9 +156,9 @@ py::object batch_norm_inference(const py::handle& x_, const py::handle& weight_,
   return y.array();
 }
 
-// What both backward kernels take and give.
+// What the backward kernels take and give.
 struct Backward {
-  Batch x, dy;
+  Batch x, dy, y, more;
   Input weight;
   std::optional<Result> dx;
   std::optional<Output> dweight, dbias;
@@ -174,9 +174,10 @@ struct Backward {
     const auto needs = need<3>(kernel, need_);
     const GradientPlaces places(kernel, out);
     const std::int64_t channels = x.shape.shape[1];
+    const std::initializer_list<View> inputs = {dy.input, x.input, y.input, more.input, weight};
     if (needs[0]) dx = empty_batch(x.shape);
-    if (needs[1]) dweight = places.make(0, wide_dtype(x.shape.dtype), channels, {dy.input, x.input, weight});
-    if (needs[2]) dbias = places.make(1, wide_dtype(x.shape.dtype), channels, {dy.input, x.input, weight});
+    if (needs[1]) dweight = places.make(0, wide_dtype(x.shape.dtype), channels, inputs);
+    if (needs[2]) dbias = places.make(1, wide_dtype(x.shape.dtype), channels, inputs);
   }
   View dx_matrix() const { return dx ? x.matrix(dx->output.view) : View{}; }
   py::tuple results() const {
@@ -198,6 +199,28 @@ py::tuple batch_norm_backward(const py::handle& dy, const py::handle& x, const p
                                 view_of(b.dweight), view_of(b.dbias));
   });
   return b.results();
+}
+
+py::tuple batch_norm_residual_backward(const py::handle& dy, const py::handle& x, const py::handle& y_,
+                                       const py::handle& weight, const py::handle& mean_, const py::handle& invstd_,
+                                       const py::handle& need, const py::handle& more_, const py::handle& out) {
+  const char* kernel = "batch_norm_residual_backward";
+  Backward b(kernel, dy, x, weight);
+  b.y = batch(kernel, "y", y_);
+  check_like_input(kernel, "y", b.y.shape, b.x.shape);
+  if (!more_.is_none()) b.more = batch(kernel, "more", more_);
+  check_like_input(kernel, "more", b.more.shape, b.x.shape);
+  const Input mean = required(kernel, "mean", mean_, b.x.shape),
+              invstd = required(kernel, "invstd", invstd_, b.x.shape);
+  b.prepare(kernel, need, out);
+  const Result dresidual = empty_batch(b.x.shape);
+  run(b.x.size(), [&] {
+    device::batch_norm_residual_backward(b.dy.matrix(), b.more.shape ? b.more.matrix() : View{}, b.y.matrix(),
+                                         b.x.matrix(), b.weight, mean, invstd, b.dx_matrix(), view_of(b.dweight),
+                                         view_of(b.dbias), b.x.matrix(dresidual.output.view));
+  });
+  const py::tuple of_x = b.results();
+  return py::make_tuple(of_x[0], of_x[1], of_x[2], dresidual.array());
 }
 
 py::tuple batch_norm_inference_backward(const py::handle& dy, const py::handle& x, const py::handle& weight,
@@ -227,6 +250,8 @@ void add_batch_norm(py::module_& m) {
         arg("running_var"), arg("eps"));
   m.def("batch_norm_backward", &batch_norm_backward, arg("dy"), arg("x"), arg("weight"), arg("mean"), arg("invstd"),
         arg("need"), arg("bias") = py::none(), arg("relu") = false, arg("out") = py::none());
+  m.def("batch_norm_residual_backward", &batch_norm_residual_backward, arg("dy"), arg("x"), arg("y"), arg("weight"),
+        arg("mean"), arg("invstd"), arg("need"), arg("more") = py::none(), arg("out") = py::none());
   m.def("batch_norm_inference_backward", &batch_norm_inference_backward, arg("dy"), arg("x"), arg("weight"),
         arg("running_mean"), arg("running_var"), arg("eps"), arg("need"), arg("out") = py::none());
 }

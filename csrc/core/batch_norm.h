@@ -47,6 +47,11 @@ inline Kernel<void(View x, View weight, View bias, View running_mean, View runni
 inline Kernel<void(View dy, View x, View weight, View bias, View mean, View invstd, bool relu, Out dx, Out dweight,
                    Out dbias)>
     batch_norm_backward;
+// The same behind a residual sum and the ReLU of it, which gave y: dy, and more of it or an absent array, is first let
+// through where y is positive (relu_backward), which is dresidual [m,c]. The same bits as kernels one after the other.
+inline Kernel<void(View dy, View more, View y, View x, View weight, View mean, View invstd, Out dx, Out dweight,
+                   Out dbias, Out dresidual)>
+    batch_norm_residual_backward;
 inline Kernel<void(View dy, View x, View weight, View running_mean, View running_var, double eps, Out dx, Out dweight,
                    Out dbias)>
     batch_norm_inference_backward;

@@ -62,9 +62,42 @@ FASTDL_INLINE V passed(V dy, V x, V mean, V factor, V shift) {
   return dy;
 }
 
-// dy_sum = sum of dy, product_sum = sum of dy * (x - mean), per channel, over what a fused ReLU lets through.
+// The gradient that comes in, as a fused ReLU lets it through.
 template <bool kRelu, class T>
-void gradient_sums(const T* dy, const T* x, const Affine<T>& a, const Matrix& m, double* dy_sum, double* product_sum) {
+struct Incoming {
+  const T* dy;
+
+  FASTDL_INLINE Vec<T> load_at(int64_t at, Vec<T> x, Vec<T> mean, Vec<T> factor, Vec<T> shift) const {
+    return passed<kRelu>(load(dy + at), x, mean, factor, shift);
+  }
+  FASTDL_INLINE T one_at(int64_t at, T x, T mean, T factor, T shift) const {
+    return passed<kRelu>(dy[at], x, mean, factor, shift);
+  }
+};
+
+// The same after a residual sum whose ReLU gave y: dy + more, if there is more, and it is also the gradient of the
+// residual.
+template <class T>
+struct IncomingAfterSum {
+  const T *dy, *more, *y;
+  T* dresidual;
+
+  FASTDL_INLINE Vec<T> load_at(int64_t at, Vec<T>, Vec<T>, Vec<T>, Vec<T>) const {
+    Vec<T> d = load(dy + at);
+    if (more != nullptr) d += load(more + at);
+    d = activation::relu_backward(d, load(y + at));
+    store(dresidual + at, d);
+    return d;
+  }
+  FASTDL_INLINE T one_at(int64_t at, T, T, T, T) const {
+    return dresidual[at] = activation::relu_backward(more != nullptr ? dy[at] + more[at] : dy[at], y[at]);
+  }
+};
+
+// dy_sum = sum of what comes in, product_sum = sum of its products with x - mean, per channel.
+template <class T, class In>
+void gradient_sums(const In& incoming, const T* x, const Affine<T>& a, const Matrix& m, double* dy_sum,
+                   double* product_sum) {
   constexpr int64_t W = kLanes<T>;
   Scratch<double> partial(max_of(m.row_blocks, 1) * 2 * m.columns);
   over_blocks<T>(m, 2, [&](int64_t block, int64_t first, int64_t last, int64_t c0, int64_t c1) {
@@ -76,7 +109,7 @@ void gradient_sums(const T* dy, const T* x, const Affine<T>& a, const Matrix& m,
         for (int64_t r = run; r < min_of(last, run + kRun); ++r)
           for (int v = 0; v < N; ++v) {
             const int64_t at = r * m.columns + c + v * W;
-            const Vec<T> u = load(x + at), d = passed<kRelu>(load(dy + at), u, f.mean[v], f.factor[v], f.shift[v]);
+            const Vec<T> u = load(x + at), d = incoming.load_at(at, u, f.mean[v], f.factor[v], f.shift[v]);
             sum[v] += d;
             sum_product[v] += d * (u - f.mean[v]);
           }
@@ -100,7 +133,7 @@ void gradient_sums(const T* dy, const T* x, const Affine<T>& a, const Matrix& m,
       product_sum[c] += totals[m.columns + from + c];
     }
   for (int64_t c = 0, at = m.rows * m.columns; c < m.tail; ++c, ++at) {
-    const T u = x[at], d = passed<kRelu>(dy[at], u, a.mean[c], a.factor[c], a.shift[c]);
+    const T u = x[at], d = incoming.one_at(at, u, a.mean[c], a.factor[c], a.shift[c]);
     dy_sum[c % m.channels] += static_cast<double>(d);
     product_sum[c % m.channels] += static_cast<double>(d) * (static_cast<double>(u) - static_cast<double>(a.mean[c]));
   }
@@ -174,6 +207,26 @@ void store_sums(const View& dweight, const View& dbias, int64_t channels, const 
   }
 }
 
+// dy: what comes in behind a fused ReLU, or where that is known before dx is made, what it lets through.
+template <bool kRelu, class T, class In>
+void backward(const In& incoming, const T* dy, const View& x, const View& weight, const View& bias, const View& mean,
+              const View& invstd, const View& dx, const View& dweight, const View& dbias) {
+  const Matrix m = matrix_of<T>(x.shape[0], x.shape[1]);
+  Scratch<double> dy_sum(m.channels), product_sum(m.channels), invstds(m.channels);
+  for (int64_t c = 0; c < m.channels; ++c) invstds[c] = static_cast<double>(invstd.as<T>()[c]);
+  const Affine<T> a(m, mean, invstds, weight, bias);
+  gradient_sums(incoming, x.as<T>(), a, m, dy_sum, product_sum);
+  store_sums<T>(dweight, dbias, m.channels, dy_sum, product_sum, invstds);
+  if (!dx) return;
+  const double count = static_cast<double>(max_of(x.shape[0], 1));
+  Scratch<T> slope(m.columns), offset(m.columns);
+  const auto scale = [&](int64_t c) { return invstds[c] * at_or<T>(weight, c, 1); };
+  per_column(m, static_cast<T*>(slope),
+             [&](int64_t c) { return -scale(c) * invstds[c] * invstds[c] * product_sum[c] / count; });
+  per_column(m, static_cast<T*>(offset), [&](int64_t c) { return -scale(c) * dy_sum[c] / count; });
+  input_gradient<kRelu, T>(m, dy, x.as<T>(), a, slope, offset, dx.as<T>());
+}
+
 template <class T>
 void fill_invstd(const View& var, double eps, int64_t channels, double* invstd) {
   for (int64_t c = 0; c < channels; ++c) invstd[c] = 1 / __builtin_sqrt(static_cast<double>(var.as<T>()[c]) + eps);
@@ -239,20 +292,18 @@ void batch_norm_backward(View dy, View x, View weight, View bias, View mean, Vie
                          Out dweight, Out dbias) {
   with_kind(x.dtype, relu, [&](auto type, auto fused) {
     using T = decltype(type);
-    const Matrix m = matrix_of<T>(x.shape[0], x.shape[1]);
-    Scratch<double> dy_sum(m.channels), product_sum(m.channels), invstds(m.channels);
-    for (int64_t c = 0; c < m.channels; ++c) invstds[c] = static_cast<double>(invstd.as<T>()[c]);
-    const Affine<T> a(m, mean, invstds, weight, bias);
-    gradient_sums<fused.value>(dy.as<T>(), x.as<T>(), a, m, dy_sum, product_sum);
-    store_sums<T>(dweight, dbias, m.channels, dy_sum, product_sum, invstds);
-    if (!dx) return;
-    const double count = static_cast<double>(max_of(x.shape[0], 1));
-    Scratch<T> slope(m.columns), offset(m.columns);
-    const auto scale = [&](int64_t c) { return invstds[c] * at_or<T>(weight, c, 1); };
-    per_column(m, static_cast<T*>(slope),
-               [&](int64_t c) { return -scale(c) * invstds[c] * invstds[c] * product_sum[c] / count; });
-    per_column(m, static_cast<T*>(offset), [&](int64_t c) { return -scale(c) * dy_sum[c] / count; });
-    input_gradient<fused.value, T>(m, dy.as<T>(), x.as<T>(), a, slope, offset, dx.as<T>());
+    const Incoming<fused.value, T> incoming{dy.as<T>()};
+    backward<fused.value, T>(incoming, dy.as<T>(), x, weight, bias, mean, invstd, dx, dweight, dbias);
+  });
+}
+
+void batch_norm_residual_backward(View dy, View more, View y, View x, View weight, View mean, View invstd, Out dx,
+                                  Out dweight, Out dbias, Out dresidual) {
+  with_float(x.dtype, [&](auto type) {
+    using T = decltype(type);
+    T* const kept = dresidual.as<T>();
+    const IncomingAfterSum<T> incoming{dy.as<T>(), more ? more.as<T>() : nullptr, y.as<T>(), kept};
+    backward<false, T>(incoming, kept, x, weight, View{}, mean, invstd, dx, dweight, dbias);
   });
 }
 
@@ -266,7 +317,7 @@ void batch_norm_inference_backward(View dy, View x, View weight, View running_me
     const Affine<T> a(m, running_mean, invstds, weight, View{});
     if (dweight || dbias) {
       Scratch<double> dy_sum(m.channels), product_sum(m.channels);
-      gradient_sums<false>(dy.as<T>(), x.as<T>(), a, m, dy_sum, product_sum);
+      gradient_sums(Incoming<false, T>{dy.as<T>()}, x.as<T>(), a, m, dy_sum, product_sum);
       store_sums<T>(dweight, dbias, m.channels, dy_sum, product_sum, invstds);
     }
     if (!dx) return;
@@ -286,6 +337,7 @@ void batch_norm_inference_backward(View dy, View x, View weight, View running_me
 FASTDL_REGISTER(batch_norm_forward)
 FASTDL_REGISTER(batch_norm_inference)
 FASTDL_REGISTER(batch_norm_backward)
+FASTDL_REGISTER(batch_norm_residual_backward)
 FASTDL_REGISTER(batch_norm_inference_backward)
 
 }  // namespace fastdl::cpu::FASTDL_ISA

@@ -59,18 +59,19 @@ void forward(const View& x, FinishForward<Wide<T>> statistics, const Affine<Wide
   for_strips(columns_of(rows, packs, kMostMapBlocks), normalise);
 }
 
-// `centered`: x was normalised with statistics of its own, through which gradients pass as well.
-template <bool relu, int N, class T>
-void backward(const View& dy, const View& x, const Affine<Wide<T>>& affine, bool centered, const View& dx,
-              const View& dweight, const View& dbias) {
+// `dy`: what comes in behind the ReLU, or where that is known before dx is made, what it lets through. `centered`: x
+// was normalised with statistics of its own, through which gradients pass as well.
+template <Gate gate, int N, class T>
+void backward(const Incoming<gate, N, T>& incoming, const T* dy, const View& x, const Affine<Wide<T>>& affine,
+              bool centered, const View& dx, const View& dweight, const View& dbias) {
   using W = Wide<T>;
   const int64_t rows = x.shape[0], channels = x.shape[1], packs = channels / N;
   W *slope = nullptr, *offset = nullptr;
-  const auto input = [&] {
-    return InputGradient<relu, N, T>{affine, dy.as<T>(), x.as<T>(), slope, offset, channels, data_of<T>(dx)};
+  const auto input = [&](auto relu) {
+    return InputGradient<decltype(relu)::value, N, T>{affine, dy, x.as<T>(), slope, offset, channels, data_of<T>(dx)};
   };
   if (dweight || dbias || centered) {
-    Columns columns = OnChip<BackwardOnChip<relu, N, T>>::share_out(rows, packs);
+    Columns columns = OnChip<BackwardOnChip<gate, N, T>>::share_out(rows, packs);
     const bool on_chip = columns.blocks > 0;
     if (!on_chip) columns = columns_of(rows, packs, kMostSumBlocks);
     const int64_t sums = columns.blocks * 2 * channels;
@@ -79,17 +80,17 @@ void backward(const View& dy, const View& x, const Affine<Wide<T>>& affine, bool
       slope = reinterpret_cast<W*>(partial + sums);
       offset = reinterpret_cast<W*>(partial + sums + channels);
     }
-    const TakeGradients<relu, N, T> gradients{affine, dy.as<T>(), x.as<T>(), channels, partial};
+    const TakeGradients<gate, N, T> gradients{affine, incoming, x.as<T>(), channels, partial};
     const FinishBackward<W> finish{columns,           channels, partial, affine, data_of<W>(dweight),
                                    data_of<W>(dbias), slope,    offset};
     if (on_chip) {
-      for_sums_on_chip(columns, BackwardOnChip<relu, N, T>{gradients, finish, input()});
+      for_sums_on_chip(columns, BackwardOnChip<gate, N, T>{gradients, finish, input(std::false_type{})});
       return;
     }
     for_sums(columns, gradients);
     for_tasks(channels, kFinishThreads, finish);
   }
-  if (dx) for_strips(columns_of(rows, packs, kMostMapBlocks), input());
+  if (dx) for_strips(columns_of(rows, packs, kMostMapBlocks), input(std::bool_constant<gate == Gate::computed>{}));
 }
 
 }  // namespace
@@ -142,8 +143,21 @@ void batch_norm_backward(View dy, View x, View weight, View bias, View mean, Vie
     using W = Wide<T>;
     constexpr int N = decltype(pack)::value;
     const Affine<W> affine{mean.as<W>(), invstd.as<W>(), nullptr, data_of<W>(weight), data_of<W>(bias), 0};
-    relu ? backward<true, N, T>(dy, x, affine, true, dx, dweight, dbias)
-         : backward<false, N, T>(dy, x, affine, true, dx, dweight, dbias);
+    const T* const from = dy.as<T>();
+    relu ? backward(Incoming<Gate::computed, N, T>{from}, from, x, affine, true, dx, dweight, dbias)
+         : backward(Incoming<Gate::none, N, T>{from}, from, x, affine, true, dx, dweight, dbias);
+  });
+}
+
+void batch_norm_residual_backward(View dy, View more, View y, View x, View weight, View mean, View invstd, Out dx,
+                                  Out dweight, Out dbias, Out dresidual) {
+  with_packs(x, {dy, more, y, dx, dresidual}, [&](auto type, auto pack) {
+    using T = decltype(type);
+    using W = Wide<T>;
+    const Affine<W> affine{mean.as<W>(), invstd.as<W>(), nullptr, data_of<W>(weight), nullptr, 0};
+    const Incoming<Gate::kept, decltype(pack)::value, T> incoming{dy.as<T>(), data_of<T>(more), y.as<T>(),
+                                                                  dresidual.as<T>()};
+    backward(incoming, dresidual.as<T>(), x, affine, true, dx, dweight, dbias);
   });
 }
 
@@ -153,13 +167,15 @@ void batch_norm_inference_backward(View dy, View x, View weight, View running_me
     using T = decltype(type);
     using W = Wide<T>;
     const Affine<W> affine{running_mean.as<W>(), nullptr, running_var.as<W>(), data_of<W>(weight), nullptr, eps};
-    backward<false, decltype(pack)::value, T>(dy, x, affine, false, dx, dweight, dbias);
+    const T* const from = dy.as<T>();
+    backward(Incoming<Gate::none, decltype(pack)::value, T>{from}, from, x, affine, false, dx, dweight, dbias);
   });
 }
 
 FASTDL_REGISTER(batch_norm_forward)
 FASTDL_REGISTER(batch_norm_inference)
 FASTDL_REGISTER(batch_norm_backward)
+FASTDL_REGISTER(batch_norm_residual_backward)
 FASTDL_REGISTER(batch_norm_inference_backward)
 
 }  // namespace fastdl::cuda::gpu

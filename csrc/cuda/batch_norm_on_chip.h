@@ -72,33 +72,31 @@ struct ForwardOnChip {
   }
 };
 
-// Items: x and dy of the first row, then of the next.
-template <bool relu, int N, class T>
+// Items: x and what came in of the first row, then of the next.
+template <Gate gate, int N, class T>
 struct BackwardOnChip {
   using Sum = TwoSums<N>;
   using Item = Pack<T, N>;
   static constexpr int kItems = 2, kColumns = N;
-  TakeGradients<relu, N, T> gradients;
+  TakeGradients<gate, N, T> gradients;
   FinishBackward<Wide<T>> sums;
-  InputGradient<relu, N, T> input;
+  InputGradient<false, N, T> input;
 
   struct Row {
-    Item x, dy;
+    Item x;
+    typename Incoming<gate, N, T>::Row incoming;
   };
 
   FASTDL_DEVICE_ONLY Sum take(const Strip& s, const Slots<Item>& kept) const {
     const Factors<N, Wide<T>> f(gradients.affine, s.pack * N);
+    const auto at = [&](int i) { return s.row(i) * gradients.channels + s.pack * N; };
     Sum sum;
     with_loads_ahead(
         static_cast<int>(s.count()),
-        [&](int i) {
-          const int64_t at = s.row(i) * gradients.channels + s.pack * N;
-          return Row{load_pack<N>(gradients.x + at), load_pack<N>(gradients.dy + at)};
-        },
+        [&](int i) { return Row{load_pack<N>(gradients.x + at(i)), gradients.incoming.load(at(i))}; },
         [&](int i, const Row& row) {
           kept[2 * i] = row.x;
-          kept[2 * i + 1] = row.dy;
-          gradients.add(sum, f, row.dy, row.x);
+          kept[2 * i + 1] = rounded<T>(gradients.add(sum, f, at(i), row.incoming, row.x));
         });
     return sum;
   }

@@ -76,13 +76,59 @@ struct Normalise {
   }
 };
 
-// Sums of dy and of dy * (x - mean), over what a fused ReLU lets through; partial [block][dy, product][channel].
-template <bool relu, int N, class T>
+// What a fused ReLU does with the gradient that comes in: nothing where there is none; after a residual sum, it goes by
+// the y that it gave, otherwise by the sign of its argument, computed again.
+enum class Gate { none, computed, kept };
+
+// The gradient that comes in at a row, as the ReLU lets it through.
+template <Gate gate, int N, class T>
+struct Incoming {
+  using W = Wide<T>;
+  using Row = Pack<T, N>;
+  const T* dy;
+
+  FASTDL_DEVICE_ONLY Row load(int64_t at) const { return load_pack<N>(dy + at); }
+  FASTDL_DEVICE_ONLY Pack<W, N> passed(const Row& row, const Factors<N, W>& f, const Pack<W, N>& x, int64_t) const {
+    Pack<W, N> d = widened(row);
+    for (int k = 0; k < N; ++k) d.v[k] = f.template passed<gate == Gate::computed>(d.v[k], x.v[k], k);
+    return d;
+  }
+};
+
+// dy + more, if there is more, and it is also the gradient of the residual.
+template <int N, class T>
+struct Incoming<Gate::kept, N, T> {
+  using W = Wide<T>;
+  struct Row {
+    Pack<T, N> dy, more, y;
+  };
+  const T *dy, *more, *y;
+  T* dresidual;
+
+  FASTDL_DEVICE_ONLY Row load(int64_t at) const {
+    return {load_pack<N>(dy + at), more != nullptr ? load_pack<N>(more + at) : Pack<T, N>{}, load_pack<N>(y + at)};
+  }
+  FASTDL_DEVICE_ONLY Pack<W, N> passed(const Row& row, const Factors<N, W>&, const Pack<W, N>&, int64_t at) const {
+    const Pack<W, N> y_row = widened(row.y), other = widened(row.more);
+    Pack<W, N> d = widened(row.dy);
+    if (more != nullptr) {
+      for (int k = 0; k < N; ++k) d.v[k] += other.v[k];
+      d = widened(rounded<T>(d));  // as a sum of its own would be
+    }
+    for (int k = 0; k < N; ++k) d.v[k] = activation::relu_backward(d.v[k], y_row.v[k]);
+    store_in_row(dresidual + at, d);
+    return d;
+  }
+};
+
+// Sums of the gradient that comes in and of its products with x - mean; partial [block][gradient, product][channel].
+template <Gate gate, int N, class T>
 struct TakeGradients {
   using Sum = TwoSums<N>;
   using W = Wide<T>;
   Affine<W> affine;
-  const T *dy, *x;
+  Incoming<gate, N, T> incoming;
+  const T* x;
   int64_t channels;
   double* partial;
 
@@ -91,17 +137,20 @@ struct TakeGradients {
     Sum sum;
     for (int64_t r = s.first; r < s.rows; r += s.step) {
       const int64_t at = r * channels + s.pack * N;
-      add(sum, f, load_pack<N>(dy + at), load_pack<N>(x + at));
+      add(sum, f, at, incoming.load(at), load_pack<N>(x + at));
     }
     return sum;
   }
-  FASTDL_DEVICE_ONLY void add(Sum& sum, const Factors<N, W>& f, const Pack<T, N>& dy, const Pack<T, N>& x) const {
-    const Pack<W, N> d = widened(dy), u = widened(x);
+  // What the ReLU let through.
+  FASTDL_DEVICE_ONLY Pack<W, N> add(Sum& sum, const Factors<N, W>& f, int64_t at,
+                                    const typename Incoming<gate, N, T>::Row& row, const Pack<T, N>& x) const {
+    const Pack<W, N> u = widened(x), d = incoming.passed(row, f, u, at);
     for (int k = 0; k < N; ++k) {
-      const double passed = static_cast<double>(f.template passed<relu>(d.v[k], u.v[k], k));
+      const double passed = static_cast<double>(d.v[k]);
       sum.first[k] += passed;
       sum.second[k] += passed * (static_cast<double>(u.v[k]) - static_cast<double>(f.mean[k]));
     }
+    return d;
   }
   FASTDL_DEVICE_ONLY void store(int64_t block, int64_t pack, const Sum& sum) const {
     store_sums(partial + block * 2 * channels + pack * N, channels, sum.first, sum.second);

@@ -107,6 +107,7 @@ class Operation:
     relu = False  # forward ends in a ReLU, whose backward comes first in backward unless `gated` is set, then unset
     gates = False  # backward makes it for the first input where its `gate` is set, then unset
     places = False  # backward(dy, out) writes the gradients of inputs 1 and 2 into the arrays of `out`, or None
+    adds = False  # backward(dy, out, more) takes a second dy, or None, which it adds to the first
     view = False  # the output shows the memory of the first input
     stand_ins = ()  # arrays that forward read in place of those of the inputs, and that change with them; or None
 
@@ -257,7 +258,7 @@ def backward(self: Tensor, gradient: Tensor | None = None, retain_graph: bool = 
         raise RuntimeError("backward: the tensor does not require grad and was not computed from one that does")
     root = self._node or self
     counts = _consumers(root)
-    pending = {root: (_seed(self, gradient), False)}
+    pending, more = {root: (_seed(self, gradient), False)}, {}
     ready = [root]
     while ready:
         node = ready.pop()
@@ -269,7 +270,11 @@ def backward(self: Tensor, gradient: Tensor | None = None, retain_graph: bool = 
             _check_saved(node)
         if node.gates:
             _hand_over_relu(node, dy, counts, pending)
-        grads = node.backward(dy, _places(node, dy, counts)) if node.places else node.backward(dy)
+        if node.adds:
+            other = more.pop(node, None)
+            grads = node.backward(dy, _places(node, counts, dy, other), other)
+        else:
+            grads = node.backward(dy, _places(node, counts, dy)) if node.places else node.backward(dy)
         fresh = node.fresh
         for edge, grad in zip(node.edges, grads):
             if edge is None:
@@ -277,6 +282,8 @@ def backward(self: Tensor, gradient: Tensor | None = None, retain_graph: bool = 
             before = pending.get(edge)
             if before is None:
                 pending[edge] = grad, fresh
+            elif counts[edge] == 1 and isinstance(edge, Operation) and edge.adds:
+                more[edge] = grad
             elif before[1]:
                 kernels.of(grad).accumulate(before[0], grad)
             else:
@@ -295,7 +302,7 @@ def _hand_over_relu(node: Operation, dy, counts: dict, pending: dict) -> None:
         node.gate = edge.gated = True
 
 
-def _places(node: Operation, dy, counts: dict):
+def _places(node: Operation, counts: dict, *gradients):
     """Where an optimizer wants the gradients of a weight and a bias, which get no other: on the GPU, where copying each
     there is a launch. None: nowhere.
     """
@@ -306,7 +313,7 @@ def _places(node: Operation, dy, counts: dict):
         if edge is None or isinstance(edge, Operation) or edge._grad is not None or counts[edge] > 1:
             continue
         slot = edge._grad_slot
-        if kernels.on_gpu(slot) and not any(_overlap(slot, array) for array in (dy, *node.saved)):
+        if kernels.on_gpu(slot) and not any(_overlap(slot, array) for array in (*gradients, *node.saved)):
             places[i] = slot
     return tuple(places) if any(place is not None for place in places) else None
 

@@ -18,7 +18,8 @@ def images(*shape, seed=0):
 def launched(monkeypatch):
     """The kernels of activations, sums and batch norm that ran, in order."""
     seen = []
-    for name in ("relu_forward", "relu_backward", "add", "batch_norm_forward", "batch_norm_backward"):
+    names = ("relu_forward", "relu_backward", "add", "accumulate", "batch_norm_forward", "batch_norm_backward")
+    for name in (*names, "batch_norm_residual_backward"):
         kernel = getattr(kernels._cuda, name)
         monkeypatch.setattr(
             kernels._cuda, name, lambda *a, f=kernel, n=name, **k: seen.append(n) or f(*a, **k)
@@ -49,9 +50,7 @@ def run(device, fused, residual, affine=True):
 def test_it_is_the_three_of_them(launched, residual, affine):
     for a, b in zip(run("cuda", True, residual, affine), run("cuda", False, residual, affine)):
         np.testing.assert_array_equal(a, b)
-    assert launched[: 3 if residual else 2] == [
-        "batch_norm_forward", *(["relu_backward"] if residual else []), "batch_norm_backward"
-    ]  # fmt: skip
+    assert launched[:2] == ["batch_norm_forward", f"batch_norm_{'residual_' if residual else ''}backward"]
     for a, b in zip(run("cuda", True, residual, affine), run("cpu", True, residual, affine)):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4)
 
@@ -103,3 +102,42 @@ def test_a_residual_of_another_dtype_within_autocast():
     assert y.dtype == np.float32
     want = F.relu(nn.BatchNorm2d(4, device="cuda")(x) + x)
     np.testing.assert_allclose(y.detach().cpu().numpy(), want.detach().cpu().numpy(), rtol=0.02, atol=0.02)
+
+
+def grads_of_uses(uses, fused, graph=False, dtype="float32"):
+    """Gradients where y = relu(norm(x) + r) is used so many times."""
+    norm = nn.BatchNorm2d(4, device="cuda")
+    x, r = (fd.tensor(images(3, 4, 5, 2, seed=s), requires_grad=True, device="cuda") for s in (1, 2))
+    low = [t.bfloat16() for t in (x, r)] if dtype == "bfloat16" else [x, r]
+    y = norm(low[0], relu=True, residual=low[1]) if fused else F.relu(norm(low[0]) + low[1])
+    weights = [fd.tensor(images(3, 4, 5, 2, seed=5 + use), device="cuda") for use in range(uses)]
+    if dtype == "bfloat16":
+        weights = [w.bfloat16() for w in weights]
+    loss = sum((y * w).float().sum() for w in weights)
+    for again in range(2 if graph else 1):
+        loss.backward(retain_graph=graph and not again)
+    return [t.grad.cpu().numpy() for t in (x, r, *norm.parameters())]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("graph", [False, True])
+@pytest.mark.parametrize("uses", [1, 2, 3])
+def test_gradients_of_several_uses(launched, uses, graph, dtype):
+    """The last is added by the backward pass itself, to the same bits."""
+    gots = grads_of_uses(uses, True, graph, dtype)
+    assert launched.count("batch_norm_residual_backward") == (2 if graph else 1) and "relu_backward" not in launched
+    for got, want in zip(gots, grads_of_uses(uses, False, graph, dtype)):
+        np.testing.assert_array_equal(got, want)
+
+
+def test_a_residual_network_adds_nothing_at_its_blocks(launched):
+    """Two gradients meet at the input of each block; that of the first was made by a batch norm without residual."""
+    net = models.ResNetCifar(20).to("cuda")
+    x = fd.tensor(images(2, 3, 8, 8), device="cuda")
+    net(x).sum().backward()
+    launched.clear()
+    net.zero_grad()
+    net(x).sum().backward()
+    backward = launched[launched.index("batch_norm_residual_backward") :]
+    assert backward.count("batch_norm_residual_backward") == 9 and backward.count("relu_backward") == 0
+    assert backward.count("add") + backward.count("accumulate") == 1

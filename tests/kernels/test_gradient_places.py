@@ -31,12 +31,17 @@ def batch_norm(dtype):
     return "batch_norm_backward", (*arrays, values(3, dtype=wide), abs(values(3, dtype=wide))), ()
 
 
+def residual(dtype):
+    _, (dy, x, *channels), _ = batch_norm(dtype)
+    return "batch_norm_residual_backward", (dy, x, values(6, 3, dtype=dtype, seed=1), *channels), ()
+
+
 def inference(dtype):
     name, (dy, x, weight, mean, var), _ = batch_norm(dtype)
     return "batch_norm_inference_backward", (dy, x, weight, mean, var), (1e-5,)
 
 
-CASES = [linear, conv2d, batch_norm, inference]
+CASES = [linear, conv2d, batch_norm, residual, inference]
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -46,7 +51,7 @@ def test_the_same_gradients_in_the_arrays_that_were_given(bfloat16, backend, cas
     name, arrays, options = case(BF16 if dtype == "bfloat16" else dtype)
     kernel = getattr(module, name)
     want = kernel(*arrays, *options, NEED)
-    places = [np.full_like(x, 7) for x in want[1:]]
+    places = [np.full_like(x, 7) for x in want[1:3]]
     for chosen in ((0, 1), (0,), (1,)):
         out = tuple(place if i in chosen else None for i, place in enumerate(places))
         got = kernel(*arrays, *options, NEED, out=out)

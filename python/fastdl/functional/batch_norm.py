@@ -30,23 +30,35 @@ class BatchNorm(Operation):
 
 
 class BatchNormRelu(BatchNorm):
-    """The same with a residual, if there is one, and ReLU in its passes."""
+    """The same with ReLU in its passes."""
 
     __slots__ = ()
+
+    def forward(self, input, weight, bias):
+        options = self.momentum, self.eps, True, None, self.count
+        y, mean, invstd = of(input).batch_norm_forward(input, weight, bias, *self.running, *options)
+        self.saved = input, weight, mean, invstd, bias  # the sign is computed again, which needs no y
+        return y
+
+    def backward(self, dy, out):
+        *saved, bias = self.saved
+        return of(dy).batch_norm_backward(dy, *saved, tuple(self.need), bias, True, out)
+
+
+class BatchNormResidual(BatchNorm):
+    """The same with a residual and ReLU in its passes."""
+
+    __slots__ = ()
+    adds = True
 
     def forward(self, input, weight, bias, residual):
         options = self.momentum, self.eps, True, residual, self.count
         y, mean, invstd = of(input).batch_norm_forward(input, weight, bias, *self.running, *options)
-        self.saved = input, weight, mean, invstd, bias, None if residual is None else y
+        self.saved = input, y, weight, mean, invstd
         return y
 
-    def backward(self, dy, out):
-        *saved, bias, y = self.saved
-        k, need = of(dy), tuple(self.need)
-        if y is None:  # the sign is computed again, which needs no y
-            return (*k.batch_norm_backward(dy, *saved, need[:3], bias, True, out), None)
-        dy = k.relu_backward(dy, y)
-        return (*k.batch_norm_backward(dy, *saved, need[:3], out=out), dy if need[3] else None)
+    def backward(self, dy, out, more=None):
+        return of(dy).batch_norm_residual_backward(dy, *self.saved, tuple(self.need[:3]), more, out)
 
 
 class BatchNormInference(Operation):
@@ -115,11 +127,9 @@ def batch_norm(
     check_tensor("batch_norm", "input", input)
     alike = residual is None or check_tensor("batch_norm", "residual", residual).data.dtype == input.data.dtype
     fused = relu and alike and on_gpu(input.data)
-    if fused:
-        op = mixed(BatchNormRelu(*running, momentum, eps), input, weight)
-        y = apply(op, input, weight, bias, residual)
-    else:
-        y = apply(mixed(BatchNorm(*running, momentum, eps), input, weight), input, weight, bias)
+    kind = BatchNorm if not fused else BatchNormRelu if residual is None else BatchNormResidual
+    op = mixed(kind(*running, momentum, eps), input, weight)
+    y = apply(op, input, weight, bias, *([residual] if kind is BatchNormResidual else []))
     for r in buffers:
         if r is not None:
             changed(r)

@@ -126,10 +126,10 @@ class Mixed(Operation):
         self.saved, op.saved = op.saved, ()
         return y
 
-    def backward(self, dy, out):
+    def backward(self, dy, out, more=None):
         op = self.op
         op.saved = self.saved
-        grads = op.backward(dy, out) if op.places else op.backward(dy)
+        grads = op.backward(dy, *([out, more] if op.adds else [out] if op.places else []))
         op.saved = ()
         return [
             grad if grad is None or grad.dtype == dtype else of(grad).cast(grad, str(dtype))
@@ -141,6 +141,7 @@ class Mixed(Operation):
         """What errors call it."""
         return name_of(self.op)
 
+    adds = property(lambda self: self.op.adds)
     relu = property(lambda self: self.op.relu)
     gated = property(lambda self: self.op.gated, lambda self, value: setattr(self.op, "gated", value))
 

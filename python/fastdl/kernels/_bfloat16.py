@@ -21,6 +21,7 @@ _EXACT = {
     "conv2d_backward": (1, 2),
     "batch_norm_forward": (1, 2),
     "batch_norm_backward": (1, 2),
+    "batch_norm_residual_backward": (1, 2),
     "batch_norm_inference_backward": (1, 2),
     "cross_entropy_forward": (0, 1),
 }

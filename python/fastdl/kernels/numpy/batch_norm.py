@@ -15,6 +15,7 @@ __all__ = [
     "batch_norm_forward",
     "batch_norm_inference",
     "batch_norm_backward",
+    "batch_norm_residual_backward",
     "batch_norm_inference_backward",
 ]
 
@@ -154,14 +155,38 @@ def batch_norm_backward(dy, x, weight, mean, invstd, need, bias=None, relu=False
     _check.need(kernel, need, 3)
     if relu:
         dy = relu_backward(dy, _affine((x - _along(mean, x)) * _along(invstd, x), x, weight, bias))
+    return _check.placed(kernel, out, _gradients(dy, x, weight, mean, invstd, need), (dy, x, weight))
+
+
+def batch_norm_residual_backward(dy, x, y, weight, mean, invstd, need, more=None, out=None):
+    """Gradients (dx, dweight, dbias, dresidual) of `batch_norm_forward` with relu and a residual, which gave y.
+
+    dresidual = `relu_backward`(dy + more, y), of which the others are made as in `batch_norm_backward`. more: None, or
+    an array like x: where two gradients arrive at y. need and out as there; dresidual is always made.
+    """
+    kernel = "batch_norm_residual_backward"
+    _check_gradient(kernel, dy, x)
+    _check_channels(kernel, x, weight=weight)
+    _check.array(kernel, "y", y)
+    for name, array in (("y", y), ("more", more)):
+        if array is not None:
+            _check.like(kernel, name, array, "x", x)
+            _check.shape(kernel, name, array, x.shape)
+    _check_channels(kernel, x, required=True, mean=mean, invstd=invstd)
+    _check.need(kernel, need, 3)
+    dresidual = relu_backward(dy if more is None else dy + more, y)
+    gradients = _gradients(dresidual, x, weight, mean, invstd, need)
+    return *_check.placed(kernel, out, gradients, (dy, x, y, more, weight)), dresidual
+
+
+def _gradients(dy, x, weight, mean, invstd, need):
     dbias, dweight, normal = _sums(dy, x, mean, invstd)
     count = max(x.size // max(x.shape[1], 1), 1)
     dx = None
     if need[0]:
         dx = (dy - _along(dbias / count, x) - normal * _along(dweight / count, x)) * _along(invstd, x)
         dx = _affine(dx, x, weight, None)
-    gradients = dx, dweight.astype(x.dtype) if need[1] else None, dbias.astype(x.dtype) if need[2] else None
-    return _check.placed(kernel, out, gradients, (dy, x, weight))
+    return dx, dweight.astype(x.dtype) if need[1] else None, dbias.astype(x.dtype) if need[2] else None
 
 
 def batch_norm_inference_backward(dy, x, weight, running_mean, running_var, eps, need, out=None):
