@@ -23,7 +23,9 @@ class Case:
     The check: every rival's result must equal that of `reference`; where calls change their arrays (training steps),
     the results of the first `steps` calls. others: rivals that do the same work but can't give the same result (their
     random numbers differ); timed, not checked. shown: rival to a function that makes of a run's result what can be
-    compared. pieces: how many pieces of work are in one call; times, flops and bytes are of one.
+    compared. pieces: how many pieces of work are in one call; times, flops and bytes are of one. graph: on a GPU, some
+    calls of each rival are recorded as a CUDA graph, whose time is the GPU's and not that of Python and of launches.
+    target: microseconds to be reached on an H200, by precision.
     """
 
     family: str
@@ -35,6 +37,8 @@ class Case:
     reference: str = "numpy"
     steps: int = 1
     pieces: int = 1
+    graph: bool = False
+    target: dict[str, float] = field(default_factory=dict)
     others: dict[str, Run] = field(default_factory=dict)
     shown: dict[str, Callable] = field(default_factory=dict)
 

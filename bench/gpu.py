@@ -12,6 +12,13 @@ from .ceilings import Ceilings
 SIZES = {"1 MB": 1 << 20, "16 MB": 1 << 24, "256 MB": 1 << 28, "1 GB": 1 << 30}  # of each of two arrays
 SQUARE = 4096  # rows of the matrices whose product is timed
 TRIALS, CALLS = 5, 10
+REPEATS = 10  # calls of a kernel in a graph
+GRAPHS = {  # the families of kernels that are timed in one
+    *("gemm", "linear", "conv2d", "pool2d", "batch_norm", "activation", "elementwise", "softmax", "cross_entropy"),
+    "dropout",
+}
+
+_recorded: dict = {}  # the stream and the memory of fastdl's graph, of which there is one at a time
 
 
 def in_use() -> bool:
@@ -25,6 +32,59 @@ def synchronize() -> None:
     """Wait for all work on the GPU, if it is in use."""
     if in_use():
         _cupy().cuda.runtime.deviceSynchronize()
+
+
+def repeated(rival: str, run):
+    """A function that launches a CUDA graph of `REPEATS` calls of `run`, on which nothing of Python is timed."""
+    if rival == "fastdl":
+        return _graph(run)
+
+    def several():
+        for _ in range(REPEATS):
+            run()
+
+    return torch_graph(several) if rival == "torch" else several
+
+
+def _graph(run):
+    cupy = _cupy()
+    if not _recorded:
+        _recorded.update(stream=cupy.cuda.Stream(non_blocking=True), pool=cupy.cuda.MemoryPool())
+    stream, pool = _recorded["stream"], _recorded["pool"]
+    synchronize()
+    pool.free_all_blocks()  # of the graph before, which is not launched any more
+    with cupy.cuda.using_allocator(pool.malloc), stream:
+        for _ in range(2):  # makes what can't be made while it records
+            run()
+        synchronize()
+        stream.begin_capture()
+        try:
+            for _ in range(REPEATS):
+                run()
+        finally:
+            graph = stream.end_capture()
+    return graph.launch
+
+
+def torch_graph(step):
+    """A call in PyTorch recorded as a CUDA graph by hand, after three calls on another stream, as its notes say."""
+    import torch
+
+    side = torch.cuda.Stream()
+    side.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(side):
+        for _ in range(3):
+            step()
+    torch.cuda.current_stream().wait_stream(side)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        result = step()
+
+    def replay():
+        graph.replay()
+        return result
+
+    return replay
 
 
 def name() -> str:

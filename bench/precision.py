@@ -14,11 +14,9 @@ WORDS = {
     "tf32": "TF32 products and convolutions",
     "bf16": "bfloat16 products and convolutions, float32 weights",
 }
-# The kernels that are timed on arrays of bfloat16; the others have the same work in every precision.
-BF16 = {
-    *("gemm", "linear", "conv2d", "pool2d", "batch_norm", "activation", "elementwise", "reduce", "dropout"),
-    "training",
-}
+# What is timed in TF32, and on arrays of bfloat16; the rest has the same work as in float32.
+TF32 = {"gemm", "linear", "conv2d", "training"}
+BF16 = TF32 | {"pool2d", "batch_norm", "activation", "elementwise", "reduce", "dropout"}
 
 current = "fp32"
 
@@ -46,7 +44,7 @@ def low() -> bool:
 
 def has(case) -> bool:
     """Whether the case is one of this precision."""
-    return not low() or case.family in BF16
+    return current == "fp32" or case.family in (BF16 if low() else TF32)
 
 
 def lowered(array):

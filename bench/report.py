@@ -33,6 +33,8 @@ class Table:
         columns = f"{'fastdl':>{TIME}}{'+-':>{SPREAD}}{'rate':>{RATE}}{'ceil':>{CEILING}}"
         self._print(f"{'case':<{self.name}}{columns}{ratios}")
         self._print("  ceil: the least possible time over fastdl's; /...: fastdl's over the rival's")
+        if "target" in self.rivals:
+            self._print("  /target: over the time to be reached on an H200")
         if "eager" in self.rivals:
             self._print("  /eager: over fastdl's own for the same step not captured")
 

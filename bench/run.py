@@ -38,6 +38,7 @@ def collect(rivals: Rivals, suite: str, pattern: str | None = None):
             if precision.has(case) and (not pattern or pattern.lower() in f"{case.family} {case.name}".lower()):
                 if precision.low() and suite == "kernels":
                     case.bytes /= 2
+                case.graph = suite == "kernels" and case.family in gpu.GRAPHS
                 yield case
 
 
@@ -74,7 +75,8 @@ def run(
         raise ValueError(f"--precision {precision_name} is one of the GPU: it needs --device cuda")
     with fd.device(device or fd.get_device()), precision.use(precision_name):
         chosen = Rivals(rivals, threads)
-        report = _run(suite, pattern, chosen, rounds, bool(plot_path), out or sys.stdout)
+        save = partial(_write_json, json_path) if json_path else lambda report: None
+        report = _run(suite, pattern, chosen, rounds, bool(plot_path), out or sys.stdout, save)
     if plot_path:
         plot.draw(report["sweeps"], report["environment"], plot_path)
         print(f"\ncost of a step over batch sizes and widths: {plot_path}", file=out or sys.stdout)
@@ -85,21 +87,25 @@ def run(
     return report
 
 
-def _run(suite, pattern, rivals: Rivals, rounds: int, with_sweeps: bool, out) -> dict:
+def _run(suite, pattern, rivals: Rivals, rounds: int, with_sweeps: bool, out, save) -> dict:
     parts = {part: list(collect(rivals, part, pattern)) for part in (SUITES if suite == "all" else (suite,))}
     wanted = (pattern or "").lower()
     sections = {key: part for key, part in SECTIONS.items() if "training" in parts and wanted in part.NAME.lower()}
     sections = {} if gpu.in_use() else sections
     if not any(parts.values()) and not sections and not (with_sweeps and wanted in sweep.NAME.lower()):
-        near = _nearest(wanted, [f"{case.family} {case.name}" for part in parts for case in collect(rivals, part)])
-        raise ValueError(f"no benchmark case contains {pattern!r}; {near}there are cases of {_names(parts)}")
+        every = [case for part in parts for case in collect(rivals, part)]
+        near = _nearest(wanted, [f"{case.family} {case.name}" for case in every])
+        families = ", ".join(sorted({case.family for case in every}))
+        raise ValueError(f"no benchmark case contains {pattern!r}; {near}there are cases of {families}")
     machine, ceilings = environment(rivals), GpuCeilings(rivals.torch) if gpu.in_use() else Ceilings()
     print(*_heading(machine), *rivals.notes, sep="\n", file=out, flush=True)
     ceilings.measure()
     print(*ceilings.lines(), sep="\n", file=out, flush=True)
     rows, failed = [], []
+    report = {"environment": machine, "results": rows, "failed": failed}
     for part, cases in parts.items():
         columns = (*rivals.names, "eager") if part == "training" and _captures() else rivals.names
+        columns = (*columns, "target") if gpu.in_use() else columns
         table = Table(columns, out)
         if cases:
             table.heading()
@@ -114,8 +120,8 @@ def _run(suite, pattern, rivals: Rivals, rounds: int, with_sweeps: bool, out) ->
                 print(f"failed: {error}", file=out, flush=True)
                 continue
             table.add(rows[-1])
+            save(report)  # a run that is stopped has what it had
             ceilings.measure_if_due()
-    report = {"environment": machine, "results": rows, "failed": failed}
     for key, part in sections.items():
         table = Table((), out)
         report[key] = part.measure(rivals, table.measuring)
@@ -132,7 +138,7 @@ def _run(suite, pattern, rivals: Rivals, rounds: int, with_sweeps: bool, out) ->
     report["ceilings"] = ceilings.report()
     if len(rows) > 1:
         again = ceilings.lines() if ceilings.times > 1 else []
-        print("", *again, *summary(rows, (*rivals.names, "eager")), sep="\n", file=out)
+        print("", *again, *summary(rows, (*rivals.names, "eager", "target")), sep="\n", file=out)
     return report
 
 
@@ -149,6 +155,9 @@ def _measure(case: Case, rounds: int, wanted: set[str], ceilings: Ceilings) -> d
         "ratio": {rival: t.ratio for rival, t in timings.items() if rival != "fastdl"},
         "way": {rival: t.way for rival, t in timings.items() if t.way},
     }
+    if target := case.target.get(precision.current):
+        row["target"] = target * 1e-6
+        row["ratio"]["target"] = row["seconds"]["fastdl"]["median"] / row["target"]
     return row | {"of_ceiling": _of_ceiling(row, ceilings)}
 
 
@@ -200,11 +209,6 @@ def _nearest(wanted: str, names: list[str], most: int = 5) -> str:
     found = [name for name, count in known.items() if count == best > 0]
     more = f" and {len(found) - most} more" if len(found) > most else ""
     return f"the nearest are {', '.join(map(repr, found[:most]))}{more}; " if found else ""
-
-
-def _names(parts) -> str:
-    found = [module.__name__.rpartition(".")[2] for part in parts for module in modules(part)]
-    return ", ".join(sorted(found))
 
 
 def _write_json(path, report) -> None:

@@ -261,8 +261,61 @@ def test_on_the_gpu(cuda, monkeypatch):
         found |= {row["case"]: row for row in report["results"]}
         assert report["environment"]["backend"] == "cuda" and "float32 without TF32" in text
     assert len(found) == 10 and all({"fastdl", "numpy"} <= row["seconds"].keys() for row in found.values())
+    assert "/target" in text and not any("target" in row for row in found.values())
     with pytest.raises(ValueError, match="torch-graph is a CUDA graph: it needs --device cuda"):
         _run("kernels", "relu", ("torch-graph",), device="cpu")
+
+
+@pytest.fixture
+def small(monkeypatch):
+    """The large cases, small."""
+    from fastdl.bench.kernels import large
+
+    sizes = enumerate(large.CONVOLUTIONS.items(), 1)
+    convolutions = {(n, 4, 4, 4, *shape[4:]): target for n, (shape, target) in sizes}
+    for name, value in (("SQUARE", 8), ("IMAGES", (65, 4, 4)), ("SIZE", 1000), ("CONVOLUTIONS", convolutions)):
+        monkeypatch.setattr(large, name, value)
+    return large
+
+
+def test_pytorch_agrees_in_large_cases(small, monkeypatch):
+    """On the host: how it computes them needs no GPU."""
+    pytest.importorskip("torch")
+    from fastdl.bench import gpu, rivals, timer
+
+    monkeypatch.setattr(gpu, "in_use", lambda: True)
+    with monkeypatch.context() as patch:
+        patch.setattr(gpu, "in_use", lambda: False)
+        chosen = rivals.Rivals(("torch",))
+    cases = list(small.cases(chosen))
+    monkeypatch.setattr(gpu, "in_use", lambda: False)
+    assert len(cases) == 22
+    for case in cases:
+        assert "torch" in case.ways() and case.reference == ("numpy" if case.family == "dropout" else "torch")
+        timer.verify(case)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "tf32", "bf16"])
+def test_large_cases_of_the_gpu(cuda, small, monkeypatch, precision):
+    """All of them, with the times to be reached."""
+    from fastdl.bench import gpu
+
+    monkeypatch.setattr(gpu, "SIZES", {"1 MB": 1 << 20})
+    monkeypatch.setattr(gpu, "SQUARE", 8)
+    monkeypatch.setattr("fastdl.bench.run.modules", lambda suite: [small])
+    report, text = _run("kernels", None, ("numpy",), rounds=1, device="cuda", precision_name=precision)
+    rows = {f"{row['family']} {row['case']}": row for row in report["results"]}
+    assert not report["failed"] and len(rows) == {"fp32": 22, "tf32": 10, "bf16": 17}[precision]
+    targets = {name: row["target"] for name, row in rows.items() if "target" in row}
+    if precision == "tf32":
+        assert targets["linear forward relu 8x8x8"] == pytest.approx(366e-6) and len(targets) == 4
+    elif precision == "fp32":
+        assert targets["adam step 0.001M"] == pytest.approx(180e-6) and len(targets) == 8
+    else:
+        assert targets["dropout 0.0M"] == pytest.approx(33e-6) and len(targets) == 7
+    assert "against target: " in text
+    for name, seconds in targets.items():
+        assert rows[name]["ratio"]["target"] == rows[name]["seconds"]["fastdl"]["median"] / seconds
 
 
 def test_a_case_that_fails_does_not_stop_the_others(monkeypatch, tmp_path):
@@ -293,7 +346,8 @@ def test_precisions_of_the_gpu(cuda, monkeypatch, precision):
     monkeypatch.setattr(gpu, "SIZES", {"1 MB": 1 << 20})
     monkeypatch.setattr(gpu, "SQUARE", 8)
     words = {"tf32": "TF32 products", "bf16": "bfloat16 products"}[precision]
-    for case in ("linear forward 8x2x3", "batch_norm both relu 128x512x1x1"):
+    other = {"tf32": "gemm 256 nn", "bf16": "batch_norm both relu 128x512x1x1"}[precision]
+    for case in ("linear forward 8x2x3", other):
         report, text = _run("kernels", case, ("numpy",), rounds=1, device="cuda", precision_name=precision)
         assert report["environment"]["precision"].startswith(words) and words in text and len(report["results"]) == 1
     report, _ = _run("training", "XOR", ("numpy",), rounds=1, device="cuda", precision_name=precision)

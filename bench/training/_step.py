@@ -20,7 +20,7 @@ class Task:
 
     build: makes the model from a module like torch.nn, fastdl.nn or torch.nn. shape: of a batch; classes: 0 for one
     logit and binary cross-entropy, else their number, and cross-entropy. optimizer, options: class in `optim` and its
-    arguments. flops: of the products of one step, forward and backward.
+    arguments. flops: of the products of one step, forward and backward. target: as in `Case`.
     """
 
     name: str
@@ -30,6 +30,7 @@ class Task:
     optimizer: str
     flops: float
     options: dict = field(default_factory=dict)
+    target: dict[str, float] = field(default_factory=dict)
 
     def batch(self) -> tuple[np.ndarray, np.ndarray]:
         """The fixed batch: inputs and labels (or 0.0 and 1.0 for binary cross-entropy)."""
@@ -52,7 +53,7 @@ def step_case(rivals, task: Task) -> Case:
     case = Case("training", task.name, lambda: runs(rivals, task), task.flops, reference=reference, steps=STEPS)
     fd.manual_seed(0)
     parameters = sum(p.numel() for p in task.build(fd.nn).parameters())
-    case.bytes = 4.0 * BYTES[task.optimizer] * parameters
+    case.bytes, case.target = 4.0 * BYTES[task.optimizer] * parameters, task.target
     return case
 
 
@@ -74,7 +75,7 @@ def runs(rivals, task: Task) -> dict:
     if "torch-compile" in rivals:
         made["torch-compile"] = _torch_ways(rivals, task, compiled=True)
     if "torch-graph" in rivals:
-        made["torch-graph"] = {way: _torch_graph(rivals.torch, run) for way, run in _torch_ways(rivals, task).items()}
+        made["torch-graph"] = {way: gpu.torch_graph(run) for way, run in _torch_ways(rivals, task).items()}
     if rivals.jax:
         from . import _jax
 
@@ -133,28 +134,10 @@ def _step(library, model, optimizer, loss_function) -> Callable:
 
 
 def _torch_ways(rivals, task: Task, compiled: bool = False) -> dict:
-    """PyTorch's steps: images in both memory formats."""
+    """PyTorch's steps: images in both memory formats; on a GPU the compiler itself turns them channels-last."""
     formats = ("channels_last", "contiguous") if len(task.shape) == 4 else ("",)
+    formats = formats[:1] if compiled and gpu.in_use() else formats
     return {name: _torch_step(rivals, task, name == "channels_last", compiled) for name in formats}
-
-
-def _torch_graph(torch, step) -> Callable:
-    """A step recorded as a CUDA graph by hand, after three calls on another stream, as PyTorch's notes say."""
-    side = torch.cuda.Stream()
-    side.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(side):
-        for _ in range(3):
-            step()
-    torch.cuda.current_stream().wait_stream(side)
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        loss = step()
-
-    def replay():
-        graph.replay()
-        return loss
-
-    return replay
 
 
 def _torch_step(rivals, task: Task, channels_last: bool, compiled: bool) -> Callable:
@@ -178,7 +161,8 @@ def _torch_step(rivals, task: Task, channels_last: bool, compiled: bool) -> Call
     if not compiled:
         return _bound(_step(torch, model, optimizer, loss_function), x, y)
     torch._dynamo.config.recompile_limit = 1000  # every task compiles the same lambda
-    torch._inductor.config.compile_threads = 1  # no pool of compilers beside the timings
+    if not gpu.in_use():
+        torch._inductor.config.compile_threads = 1  # no pool of compilers beside the timings
     mode = "reduce-overhead" if gpu.in_use() else None
     loss = torch.compile(lambda x, y: loss_function(model(x), y), dynamic=False, mode=mode)
     return _bound(_step(torch, lambda x: x, optimizer, loss), x, y)

@@ -1,4 +1,4 @@
-"""`fastdl.models.ResNetCifar` in PyTorch, with the same names, to compare with."""
+"""`fastdl.models.ResNet` in PyTorch, with the same names, to compare with."""
 
 import torch
 from torch import nn
@@ -24,20 +24,22 @@ class BasicBlock(nn.Module):
         return F.relu(self.bn2(self.conv2(y)) + shortcut)
 
 
-class ResNetCifar(nn.Module):
-    def __init__(self, depth: int = 20, num_classes: int = 10, in_channels: int = 3):
+class ResNet(nn.Module):
+    def __init__(self, blocks, channels, num_classes: int = 10, in_channels: int = 3):
         super().__init__()
-        blocks = (depth - 2) // 6
-        self.conv1 = nn.Conv2d(in_channels, 16, 3, 1, 1, bias=False)
-        self.bn1 = nn.BatchNorm2d(16)
-        self.layer1 = _stage(16, 16, blocks, 1)
-        self.layer2 = _stage(16, 32, blocks, 2)
-        self.layer3 = _stage(32, 64, blocks, 2)
-        self.fc = nn.Linear(64, num_classes)
+        self.conv1 = nn.Conv2d(in_channels, channels[0], 3, 1, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(channels[0])
+        before = channels[0], *channels
+        stages = [_stage(before[i], channels[i], blocks[i], 2 if i else 1) for i in range(len(blocks))]
+        for i, stage in enumerate(stages):
+            setattr(self, f"layer{i + 1}", stage)
+        self._count = len(stages)
+        self.fc = nn.Linear(channels[-1], num_classes)
 
     def forward(self, x):
         x = F.relu(self.bn1(self.conv1(x)))
-        x = self.layer3(self.layer2(self.layer1(x)))
+        for i in range(self._count):
+            x = getattr(self, f"layer{i + 1}")(x)
         return self.fc(torch.mean(x, (2, 3)))
 
 

@@ -1,5 +1,6 @@
-"""Convolutional networks: the MNIST recipe, three blocks of convolution, BatchNorm, ReLU, pooling, and ResNet-20."""
+"""Convolutional networks: the MNIST recipe, three blocks of convolution, BatchNorm, ReLU, pooling, and ResNets."""
 
+from .. import gpu
 from ..case import products
 from ._step import Task, step_case
 
@@ -15,13 +16,23 @@ def tasks():
     blocks = [products(size, c, o, 3, 1, 1) for size, c, o in ((32, 3, 32), (16, 32, 64), (8, 64, 128))]
     flops = 2.0 * 64 * (3 * sum(blocks) - blocks[0])
     yield Task("conv-BN-pool x3, 64x3x32x32", _blocks, (64, 3, 32, 32), 10, "Adam", flops, {"lr": 1e-3})
-    first, stages = products(32, 3, 16, 3, 1, 1), [6 * products(32, 16, 16, 3, 1, 1)]
-    for size, filters in ((16, 32), (8, 64)):
-        before = 2 * size, filters // 2, filters
-        stages += [products(*before, 3, 2, 1), products(*before, 1, 2), 5 * products(size, filters, filters, 3, 1, 1)]
-    flops = 2.0 * 64 * (2 * first + 3 * sum(stages))
     options = {"lr": 0.1, "momentum": 0.9}
+    flops = 64 * _resnet_flops(3, (16, 32, 64))
     yield Task("ResNet-20, 64, Momentum", _resnet20, (64, 3, 32, 32), 10, "Momentum", flops, options)
+    if gpu.in_use():
+        flops = 512 * _resnet_flops(2, (64, 128, 256, 512))
+        yield Task("ResNet-18, 512, Momentum", _resnet18, (512, 3, 32, 32), 10, "Momentum", flops, options)
+
+
+def _resnet_flops(blocks: int, channels: tuple[int, ...]) -> float:
+    """Of a training step on one image of 32x32, with so many blocks in each stage."""
+    first, size = products(32, 3, channels[0], 3, 1, 1), 32
+    stages = [2 * blocks * products(size, channels[0], channels[0], 3, 1, 1)]
+    for fewer, filters in zip(channels, channels[1:]):
+        stages += [products(size, fewer, filters, 3, 2, 1), products(size, fewer, filters, 1, 2)]
+        size //= 2
+        stages += [(2 * blocks - 1) * products(size, filters, filters, 3, 1, 1)]
+    return 2.0 * (2 * first + 3 * sum(stages))
 
 
 def lenet5() -> Task:
@@ -29,7 +40,7 @@ def lenet5() -> Task:
     conv1, conv2 = products(28, 1, 32, 5, 1, 2), products(14, 32, 64, 5, 1, 2)
     dense = 3136 * 512 + 512 * 10
     flops = 2.0 * 100 * (2 * conv1 + 3 * conv2 + 3 * dense)
-    return Task("LeNet-5, batch 100, Adam", _lenet, (100, 1, 28, 28), 10, "Adam", flops, {"lr": 1e-3})
+    return Task("LeNet-5, batch 100, Adam", _lenet, (100, 1, 28, 28), 10, "Adam", flops, {"lr": 1e-3}, {"tf32": 120})
 
 
 def _lenet(nn):
@@ -50,9 +61,19 @@ def _blocks(nn):
 
 def _resnet20(nn):
     if nn.__name__ == "torch.nn":
-        from ._torch_resnet import ResNetCifar
+        from ._torch_resnet import ResNet
 
-        return ResNetCifar(20)
+        return ResNet((3, 3, 3), (16, 32, 64))
     from fastdl.models import resnet20
 
     return resnet20()
+
+
+def _resnet18(nn):
+    if nn.__name__ == "torch.nn":
+        from ._torch_resnet import ResNet
+
+        return ResNet((2, 2, 2, 2), (64, 128, 256, 512))
+    from fastdl.models import resnet18_cifar
+
+    return resnet18_cifar()

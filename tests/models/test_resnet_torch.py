@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import fastdl as fd
-from fastdl.models import ResNetCifar, resnet20
+from fastdl.models import ResNet, ResNetCifar, resnet18_cifar, resnet20
 from fastdl.nn import functional as F
 from tolerances import assert_close
 
@@ -20,11 +20,19 @@ def batch(n, size):
     return rng.standard_normal((n, 3, size, size)), rng.integers(0, 10, n)
 
 
-@pytest.mark.parametrize("depth, size", [(8, 8), (14, 12), (20, 16)])
-def test_forward_and_gradients(device, depth, size):
+def residual(depth):
+    """The same network in both."""
     torch.manual_seed(0)
-    other = theirs.ResNetCifar(depth).double()
-    model = ResNetCifar(depth).to("float64")
+    return ResNetCifar(depth).to("float64"), theirs.ResNet(((depth - 2) // 6,) * 3, (16, 32, 64)).double()
+
+
+@pytest.mark.parametrize("depth, size", [(8, 8), (14, 12), (20, 16), ((1, 2), 6)])
+def test_forward_and_gradients(device, depth, size):
+    if isinstance(depth, tuple):
+        torch.manual_seed(0)
+        model, other = ResNet(depth, (5, 3)).to("float64"), theirs.ResNet(depth, (5, 3)).double()
+    else:
+        model, other = residual(depth)
     assert list(model.state_dict()) == list(other.state_dict())
     model.load_state_dict(other.state_dict())
     images, labels = batch(4, size)
@@ -43,9 +51,7 @@ def test_forward_and_gradients(device, depth, size):
 
 
 def test_evaluation(device):
-    torch.manual_seed(0)
-    other = theirs.ResNetCifar(8).double().eval()
-    model = ResNetCifar(8).to("float64").eval()
+    model, other = (net.eval() for net in residual(8))
     model.load_state_dict(other.state_dict())
     images, _ = batch(2, 8)
     got, want = model(fd.tensor(images)), other(torch.tensor(images))
@@ -55,4 +61,20 @@ def test_evaluation(device):
 def test_size_is_the_paper_s():
     count = sum(p.numel() for p in resnet20().parameters())
     assert count == 272_474  # the paper's 0.27M with option A, which has no projections: 269,722
-    assert count == sum(p.numel() for p in theirs.ResNetCifar(20).parameters())
+    assert sum(p.numel() for p in resnet18_cifar().parameters()) == 11_173_962
+    assert resnet18_cifar(100, 1)(fd.ones(2, 1, 8, 8)).shape == (2, 100)
+
+
+@pytest.mark.parametrize(
+    "blocks, channels, error, message",
+    [
+        ([1], [8, 16], ValueError, r"channels must have a number for each of blocks, got \(1,\) and \(8, 16\)"),
+        ([], [], ValueError, r"got \(\) and \(\)"),
+        ([0], [8], ValueError, "blocks must be at least 1, got 0"),
+        ([1], [True], TypeError, "channels must be an int, got True"),
+        (2, [8], TypeError, "blocks must be a list or tuple of ints, got 2"),
+    ],
+)
+def test_bad_stages(blocks, channels, error, message):
+    with pytest.raises(error, match=message):
+        ResNet(blocks, channels)

@@ -2,7 +2,7 @@
 
 from fastdl.models.lenet import LeNet5
 from fastdl.models.mlp import MLP, Xor
-from fastdl.models.resnet import ResNetCifar, resnet20
+from fastdl.models.resnet import ResNet, ResNetCifar, resnet18_cifar, resnet20
 from fastdl.models.small_cnn import SmallCNN
 
-__all__ = ["MLP", "LeNet5", "ResNetCifar", "SmallCNN", "Xor", "resnet20"]
+__all__ = ["MLP", "LeNet5", "ResNet", "ResNetCifar", "SmallCNN", "Xor", "resnet18_cifar", "resnet20"]
