@@ -7,6 +7,7 @@ import pytest
 
 import cupy_stand_in
 import fastdl as fd
+import on_gpu
 from fastdl import kernels
 from fastdl.kernels._bfloat16 import Rounding
 from on_gpu import OnGpu
@@ -35,6 +36,12 @@ def _backend(name):
     except RuntimeError as error:
         pytest.skip(str(error))
     return OnGpu(module, importlib.import_module("cupy"), "cuda") if name == "cuda" else module
+
+
+def pytest_runtest_logreport(report):
+    """End the run where a test has lost the GPU: nothing after it would tell of more than that."""
+    if report.failed and (reason := on_gpu.lost()):
+        pytest.exit(f"the GPU is lost since <{report.nodeid}>: {reason}", returncode=3)
 
 
 @pytest.fixture(params=["numpy", "cpu", "cuda", "emulated"])

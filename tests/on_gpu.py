@@ -1,6 +1,7 @@
 """The CUDA backend for tests written with NumPy arrays: they are copied to the GPU and back around each call."""
 
 import ctypes
+import sys
 
 import numpy as np
 import pytest
@@ -113,3 +114,15 @@ def skip_where_unseen(backend, error):
     """Skip a test of indices out of range on a GPU, whose memory is not read for a check (kernels give NaN there)."""
     if error is IndexError and backend.name in ("cuda", "emulated"):
         pytest.skip("indices in a GPU's memory are not looked at")
+
+
+def lost() -> str:
+    """Why the GPU, if this process uses one, answers nothing any more (after an access to memory that is not there)."""
+    cupy = sys.modules.get("cupy")
+    if not hasattr(getattr(cupy, "cuda", None), "is_available") or not cupy.cuda.is_available():
+        return ""  # not CuPy but its stand-in, or no GPU
+    try:
+        cupy.cuda.runtime.deviceSynchronize()
+    except Exception as error:
+        return str(error)
+    return ""
