@@ -100,7 +100,10 @@ def _cupy():
 
 
 class GpuCeilings(Ceilings):
-    """FLOP/s of a large product by the quickest library there, and bytes/s of copies, at the precision in use."""
+    """FLOP/s of a large product by the quickest library there, and bytes/s of copies, at the precision in use; what a
+    kernel costs that does nothing, called from Python and in a graph. All but the calls are timed in graphs, as kernels
+    are.
+    """
 
     def __init__(self, torch=None):
         super().__init__()
@@ -109,35 +112,44 @@ class GpuCeilings(Ceilings):
 
     def measure(self) -> None:
         """Measure everything once more."""
+        from fastdl import kernels
+
         self._add("float32", 2.0 * SQUARE**3, self._product())
         cupy = _cupy()
         for size_name, size in SIZES.items():
             source = cupy.zeros(size // 4, np.float32)
             target = cupy.zeros(size // 4, np.float32)
             self._add(f"copy {size_name}", 2.0 * size, lambda s=source, t=target: cupy.copyto(t, s))
+        kernel, one, other = kernels.backend("cuda").accumulate, cupy.zeros(1, np.float32), cupy.zeros(1, np.float32)
+        self._add("nodes", 1.0, lambda: kernel(one, other))
+        self._add("calls", 1.0, lambda: kernel(one, other), graph=False)
         self._last = time.monotonic()
         self.times += 1
 
     def lines(self) -> list[str]:
         """For the reader: each ceiling with its spread."""
         rates = ", ".join(f"{size} {self._amount(f'copy {size}')}" for size in SIZES)
-        return [f"ceilings: product {self._amount('float32')} {precision.current}, copy {rates}"]
+        node, call = (f"{1e6 / self._median(name):.2f} us" for name in ("nodes", "calls"))
+        lines = [f"ceilings: product {self._amount('float32')} {precision.current}, copy {rates}"]
+        return [*lines, f"  a kernel of one element: {node} in a graph, {call} called from Python"]
 
     def _measured(self) -> tuple:
         return ("copy",), SIZES
 
     def _product(self):
+        from fastdl import kernels
+
         if self._torch is not None:
             dtype = self._torch.bfloat16 if precision.low() else self._torch.float32
             a = self._torch.randn(SQUARE, SQUARE, device="cuda").to(dtype)  # of zeros or ones it would be quicker
             return lambda: self._torch.mm(a, a)
-        from fastdl import kernels
-
         a = np.random.default_rng(0).standard_normal((SQUARE, SQUARE), np.float32)
         a = kernels.place(precision.lowered(a), "cuda")
         return lambda: kernels.of(a).gemm(a, a)
 
-    def _add(self, name: str, amount: float, call) -> None:
+    def _add(self, name: str, amount: float, call, graph: bool = True) -> None:
+        if graph:
+            call = repeated("torch" if name == "float32" and self._torch else "fastdl", call)
         call()
         seconds = []
         for _ in range(TRIALS):
@@ -146,5 +158,5 @@ class GpuCeilings(Ceilings):
             for _ in range(CALLS):
                 call()
             synchronize()
-            seconds.append((time.perf_counter() - start) / CALLS)
+            seconds.append((time.perf_counter() - start) / (CALLS * (REPEATS if graph else 1)))
         self._samples.setdefault(name, []).append(amount / min(seconds))
