@@ -47,7 +47,9 @@ struct Smoothing {
         even(static_cast<W>(attrs.label_smoothing / static_cast<double>(classes))) {}
 };
 
-// The gradient of a row of the logits, whose loss is multiplied with `by`; total: of the classes' weights.
+// The gradient of a row of the logits, whose loss is multiplied with `by`; total: of the classes' weights. Sums of
+// products are written as what they are to become: nvcc makes one or the other of them a multiply-add, another in each
+// kernel, and both kernels are to give the same bits.
 template <class W, class Index>
 struct Slope {
   const Labels<W, Index>& labels;
@@ -62,13 +64,13 @@ struct Slope {
     const W g = is_class ? by : not_a_number<W>();
     own = g * s.keep * of.weight_of(label);
     even = g * s.even;
-    factor = g * (s.keep * of.weight_of(label) + s.even * total);
+    factor = g * std::fma(s.keep, of.weight_of(label), s.even * total);
   }
   FASTDL_DEVICE_ONLY W at(int64_t i, W x) const {
     if (ignored) return 0;
-    W d = Math<W>::exp_negative(x - lse) * factor;
-    if (smoothed) d -= labels.weight_of(i) * even;
-    return i == label ? d - own : d;
+    W less = i == label ? own : W(0);
+    if (smoothed) less = std::fma(labels.weight_of(i), even, less);
+    return std::fma(Math<W>::exp_negative(x - lse), factor, -less);
   }
 };
 
