@@ -291,7 +291,7 @@ def test_pytorch_agrees_in_large_cases(small, monkeypatch):
     monkeypatch.setattr(gpu, "in_use", lambda: False)
     assert len(cases) == 22
     for case in cases:
-        assert "torch" in case.ways() and case.reference == ("numpy" if case.family == "dropout" else "torch")
+        assert "torch" in case.ways()
         timer.verify(case)
 
 

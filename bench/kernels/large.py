@@ -27,9 +27,7 @@ CONVOLUTIONS = {
 
 def cases(rivals):
     if gpu.in_use():
-        for case in (*_dense(rivals), *_convolutions(rivals), *_images(rivals), *_rest(rivals)):
-            case.reference = "torch" if rivals.torch and not case.others else case.reference
-            yield case
+        yield from (*_dense(rivals), *_convolutions(rivals), *_images(rivals), *_rest(rivals))
 
 
 def _dense(rivals):
