@@ -96,7 +96,7 @@ def _run(suite, pattern, rivals: Rivals, rounds: int, with_sweeps: bool, out, sa
     if not any(parts.values()) and not sections and not (with_sweeps and wanted in sweep.NAME.lower()):
         every = [case for part in parts for case in collect(rivals, part)]
         near = _nearest(wanted, [f"{case.family} {case.name}" for case in every])
-        families = ", ".join(sorted({case.family for case in every}))
+        families = ", ".join(sorted({repr(case.name) if case.family == "training" else case.family for case in every}))
         raise ValueError(f"no benchmark case contains {pattern!r}; {near}there are cases of {families}")
     machine, ceilings = environment(rivals), GpuCeilings(rivals.torch) if gpu.in_use() else Ceilings()
     print(*_heading(machine), *rivals.notes, sep="\n", file=out, flush=True)

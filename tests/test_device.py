@@ -154,3 +154,12 @@ def test_unknown_names_raise():
     with pytest.raises(AttributeError, match="module 'fastdl' has no attribute 'nonsense'"):
         fd.nonsense  # noqa: B018
     assert {"nn", "optim", "save", "tensor", "__version__"} <= set(dir(fd))
+
+
+@pytest.mark.parametrize("name", ["cuda:0", "gpu", "cpu:1"])
+def test_a_device_that_is_none_is_not_taken_for_a_dtype(name):
+    message = f"got '{name}'; devices are 'numpy', 'cpu' and 'cuda', without a number$"
+    with pytest.raises(TypeError, match=message):
+        fd.ones(2).to(name)
+    with pytest.raises(TypeError, match="got 'florat'$"):
+        fd.ones(2).to("florat")

@@ -338,7 +338,9 @@ def dtype_called(function: str, dtype) -> np.dtype:
     try:
         dtype = np.dtype(dtype)
     except TypeError:
-        raise TypeError(f"{function}: dtype must be a NumPy dtype or its name, got {dtype!r}") from None
+        device = isinstance(dtype, str) and dtype.partition(":")[0] in ("cuda", "gpu", "cpu")
+        hint = "; devices are 'numpy', 'cpu' and 'cuda', without a number" if device else ""
+        raise TypeError(f"{function}: dtype must be a NumPy dtype or its name, got {dtype!r}{hint}") from None
     return check_dtype(function, dtype)
 
 
