@@ -7,10 +7,9 @@ import pytest
 
 import cupy_stand_in
 import fastdl as fd
-import on_gpu
 from fastdl import kernels
 from fastdl.kernels._bfloat16 import Rounding
-from on_gpu import OnGpu
+from on_gpu import OnGpu, lost
 
 try:
     importlib.import_module("fastdl._cpu")
@@ -40,7 +39,7 @@ def _backend(name):
 
 def pytest_runtest_logreport(report):
     """End the run where a test has lost the GPU: nothing after it would tell of more than that."""
-    if report.failed and (reason := on_gpu.lost()):
+    if report.failed and (reason := lost()):
         pytest.exit(f"the GPU is lost since <{report.nodeid}>: {reason}", returncode=3)
 
 

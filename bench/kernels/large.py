@@ -35,8 +35,8 @@ def _dense(rivals):
     name = f"{SQUARE}x{SQUARE}x{SQUARE}"
     forward = partial(_linear, rivals, False)
     yield Case("linear", f"forward relu {name}", forward, flops, 12.0 * floats, target={"bf16": 183, "tf32": 366})
-    both = partial(_linear, rivals, True)
-    yield Case("linear", f"backward relu {name}", both, 2 * flops, 20.0 * floats, target={"bf16": 387, "tf32": 773})
+    backward = partial(_linear, rivals, True)
+    yield Case("linear", f"backward relu {name}", backward, 2 * flops, 20.0 * floats, target={"bf16": 387, "tf32": 773})
 
 
 def _linear(rivals, backward: bool) -> dict:
@@ -154,27 +154,18 @@ def _rest(rivals):
         runs = partial(cross_entropy._runs, rivals, rows, classes)
         yield Case("cross_entropy", f"{rows}x{classes}", runs, bytes=8.0 * rows * classes, target={"fp32": target})
     count = int(np.prod(IMAGES)) * IMAGES[2]
-    dropout = Case("dropout", f"{count / 1e6:.1f}M", partial(_dropout, rivals, count), bytes=8.0 * count)
-    dropout.target = {"bf16": 33}
-    if rivals.torch:
-        dropout.others["torch"] = _torch_dropout(rivals, count)
-    yield dropout
+    case = Case("dropout", f"{count / 1e6:.1f}M", {}, bytes=8.0 * count, target={"bf16": 33})
+    case.runs = partial(_dropout, rivals, case, count)
+    yield case
     for family, target in (("sgd", 130), ("rmsprop", 130), ("adam", 180)):
-        case = Case(family, f"step {SIZE / 1e6:g}M", {}, bytes=4.0 * adam.PASSES[family] * SIZE)
-        case.runs, case.target = partial(adam._flat, rivals, case, SIZE), {"fp32": target}
+        size = 4.0 * adam.PASSES[family] * SIZE
+        case = Case(family, f"step {SIZE / 1e6:g}M", {}, bytes=size, target={"fp32": target})
+        case.runs = partial(adam._flat, rivals, case, SIZE)
         yield case
 
 
-def _dropout(rivals, count: int) -> dict:
-    return calls("dropout", normal(np.random.default_rng(0), count), 0.5, 1, 2)
-
-
-def _torch_dropout(rivals, count: int):
-    made = []
-
-    def run():
-        if not made:
-            made.append(rivals.tensor(normal(np.random.default_rng(0), count)))
-        return rivals.torch.nn.functional.dropout(made[0], 0.5)
-
-    return run
+def _dropout(rivals, case: Case, count: int) -> dict:
+    x = normal(np.random.default_rng(0), count)
+    if rivals.torch:
+        case.others["torch"] = partial(rivals.torch.nn.functional.dropout, rivals.tensor(x), 0.5)
+    return calls("dropout", x, 0.5, 1, 2)

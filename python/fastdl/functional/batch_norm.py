@@ -20,10 +20,13 @@ class BatchNorm(Operation):
         self.running, self.count, self.momentum, self.eps = (running_mean, running_var), count, momentum, eps
 
     def forward(self, input, weight, bias):
-        options = self.momentum, self.eps, False, None, self.count
-        y, mean, invstd = of(input).batch_norm_forward(input, weight, bias, *self.running, *options)
+        y, mean, invstd = self._normalised(input, weight, bias)
         self.saved = input, weight, mean, invstd
         return y
+
+    def _normalised(self, input, weight, bias, relu=False, residual=None):
+        options = self.momentum, self.eps, relu, residual, self.count
+        return of(input).batch_norm_forward(input, weight, bias, *self.running, *options)
 
     def backward(self, dy, out):
         return of(dy).batch_norm_backward(dy, *self.saved, tuple(self.need), out=out)
@@ -35,8 +38,7 @@ class BatchNormRelu(BatchNorm):
     __slots__ = ()
 
     def forward(self, input, weight, bias):
-        options = self.momentum, self.eps, True, None, self.count
-        y, mean, invstd = of(input).batch_norm_forward(input, weight, bias, *self.running, *options)
+        y, mean, invstd = self._normalised(input, weight, bias, True)
         self.saved = input, weight, mean, invstd, bias  # the sign is computed again, which needs no y
         return y
 
@@ -52,8 +54,7 @@ class BatchNormResidual(BatchNorm):
     adds = True
 
     def forward(self, input, weight, bias, residual):
-        options = self.momentum, self.eps, True, residual, self.count
-        y, mean, invstd = of(input).batch_norm_forward(input, weight, bias, *self.running, *options)
+        y, mean, invstd = self._normalised(input, weight, bias, True, residual)
         self.saved = input, y, weight, mean, invstd
         return y
 
