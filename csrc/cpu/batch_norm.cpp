@@ -62,11 +62,13 @@ FASTDL_INLINE V passed(V dy, V x, V mean, V factor, V shift) {
   return dy;
 }
 
-// The gradient that comes in, as a fused ReLU lets it through.
+// The gradient that comes in, as a fused ReLU lets it through. for_dx: where the pass that makes dx finds it, not let
+// through yet if that can be computed again.
 template <bool kRelu, class T>
 struct Incoming {
   const T* dy;
 
+  const T* for_dx() const { return dy; }
   FASTDL_INLINE Vec<T> load_at(int64_t at, Vec<T> x, Vec<T> mean, Vec<T> factor, Vec<T> shift) const {
     return passed<kRelu>(load(dy + at), x, mean, factor, shift);
   }
@@ -82,6 +84,7 @@ struct IncomingAfterSum {
   const T *dy, *more, *y;
   T* dresidual;
 
+  const T* for_dx() const { return dresidual; }
   FASTDL_INLINE Vec<T> load_at(int64_t at, Vec<T>, Vec<T>, Vec<T>, Vec<T>) const {
     Vec<T> d = load(dy + at);
     if (more != nullptr) d += load(more + at);
@@ -207,9 +210,8 @@ void store_sums(const View& dweight, const View& dbias, int64_t channels, const 
   }
 }
 
-// dy: what comes in behind a fused ReLU, or where that is known before dx is made, what it lets through.
 template <bool kRelu, class T, class In>
-void backward(const In& incoming, const T* dy, const View& x, const View& weight, const View& bias, const View& mean,
+void backward(const In& incoming, const View& x, const View& weight, const View& bias, const View& mean,
               const View& invstd, const View& dx, const View& dweight, const View& dbias) {
   const Matrix m = matrix_of<T>(x.shape[0], x.shape[1]);
   Scratch<double> dy_sum(m.channels), product_sum(m.channels), invstds(m.channels);
@@ -224,7 +226,7 @@ void backward(const In& incoming, const T* dy, const View& x, const View& weight
   per_column(m, static_cast<T*>(slope),
              [&](int64_t c) { return -scale(c) * invstds[c] * invstds[c] * product_sum[c] / count; });
   per_column(m, static_cast<T*>(offset), [&](int64_t c) { return -scale(c) * dy_sum[c] / count; });
-  input_gradient<kRelu, T>(m, dy, x.as<T>(), a, slope, offset, dx.as<T>());
+  input_gradient<kRelu, T>(m, incoming.for_dx(), x.as<T>(), a, slope, offset, dx.as<T>());
 }
 
 template <class T>
@@ -292,8 +294,7 @@ void batch_norm_backward(View dy, View x, View weight, View bias, View mean, Vie
                          Out dweight, Out dbias) {
   with_kind(x.dtype, relu, [&](auto type, auto fused) {
     using T = decltype(type);
-    const Incoming<fused.value, T> incoming{dy.as<T>()};
-    backward<fused.value, T>(incoming, dy.as<T>(), x, weight, bias, mean, invstd, dx, dweight, dbias);
+    backward<fused.value, T>(Incoming<fused.value, T>{dy.as<T>()}, x, weight, bias, mean, invstd, dx, dweight, dbias);
   });
 }
 
@@ -301,9 +302,8 @@ void batch_norm_residual_backward(View dy, View more, View y, View x, View weigh
                                   Out dweight, Out dbias, Out dresidual) {
   with_float(x.dtype, [&](auto type) {
     using T = decltype(type);
-    T* const kept = dresidual.as<T>();
-    const IncomingAfterSum<T> incoming{dy.as<T>(), more ? more.as<T>() : nullptr, y.as<T>(), kept};
-    backward<false, T>(incoming, kept, x, weight, View{}, mean, invstd, dx, dweight, dbias);
+    const IncomingAfterSum<T> incoming{dy.as<T>(), more ? more.as<T>() : nullptr, y.as<T>(), dresidual.as<T>()};
+    backward<false, T>(incoming, x, weight, View{}, mean, invstd, dx, dweight, dbias);
   });
 }
 

@@ -59,16 +59,16 @@ void forward(const View& x, FinishForward<Wide<T>> statistics, const Affine<Wide
   for_strips(columns_of(rows, packs, kMostMapBlocks), normalise);
 }
 
-// `dy`: what comes in behind the ReLU, or where that is known before dx is made, what it lets through. `centered`: x
-// was normalised with statistics of its own, through which gradients pass as well.
+// `centered`: x was normalised with statistics of its own, through which gradients pass as well.
 template <Gate gate, int N, class T>
-void backward(const Incoming<gate, N, T>& incoming, const T* dy, const View& x, const Affine<Wide<T>>& affine,
-              bool centered, const View& dx, const View& dweight, const View& dbias) {
+void backward(const Incoming<gate, N, T>& incoming, const View& x, const Affine<Wide<T>>& affine, bool centered,
+              const View& dx, const View& dweight, const View& dbias) {
   using W = Wide<T>;
   const int64_t rows = x.shape[0], channels = x.shape[1], packs = channels / N;
   W *slope = nullptr, *offset = nullptr;
   const auto input = [&](auto relu) {
-    return InputGradient<decltype(relu)::value, N, T>{affine, dy, x.as<T>(), slope, offset, channels, data_of<T>(dx)};
+    return InputGradient<decltype(relu)::value, N, T>{affine, incoming.for_dx(), x.as<T>(),     slope,
+                                                      offset, channels,          data_of<T>(dx)};
   };
   if (dweight || dbias || centered) {
     Columns columns = OnChip<BackwardOnChip<gate, N, T>>::share_out(rows, packs);
@@ -143,9 +143,8 @@ void batch_norm_backward(View dy, View x, View weight, View bias, View mean, Vie
     using W = Wide<T>;
     constexpr int N = decltype(pack)::value;
     const Affine<W> affine{mean.as<W>(), invstd.as<W>(), nullptr, data_of<W>(weight), data_of<W>(bias), 0};
-    const T* const from = dy.as<T>();
-    relu ? backward(Incoming<Gate::computed, N, T>{from}, from, x, affine, true, dx, dweight, dbias)
-         : backward(Incoming<Gate::none, N, T>{from}, from, x, affine, true, dx, dweight, dbias);
+    relu ? backward(Incoming<Gate::computed, N, T>{dy.as<T>()}, x, affine, true, dx, dweight, dbias)
+         : backward(Incoming<Gate::none, N, T>{dy.as<T>()}, x, affine, true, dx, dweight, dbias);
   });
 }
 
@@ -157,7 +156,7 @@ void batch_norm_residual_backward(View dy, View more, View y, View x, View weigh
     const Affine<W> affine{mean.as<W>(), invstd.as<W>(), nullptr, data_of<W>(weight), nullptr, 0};
     const Incoming<Gate::kept, decltype(pack)::value, T> incoming{dy.as<T>(), data_of<T>(more), y.as<T>(),
                                                                   dresidual.as<T>()};
-    backward(incoming, dresidual.as<T>(), x, affine, true, dx, dweight, dbias);
+    backward(incoming, x, affine, true, dx, dweight, dbias);
   });
 }
 
@@ -167,8 +166,7 @@ void batch_norm_inference_backward(View dy, View x, View weight, View running_me
     using T = decltype(type);
     using W = Wide<T>;
     const Affine<W> affine{running_mean.as<W>(), nullptr, running_var.as<W>(), data_of<W>(weight), nullptr, eps};
-    const T* const from = dy.as<T>();
-    backward(Incoming<Gate::none, decltype(pack)::value, T>{from}, from, x, affine, false, dx, dweight, dbias);
+    backward(Incoming<Gate::none, decltype(pack)::value, T>{dy.as<T>()}, x, affine, false, dx, dweight, dbias);
   });
 }
 

@@ -80,13 +80,15 @@ struct Normalise {
 // the y that it gave, otherwise by the sign of its argument, computed again.
 enum class Gate { none, computed, kept };
 
-// The gradient that comes in at a row, as the ReLU lets it through.
+// The gradient that comes in at a row, as the ReLU lets it through. for_dx: where a kernel that makes dx later finds
+// it, not let through yet if that can be computed again.
 template <Gate gate, int N, class T>
 struct Incoming {
   using W = Wide<T>;
   using Row = Pack<T, N>;
   const T* dy;
 
+  const T* for_dx() const { return dy; }
   FASTDL_DEVICE_ONLY Row load(int64_t at) const { return load_pack<N>(dy + at); }
   FASTDL_DEVICE_ONLY Pack<W, N> passed(const Row& row, const Factors<N, W>& f, const Pack<W, N>& x, int64_t) const {
     Pack<W, N> d = widened(row);
@@ -105,6 +107,7 @@ struct Incoming<Gate::kept, N, T> {
   const T *dy, *more, *y;
   T* dresidual;
 
+  const T* for_dx() const { return dresidual; }
   FASTDL_DEVICE_ONLY Row load(int64_t at) const {
     return {load_pack<N>(dy + at), more != nullptr ? load_pack<N>(more + at) : Pack<T, N>{}, load_pack<N>(y + at)};
   }
