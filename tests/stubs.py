@@ -48,6 +48,7 @@ def in_use(stub, *leaks):
     yield stub
     stub.module.set_tf32(False)
     stub.module.emulate_capture(False)
+    stub.module.emulate_clock(False)
     getattr(stub.module, f"unload_{stub.name}")()
     assert stub.wrong() == ""
     assert [stub.count(what) for what in leaks] == [0] * len(leaks)

@@ -50,6 +50,8 @@ void add_libraries(py::module_& m) {
 #if !defined(FASTDL_CUDA)
   m.def("emulate_capture", &cuda::gpu::emulate_capture, py::arg("on"),
         "Whether kernels believe that a CUDA graph is being captured.");
+  m.def("emulate_clock", &cuda::gpu::emulate_clock, py::arg("on"),
+        "Whether each candidate for a plan seems faster than those before it, rather than as fast.");
 #endif
 }
 

@@ -12,6 +12,7 @@
 #include "cuda/column_sums.h"
 #include "cuda/conv2d_lines.h"
 #include "cuda/convolve.h"
+#include "cuda/matmul.h"
 
 namespace fastdl::cuda::gpu {
 
@@ -132,10 +133,16 @@ bool is_dense_layer(const Conv2dDims& d) {
   return d.window.kernel_size == one && d.window.stride == one && d.window.padding == none && d.groups == 1;
 }
 
-// First layers, for which the own kernel is tried beside the library's: vectors of channels are made for more of them.
-bool few_channels(const Conv2dDims& d) {
-  constexpr int64_t kMost = 7;
-  return d.groups == 1 && d.c <= kMost;
+// Is the own kernel tried beside the library's? Of true float32 always, for which the library has few engines, of
+// others where the library's are not at their best: a first layer's forward pass and weight gradient, as vectors of
+// channels are made for more of them, and what the library may have to round (convolve.h).
+template <class T>
+bool is_offered(Pass pass, const Conv2dDims& d) {
+  constexpr int64_t kFew = 7, kVector = 8;
+  if (sizeof(T) == 4 && !get_tf32()) return true;
+  if (pass == Pass::input_gradient) return false;
+  const bool rounds = sizeof(T) == 2 && pass == Pass::weight_gradient;
+  return (d.groups == 1 && d.c <= kFew) || (rounds && d.o / d.groups % kVector == 0 && d.c / d.groups % kVector == 0);
 }
 
 template <class T>
@@ -150,7 +157,8 @@ void forward(View x, View weight, View bias, bool relu, Out y, const Conv2dDims&
                       Kernel2d<T, true>(weight.as<T>(), s), put);
   };
   const auto after = [&] { finish(put.y, pixels * d.o, d.o, put); };
-  if (convolve(Pass::forward, x, weight, y, d, few_channels(d) ? Own{own, after} : Own{})) return after();
+  const Own offered = is_offered<T>(Pass::forward, d) ? Own{own, after} : Own{};
+  if (convolve(Pass::forward, x, weight, y, d, offered)) return after();
   own();
 }
 
@@ -159,12 +167,16 @@ void input_gradient(View dy, View weight, View addend, View gate, Out dx, const 
   const Shape s(d, weight);
   const int64_t pixels = d.n * d.h * d.w;
   const PutPixels<T> put{dx.as<T>(), s.channels, d.c, nullptr, or_null<T>(addend), or_null<T>(gate), false};
+  const auto own = [&] {
+    if (pixels_on_tensor_cores<true>(dy.as<const T>(), weight.as<const T>(), d.groups, pixels, s, put)) return;
+    multiply<Wide<T>>(d.groups, pixels, s.channels, s.taps() * s.filters, Seen<T>{dy.as<T>(), s},
+                      Kernel2d<T, false>(weight.as<T>(), s), put);
+  };
+  const auto after = [&] { finish(put.y, pixels * d.c, d.c, put); };
+  const Own offered = is_offered<T>(Pass::input_gradient, d) ? Own{own, after} : Own{};
   // An addend in dx itself would be gone before the pass that adds it.
-  if (put.addend != put.y && convolve(Pass::input_gradient, dy, weight, dx, d))
-    return finish(put.y, pixels * d.c, d.c, put);
-  if (pixels_on_tensor_cores<true>(dy.as<const T>(), weight.as<const T>(), d.groups, pixels, s, put)) return;
-  multiply<Wide<T>>(d.groups, pixels, s.channels, s.taps() * s.filters, Seen<T>{dy.as<T>(), s},
-                    Kernel2d<T, false>(weight.as<T>(), s), put);
+  if (put.addend != put.y && convolve(Pass::input_gradient, dy, weight, dx, d, offered)) return after();
+  own();
 }
 
 template <class T>
@@ -178,7 +190,8 @@ void weight_gradient(View dy, View x, Out dweight, const Conv2dDims& d) {
     multiply<Wide<T>>(d.groups, s.filters, s.taps() * s.channels, pixels,
                       Matrix<T>{dy.as<T>(), 1, d.o, false, s.filters}, Patches<T>(x.as<T>(), taps, s, false), put);
   };
-  if (!convolve(Pass::weight_gradient, x, dy, dweight, d, few_channels(d) ? Own{own, {}} : Own{})) own();
+  const Own offered = is_offered<T>(Pass::weight_gradient, d) ? Own{own, {}} : Own{};
+  if (!convolve(Pass::weight_gradient, x, dy, dweight, d, offered)) own();
 }
 
 }  // namespace

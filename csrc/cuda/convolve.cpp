@@ -2,14 +2,13 @@
 // by taps: those that lie otherwise are put in order in the workspace on the way in, and weight gradients on the way
 // out.
 //
-// Of the library's algorithms those that give the same bits each time, and add up products of the arrays themselves,
-// are run and timed here: its own search would also try them with the math that was not asked for, and once each. Where
-// fastdl's own kernel is offered too it comes first, and is left for what is faster with the pass that follows it.
+// Of the plans that the library proposes, by what it expects of their speed, the first few that give the same bits each
+// time and add up products of the arrays themselves are run and timed here. Where fastdl's own kernel is offered too it
+// comes first, and is left for what is faster with the pass that follows it.
 //
-// Of bfloat16 its documents list convolutions whose three arrays are bfloat16 and whose sums are float. A gradient of
-// weights in float32, which fastdl promises, is not among them; it is asked for all the same. Where it is refused,
-// images and dy are made float32 a few images at a time, and multiplied as TF32, which has all digits of bfloat16: the
-// sums are the same, at half the speed. bfloat16 is left to CUDNN_DEFAULT_MATH, as in PyTorch.
+// A gradient of bfloat16's weights in float32 is made by few of the library's engines, if by any. Those that make it in
+// bfloat16, as PyTorch's is, are tried as well, and what they made is turned to float32: its sums were added up in
+// float32 and have been rounded once.
 #include "cuda/convolve.h"
 
 #include <algorithm>
@@ -27,7 +26,6 @@ namespace fastdl::cuda::gpu {
 // csrc/cuda/copy.cu
 void cast(View x, Out y);
 void copy(View src, Out dst);
-void fill_zero(Out dst);
 
 namespace {
 
@@ -66,37 +64,81 @@ bool fits(const Conv2dDims& d) {
   return x > 0 && y > 0 && weight > 0 && x <= kMost && y <= kMost && weight <= kMost;
 }
 
+// What is kept for a kind of convolution. status: not success where the library can't make it.
+struct Plan {
+  cudnnStatus_t status = CUDNN_STATUS_NOT_SUPPORTED;
+  bool own = false;  // fastdl's kernel was chosen, or is the only one
+  Execution execution;
+  int candidates = 0;
+  float milliseconds = 0;
+
+  bool serves() const { return status == CUDNN_STATUS_SUCCESS && !own; }
+};
+
+size_t to_border(int64_t bytes) { return (static_cast<size_t>(bytes) + 255) / 256 * 256; }
+// Of the workspace, for a gradient of weights in bfloat16.
+size_t rounded_bytes(const Conv2dDims& d, bool rounded) {
+  return rounded ? to_border(weight_size(d) * item_size(DType::bf16)) : 0;
+}
+
+// Makes the convolution, of rounded weights first where the workspace begins.
+cudnnStatus_t run(const Cudnn& dnn, cudnnHandle_t handle, const Problem& p, const Execution& execution,
+                  const Scratch& scratch) {
+  if (!execution.rounded) return execute(dnn, handle, p, execution, scratch);
+  Problem rounded = p;
+  rounded.weight = scratch.data;
+  const size_t room = rounded_bytes(p.d, true);
+  const cudnnStatus_t status =
+      execute(dnn, handle, rounded, execution, {static_cast<char*>(scratch.data) + room, scratch.bytes - room});
+  const int64_t size = weight_size(p.d);
+  if (status == CUDNN_STATUS_SUCCESS)
+    cast(View{rounded.weight, DType::bf16, 1, {size}, {1}}, View{p.weight, DType::f32, 1, {size}, {1}});
+  return status;
+}
+
 // What a choice begins with: fastdl's own kernel and its time, or nothing, and what the library's sums need besides.
+constexpr int kOwn = 1 << 16;  // its number
 struct Before {
   Fastest fastest;
   std::function<void()> finish;
 };
 
+// The fastest plan, or why the library has none.
 void choose(const Cudnn& dnn, cudnnHandle_t handle, const Problem& p, Plan& plan, const Scratch& scratch,
             const Before& before) {
-  Listed listed{};
-  int count = 0;
-  plan.status = list(dnn, handle, p.pass, plan, listed, count);
-  if (plan.status != CUDNN_STATUS_SUCCESS) return;
-  plan.status = CUDNN_STATUS_NOT_SUPPORTED;
+  constexpr size_t kMostTimed = 8;
+  std::vector<Execution> candidates;
   Fastest fastest = before.fastest;
-  plan.candidates = fastest.chosen >= 0;
-  for (int i = 0; i < count; ++i) {
-    const int algorithm = listed[static_cast<size_t>(i)].algo;
-    if (!is_candidate(listed, count, i) || transforms(p.pass, algorithm)) continue;
-    size_t bytes = 0;
-    if (measure(dnn, handle, p.pass, plan, algorithm, bytes) != CUDNN_STATUS_SUCCESS || bytes > scratch.bytes) continue;
-    ++plan.candidates;
-    fastest.offer(algorithm, [&] {
-      if (run(dnn, handle, p, plan, algorithm, scratch) != CUDNN_STATUS_SUCCESS) return false;
-      if (before.finish) before.finish();
-      return true;
-    });
-  }
-  if (fastest.chosen < 0) return;
+  // Runs the first few that can be planned. rounded: of those that make the result in bfloat16.
+  const auto offer = [&](bool rounded) {
+    const Descriptor graph = describe(dnn, handle, p, rounded);
+    const size_t none = candidates.size(), bytes = scratch.bytes - rounded_bytes(p.d, rounded);
+    for (const cudnnBackendHeurMode_t mode : {CUDNN_HEUR_MODE_A, CUDNN_HEUR_MODE_FALLBACK})
+      for (const Descriptor& proposal : proposals(dnn, graph, mode)) {
+        if (candidates.size() >= none + (mode == CUDNN_HEUR_MODE_A ? kMostTimed : 1)) break;
+        Execution planned = plan_of(dnn, handle, proposal, p.kind, rounded);
+        if (!planned.plan || planned.bytes > bytes) continue;
+        candidates.push_back(std::move(planned));
+        fastest.offer(static_cast<int>(candidates.size()) - 1, [&] {
+          if (run(dnn, handle, p, candidates.back(), scratch) != CUDNN_STATUS_SUCCESS) return false;
+          if (before.finish) before.finish();
+          return true;
+        });
+      }
+  };
+  const bool may_round =
+      p.pass == Pass::weight_gradient && p.kind == Kind::bf16 && rounded_bytes(p.d, true) < scratch.bytes;
+  for (const bool rounded : {false, true}) try {
+      if (!rounded || may_round) offer(rounded);
+    } catch (const Refused& refused) {
+      plan.status = refused.status;
+    }
+  plan.candidates = static_cast<int>(candidates.size()) + plan.own;
+  if (fastest.chosen < 0 || candidates.empty()) return;
   plan.status = CUDNN_STATUS_SUCCESS;
-  plan.algorithm = fastest.chosen;
   plan.milliseconds = fastest.milliseconds;
+  plan.own = fastest.chosen == kOwn;
+  if (!plan.own) plan.execution = std::move(candidates[static_cast<size_t>(fastest.chosen)]);
 }
 
 std::mutex g_mutex;  // for all below, and while a plan or a handle is in use
@@ -117,29 +159,19 @@ const Handle& handle_of(const Cudnn& dnn, int device) {
 // The plan that there is, or nullptr; while a graph is captured there must be one.
 const Plan* known(const Problem& p) {
   const auto at = g_plans.find(key_of(p));
-  if (at == g_plans.end() && is_capturing()) refuse_capture("the choice of a convolution's algorithm");
+  if (at == g_plans.end() && is_capturing()) refuse_capture("the choice of a convolution's plan");
   return at == g_plans.end() ? nullptr : &at->second;
 }
 
-// The plan, made if need be; nullptr where the library can't make the convolution, or not as fast.
-const Plan* plan_of(const Cudnn& dnn, const Problem& p, const Scratch& scratch, const Before& before = {}) {
-  const Plan* plan = known(p);
-  if (plan == nullptr) {
-    const auto& [handle, made] = handle_of(dnn, p.device);
-    Plan fresh = describe(dnn, p);
-    fresh.algorithm = before.fastest.chosen;
-    if (made != CUDNN_STATUS_SUCCESS) fresh.status = made;
-    if (fresh.status == CUDNN_STATUS_SUCCESS) choose(dnn, handle, p, fresh, scratch, before);
-    plan = &g_plans.emplace(key_of(p), std::move(fresh)).first->second;
-  }
-  return plan->serves() ? plan : nullptr;
-}
-
-bool make(const Cudnn& dnn, const Problem& p, const Scratch& scratch, const Before& before = {}) {
-  const Plan* const plan = plan_of(dnn, p, scratch, before);
-  if (plan == nullptr) return false;
-  check(dnn, run(dnn, handle_of(dnn, p.device).handle, p, *plan, plan->algorithm, scratch), "cuDNN's convolution");
-  return true;
+const Plan& make_plan(const Cudnn& dnn, const Problem& p, const Scratch& scratch, const Before& before) {
+  const Handle& handle = handle_of(dnn, p.device);
+  Plan plan;
+  plan.own = before.fastest.chosen >= 0;
+  if (handle.status == CUDNN_STATUS_SUCCESS)
+    choose(dnn, handle.handle, p, plan, scratch, before);
+  else
+    plan.status = handle.status;
+  return g_plans.emplace(key_of(p), std::move(plan)).first->second;
 }
 
 // [filters][channels][taps] of `data` as [filters][taps][channels], or with `back` the other way around.
@@ -151,42 +183,6 @@ View reordered(void* data, DType dtype, const Conv2dDims& d, bool back) {
 View contiguous(void* data, const View& like) {
   const auto& shape = like.shape;
   return {data, like.dtype, 3, {shape[0], shape[1], shape[2]}, {shape[1] * shape[2], shape[2], 1}};
-}
-
-View row(void* data, DType dtype, int64_t first, int64_t count) {
-  return {static_cast<char*>(data) + first * item_size(dtype), dtype, 1, {count}, {1}};
-}
-
-// A gradient of bfloat16's weights from float32 copies, of so many images at a time as half the memory has room for.
-bool make_widened(const Cudnn& dnn, const Problem& whole, const Scratch& scratch) {
-  constexpr int64_t kBorder = 64;  // floats
-  Conv2dDims d = whole.d;          // of the images at hand
-  const int64_t of_x = d.c * d.h * d.w, of_y = d.o * d.oh * d.ow;
-  const auto room = static_cast<int64_t>(scratch.bytes / 2 / sizeof(float)) / kBorder * kBorder;
-  const int64_t most = (room - kBorder) / (of_x + of_y);
-  if (most < 1) return false;
-  const int64_t pieces = (d.n + most - 1) / most, count = (d.n + pieces - 1) / pieces;
-  auto *const x = static_cast<float*>(scratch.data), *const y = x + (count * of_x + kBorder - 1) / kBorder * kBorder;
-  const Scratch rest{x + room, scratch.bytes - static_cast<size_t>(room) * sizeof(float)};
-  const Problem p{whole.pass, Kind::widened, d, x, whole.weight, y, whole.device};
-
-  const auto take = [&](int64_t first, int64_t images) {
-    d.n = images;
-    cast(row(whole.x, DType::bf16, first * of_x, images * of_x), row(x, DType::f32, 0, images * of_x));
-    cast(row(whole.y, DType::bf16, first * of_y, images * of_y), row(y, DType::f32, 0, images * of_y));
-  };
-  // The last piece may be another kind. Both are known before the first sums, over which the choice of a plan writes.
-  for (const int64_t images : {count, (whole.d.n - 1) % count + 1}) {
-    d.n = images;
-    if (known(p) == nullptr) take(0, images);
-    if (plan_of(dnn, p, rest) == nullptr) return false;
-  }
-  fill_zero(row(whole.weight, DType::f32, 0, weight_size(d)));
-  for (int64_t first = 0; first < whole.d.n; first += count) {
-    take(first, std::min(count, whole.d.n - first));
-    make(dnn, p, rest);
-  }
-  return true;
 }
 
 }  // namespace
@@ -202,19 +198,14 @@ bool convolve(Pass pass, const View& a, const View& b, const View& result, const
   // Room for filters to be put in order is kept also where they are, as their order is not part of the plan's key.
   const bool ordered = d.c == d.groups || d.window.kernel_size == check::Pair{1, 1};
   const bool reorder = !ordered && !has_channels_last(weight);
-  const size_t weight_bytes = static_cast<size_t>(weight.size() * item_size(weight.dtype));
-  const size_t bytes = ordered ? 0 : (weight_bytes + 255) / 256 * 256;
+  const size_t bytes = ordered ? 0 : to_border(weight.size() * item_size(weight.dtype));
   if (bytes > kWorkspace / 2) return false;
 
   const Kind kind = a.dtype == DType::bf16 ? Kind::bf16 : get_tf32() ? Kind::tf32 : Kind::f32;
   Problem p{pass, kind, d, x.data, reorder ? nullptr : weight.data, y.data, current_device()};
-  // Tensor cores are fed by accesses of 16 bytes, and the library isn't told where arrays begin before it runs.
-  for (const void* const array : {p.x, p.weight, p.y})
-    if (kind == Kind::bf16 && alignment(array) < 16) return false;
   const std::lock_guard<std::mutex> lock(g_mutex);
-  const bool widens = to_weight && kind == Kind::bf16 && !own.run;  // the own kernel needs no copies
-  const Plan* const plan = known(p);
-  if (plan != nullptr && !plan->serves() && !widens) return false;
+  const Plan* plan = known(p);
+  if (plan != nullptr && !plan->serves()) return false;
   Before before{{}, own.finish};
   if (plan == nullptr && own.run)  // it uses the workspace too
     before.fastest.offer(kOwn, [&] { return own.run(), true; });
@@ -228,7 +219,9 @@ bool convolve(Pass pass, const View& a, const View& b, const View& result, const
     const View from = reordered(weight.data, weight.dtype, d, false);
     copy(from, contiguous(p.weight, from));
   }
-  if (!make(*dnn, p, scratch, before) && !(widens && make_widened(*dnn, p, scratch))) return false;
+  if (plan == nullptr) plan = &make_plan(*dnn, p, scratch, before);
+  if (!plan->serves()) return false;
+  check(*dnn, run(*dnn, handle, p, plan->execution, scratch), "cuDNN's convolution");
   if (reorder && to_weight) {
     const View from = reordered(p.weight, weight.dtype, d, true);
     copy(from, contiguous(weight.data, from));
@@ -243,26 +236,23 @@ void forget_convolutions() {
 }
 
 std::vector<std::string> describe_convolutions() {
-  const auto is_widened = [](const Key& key) {
-    return key[1] == int64_t(Pass::weight_gradient) && key[2] == int64_t(Kind::bf16);
-  };
   const std::lock_guard<std::mutex> lock(g_mutex);
   std::vector<std::string> lines;
   for (const auto& [key, plan] : g_plans) {
     const auto number = [&](size_t i) { return std::to_string(key[i]); };
     const auto pair = [&](size_t i) { return number(i) + "x" + number(i + 1); };
     const char* const passes[] = {" forward", " input gradient", " weight gradient"};
-    const char* const kinds[] = {"float32", "tf32", "bfloat16", "bfloat16 as tf32"};
+    const char* const kinds[] = {"float32", "tf32", "bfloat16"};
     std::string line = kinds[key[2]] + std::string(passes[key[1]]);
     line += " " + number(3) + "x" + number(4) + "x" + pair(5) + ", " + number(7) + " filters " + pair(9) + ", groups " +
             number(8) + ", stride " + pair(11) + ", padding " + pair(13) + ", dilation " + pair(15) + ", alignment " +
             number(17) + " " + number(18) + " " + number(19) + ": ";
     if (plan.status == CUDNN_STATUS_SUCCESS)
-      line += (plan.serves() ? "algorithm " + std::to_string(plan.algorithm) : "own kernel") + " of " +
-              std::to_string(plan.candidates) + ", " + std::to_string(plan.milliseconds) + " ms";
+      line += (plan.own ? "own kernel" : "engine " + std::to_string(plan.execution.engine)) +
+              (plan.execution.rounded ? ", rounded" : "") + ", of " + std::to_string(plan.candidates) + " plans, " +
+              std::to_string(plan.milliseconds) + " ms";
     else
-      line += (is_widened(key) && plan.algorithm != kOwn ? "as tf32" : "own kernel") + std::string(", status ") +
-              std::to_string(plan.status);
+      line += "own kernel, status " + std::to_string(plan.status);
     lines.push_back(line);
   }
   return lines;

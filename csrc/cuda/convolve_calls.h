@@ -1,12 +1,16 @@
-// cuDNN's calls for a convolution, each in the form of its pass, and what is kept for a kind of convolution.
+// A convolution in cuDNN's graph interface: described as an operation on three arrays, the engines that the library
+// proposes for it, and the plan of one, which runs.
 #pragma once
+#include <algorithm>
 #include <array>
-#include <memory>
 #include <stdexcept>
 #include <string>
+#include <utility>
+#include <vector>
 
 #include "cuda/convolve.h"
 #include "cuda/cudnn.h"
+#include "cuda/tuning.h"
 
 namespace fastdl::cuda::gpu::convolving {
 
@@ -14,14 +18,10 @@ using namespace fastdl::cudnn;
 using std::int64_t;
 using std::size_t;
 
-constexpr int kOwn = 1 << 16;    // fastdl's own kernel, among the numbers of the library's algorithms
-constexpr int kMostListed = 32;  // more than any pass has algorithms and kinds of math
-
 enum class Kind : std::uint8_t {
   f32,
   tf32,
   bf16,
-  widened,  // floats that were bfloat16: math as of tf32, and sums are added to what the result has
 };
 
 struct Problem {
@@ -32,144 +32,220 @@ struct Problem {
   int device;
 };
 
-inline void check(const Cudnn& dnn, cudnnStatus_t status, const char* what) {
-  if (status != CUDNN_STATUS_SUCCESS)
-    throw std::runtime_error(std::string(what) + ": " + dnn.cudnnGetErrorString(status));
-}
-
-template <class T>
-using Owned = std::unique_ptr<T, cudnnStatus_t (*)(T*)>;
-
-template <class T>
-Owned<T> make(const Cudnn& dnn, cudnnStatus_t (*create)(T**), cudnnStatus_t (*destroy)(T*)) {
-  T* made = nullptr;
-  check(dnn, create(&made), "a descriptor of cuDNN can't be made");
-  return Owned<T>(made, destroy);
-}
-
-// What is kept for a kind of convolution. status: not success where the library can't make it; algorithm: or kOwn.
-struct Plan {
-  Owned<cudnnTensorStruct> x, y;
-  Owned<cudnnFilterStruct> weight;
-  Owned<cudnnConvolutionStruct> convolution;
-  int algorithm = 0;
-  cudnnStatus_t status = CUDNN_STATUS_NOT_SUPPORTED;
-  int candidates = 0;
-  float milliseconds = 0;
-
-  bool serves() const { return status == CUDNN_STATUS_SUCCESS && algorithm != kOwn; }
-};
-
-// What the library refuses to describe is left to the own kernel.
-inline Plan describe(const Cudnn& dnn, const Problem& p) {
-  const auto narrow = [](int64_t x) { return static_cast<int>(x); };
-  const Conv2dDims& d = p.d;
-  const auto& [kernel, stride, padding, dilation] = d.window;
-  const cudnnDataType_t type = p.kind == Kind::bf16 ? CUDNN_DATA_BFLOAT16 : CUDNN_DATA_FLOAT;
-  const cudnnDataType_t of_weight = p.pass == Pass::weight_gradient ? CUDNN_DATA_FLOAT : type;
-  Plan plan{make(dnn, dnn.cudnnCreateTensorDescriptor, dnn.cudnnDestroyTensorDescriptor),
-            make(dnn, dnn.cudnnCreateTensorDescriptor, dnn.cudnnDestroyTensorDescriptor),
-            make(dnn, dnn.cudnnCreateFilterDescriptor, dnn.cudnnDestroyFilterDescriptor),
-            make(dnn, dnn.cudnnCreateConvolutionDescriptor, dnn.cudnnDestroyConvolutionDescriptor)};
-  plan.status = CUDNN_STATUS_SUCCESS;
-  for (const cudnnStatus_t status :
-       {dnn.cudnnSetTensor4dDescriptor(plan.x.get(), CUDNN_TENSOR_NHWC, type, narrow(d.n), narrow(d.c), narrow(d.h),
-                                       narrow(d.w)),
-        dnn.cudnnSetTensor4dDescriptor(plan.y.get(), CUDNN_TENSOR_NHWC, type, narrow(d.n), narrow(d.o), narrow(d.oh),
-                                       narrow(d.ow)),
-        dnn.cudnnSetFilter4dDescriptor(plan.weight.get(), of_weight, CUDNN_TENSOR_NHWC, narrow(d.o),
-                                       narrow(d.c / d.groups), narrow(kernel.first), narrow(kernel.second)),
-        dnn.cudnnSetConvolution2dDescriptor(plan.convolution.get(), narrow(padding.first), narrow(padding.second),
-                                            narrow(stride.first), narrow(stride.second), narrow(dilation.first),
-                                            narrow(dilation.second), CUDNN_CROSS_CORRELATION, CUDNN_DATA_FLOAT),
-        dnn.cudnnSetConvolutionGroupCount(plan.convolution.get(), narrow(d.groups)),
-        dnn.cudnnSetConvolutionMathType(plan.convolution.get(),
-                                        p.kind == Kind::f32 ? CUDNN_FMA_MATH : CUDNN_DEFAULT_MATH)})
-    if (status != CUDNN_STATUS_SUCCESS) plan.status = status;
-  return plan;
-}
-
-// The library's calls, each in the pass's form.
-
-using Listed = std::array<cudnnConvolutionFwdAlgoPerf_t, kMostListed>;
-inline cudnnStatus_t list(const Cudnn& dnn, cudnnHandle_t handle, Pass pass, const Plan& p, Listed& out, int& count) {
-  auto *const x = p.x.get(), *const y = p.y.get();
-  auto* const w = p.weight.get();
-  auto* const conv = p.convolution.get();
-  switch (pass) {
-    case Pass::forward:
-      return dnn.cudnnGetConvolutionForwardAlgorithm_v7(handle, x, w, conv, y, kMostListed, &count, out.data());
-    case Pass::input_gradient:
-      return dnn.cudnnGetConvolutionBackwardDataAlgorithm_v7(handle, w, y, conv, x, kMostListed, &count, out.data());
-    default:
-      return dnn.cudnnGetConvolutionBackwardFilterAlgorithm_v7(handle, x, y, conv, w, kMostListed, &count, out.data());
-  }
-}
-
-inline cudnnStatus_t measure(const Cudnn& dnn, cudnnHandle_t handle, Pass pass, const Plan& p, int algorithm,
-                             size_t& bytes) {
-  auto *const x = p.x.get(), *const y = p.y.get();
-  auto* const w = p.weight.get();
-  auto* const conv = p.convolution.get();
-  switch (pass) {
-    case Pass::forward:
-      return dnn.cudnnGetConvolutionForwardWorkspaceSize(handle, x, w, conv, y, algorithm, &bytes);
-    case Pass::input_gradient:
-      return dnn.cudnnGetConvolutionBackwardDataWorkspaceSize(handle, w, y, conv, x, algorithm, &bytes);
-    default:
-      return dnn.cudnnGetConvolutionBackwardFilterWorkspaceSize(handle, x, y, conv, w, algorithm, &bytes);
-  }
-}
-
 // Memory of the workspace that the library may use.
 struct Scratch {
   void* data;
   size_t bytes;
 };
 
-inline cudnnStatus_t run(const Cudnn& dnn, cudnnHandle_t handle, const Problem& p, const Plan& plan, int algorithm,
-                         const Scratch& scratch) {
-  static const float one = 1, zero = 0;
-  const float* const beta = p.kind == Kind::widened ? &one : &zero;
-  auto *const x = plan.x.get(), *const y = plan.y.get();
-  auto* const w = plan.weight.get();
-  auto* const conv = plan.convolution.get();
-  switch (p.pass) {
-    case Pass::forward:
-      return dnn.cudnnConvolutionForward(handle, &one, x, p.x, w, p.weight, conv, algorithm, scratch.data,
-                                         scratch.bytes, beta, y, p.y);
-    case Pass::input_gradient:
-      return dnn.cudnnConvolutionBackwardData(handle, &one, w, p.weight, y, p.y, conv, algorithm, scratch.data,
-                                              scratch.bytes, beta, x, p.x);
-    default:
-      return dnn.cudnnConvolutionBackwardFilter(handle, &one, x, p.x, y, p.y, conv, algorithm, scratch.data,
-                                                scratch.bytes, beta, w, p.weight);
-  }
+// The library can't, or won't.
+struct Refused {
+  cudnnStatus_t status;
+};
+inline void expect(cudnnStatus_t status) {
+  if (status != CUDNN_STATUS_SUCCESS) throw Refused{status};
+}
+inline void check(const Cudnn& dnn, cudnnStatus_t status, const char* what) {
+  if (status != CUDNN_STATUS_SUCCESS)
+    throw std::runtime_error(std::string(what) + ": " + dnn.cudnnGetErrorString(status));
 }
 
-// Transforms of tiles or images carry infinity and NaN to pixels that don't read them, and lose digits.
-inline bool transforms(Pass pass, int algorithm) {
-  switch (pass) {
-    case Pass::forward:
-      return algorithm >= CUDNN_CONVOLUTION_FWD_ALGO_FFT;
-    case Pass::input_gradient:
-      return algorithm >= CUDNN_CONVOLUTION_BWD_DATA_ALGO_FFT;
-    default:
-      return algorithm == CUDNN_CONVOLUTION_BWD_FILTER_ALGO_FFT ||
-             algorithm >= CUDNN_CONVOLUTION_BWD_FILTER_ALGO_WINOGRAD;
+constexpr cudnnBackendAttributeType_t type_of(cudnnHandle_t) { return CUDNN_TYPE_HANDLE; }
+constexpr cudnnBackendAttributeType_t type_of(cudnnDataType_t) { return CUDNN_TYPE_DATA_TYPE; }
+constexpr cudnnBackendAttributeType_t type_of(int64_t) { return CUDNN_TYPE_INT64; }
+constexpr cudnnBackendAttributeType_t type_of(float) { return CUDNN_TYPE_FLOAT; }
+constexpr cudnnBackendAttributeType_t type_of(void*) { return CUDNN_TYPE_VOID_PTR; }
+constexpr cudnnBackendAttributeType_t type_of(cudnnConvolutionMode_t) { return CUDNN_TYPE_CONVOLUTION_MODE; }
+constexpr cudnnBackendAttributeType_t type_of(cudnnBackendHeurMode_t) { return CUDNN_TYPE_HEUR_MODE; }
+constexpr cudnnBackendAttributeType_t type_of(cudnnBackendNumericalNote_t) { return CUDNN_TYPE_NUMERICAL_NOTE; }
+
+// A descriptor of the library's. It keeps what it needs of those that it is made of: they may go.
+class Descriptor {
+ public:
+  Descriptor() = default;
+  Descriptor(const Cudnn& dnn, cudnnBackendDescriptorType_t type) : dnn_(&dnn) {
+    expect(dnn.cudnnBackendCreateDescriptor(type, &descriptor_));
   }
+  Descriptor(Descriptor&& other) noexcept { swap(other); }
+  Descriptor& operator=(Descriptor&& other) noexcept { return swap(other), *this; }
+  ~Descriptor() {
+    if (descriptor_ != nullptr) dnn_->cudnnBackendDestroyDescriptor(descriptor_);
+  }
+
+  template <class T>
+  Descriptor& set(cudnnBackendAttributeName_t name, T value) {
+    return put(name, type_of(value), 1, &value);
+  }
+  template <class T, size_t n>
+  Descriptor& set(cudnnBackendAttributeName_t name, const std::array<T, n>& values) {
+    return put(name, type_of(values[0]), n, values.data());
+  }
+  Descriptor& set(cudnnBackendAttributeName_t name, const Descriptor& value) {
+    return put(name, CUDNN_TYPE_BACKEND_DESCRIPTOR, 1, &value.descriptor_);
+  }
+  Descriptor& finalize() {
+    expect(dnn_->cudnnBackendFinalize(descriptor_));
+    return *this;
+  }
+
+  template <class T>
+  T get(cudnnBackendAttributeName_t name) const {
+    return all<T>(name, 1).at(0);
+  }
+  // As many values as there is room for, or fewer.
+  template <class T>
+  std::vector<T> all(cudnnBackendAttributeName_t name, size_t room) const {
+    std::vector<T> values(room);
+    values.resize(take(name, type_of(T{}), room, values.data()));
+    return values;
+  }
+  std::vector<Descriptor> all(cudnnBackendAttributeName_t name, cudnnBackendDescriptorType_t type, size_t room) const {
+    std::vector<Descriptor> made;
+    std::vector<cudnnBackendDescriptor_t> raw;
+    for (size_t i = 0; i < room; ++i) raw.push_back(made.emplace_back(*dnn_, type).descriptor_);
+    made.resize(take(name, CUDNN_TYPE_BACKEND_DESCRIPTOR, room, raw.data()));
+    return made;
+  }
+
+  explicit operator bool() const { return descriptor_ != nullptr; }
+  cudnnBackendDescriptor_t raw() const { return descriptor_; }
+
+ private:
+  void swap(Descriptor& other) {
+    std::swap(dnn_, other.dnn_);
+    std::swap(descriptor_, other.descriptor_);
+  }
+  Descriptor& put(cudnnBackendAttributeName_t name, cudnnBackendAttributeType_t type, size_t count,
+                  const void* values) {
+    expect(dnn_->cudnnBackendSetAttribute(descriptor_, name, type, static_cast<int64_t>(count), values));
+    return *this;
+  }
+  size_t take(cudnnBackendAttributeName_t name, cudnnBackendAttributeType_t type, size_t room, void* values) const {
+    int64_t count = 0;
+    expect(dnn_->cudnnBackendGetAttribute(descriptor_, name, type, static_cast<int64_t>(room), &count, values));
+    return std::min(static_cast<size_t>(count), room);
+  }
+
+  const Cudnn* dnn_ = nullptr;
+  cudnnBackendDescriptor_t descriptor_ = nullptr;
+};
+
+enum : int64_t { kX = 1, kWeight, kY };  // the arrays' names in a graph
+
+// One of the three arrays, channels-last.
+inline Descriptor tensor(const Cudnn& dnn, int64_t id, cudnnDataType_t type, const void* data, int64_t n, int64_t c,
+                         int64_t h, int64_t w) {
+  Descriptor made(dnn, CUDNN_BACKEND_TENSOR_DESCRIPTOR);
+  made.set(CUDNN_ATTR_TENSOR_UNIQUE_ID, id)
+      .set(CUDNN_ATTR_TENSOR_DATA_TYPE, type)
+      .set(CUDNN_ATTR_TENSOR_DIMENSIONS, std::array{n, c, h, w})
+      .set(CUDNN_ATTR_TENSOR_STRIDES, std::array{h * w * c, int64_t{1}, w * c, c})
+      .set(CUDNN_ATTR_TENSOR_BYTE_ALIGNMENT, int64_t{alignment(data)})
+      .finalize();
+  return made;
 }
 
-// Is it the algorithm's first mention, and does each of them promise the same bits every time?
-inline bool is_candidate(const Listed& listed, int count, int i) {
-  const auto& one = listed[static_cast<size_t>(i)];
-  if (one.status != CUDNN_STATUS_SUCCESS) return false;
-  for (int j = 0; j < count; ++j) {
-    const auto& other = listed[static_cast<size_t>(j)];
-    if (other.status != CUDNN_STATUS_SUCCESS || other.algo != one.algo) continue;
-    if (j < i || other.determinism != CUDNN_DETERMINISTIC) return false;
-  }
-  return true;
+// The graph of the one operation. rounded: a gradient of bfloat16's weights is made in bfloat16 too.
+inline Descriptor describe(const Cudnn& dnn, cudnnHandle_t handle, const Problem& p, bool rounded) {
+  const Conv2dDims& d = p.d;
+  const auto& [kernel, stride, padding, dilation] = d.window;
+  const auto pair = [](const check::Pair& both) { return std::array{both.first, both.second}; };
+  Descriptor convolution(dnn, CUDNN_BACKEND_CONVOLUTION_DESCRIPTOR);
+  convolution.set(CUDNN_ATTR_CONVOLUTION_COMP_TYPE, CUDNN_DATA_FLOAT)
+      .set(CUDNN_ATTR_CONVOLUTION_CONV_MODE, CUDNN_CROSS_CORRELATION)
+      .set(CUDNN_ATTR_CONVOLUTION_SPATIAL_DIMS, int64_t{2})
+      .set(CUDNN_ATTR_CONVOLUTION_FILTER_STRIDES, pair(stride))
+      .set(CUDNN_ATTR_CONVOLUTION_DILATIONS, pair(dilation))
+      .set(CUDNN_ATTR_CONVOLUTION_PRE_PADDINGS, pair(padding))
+      .set(CUDNN_ATTR_CONVOLUTION_POST_PADDINGS, pair(padding))
+      .finalize();
+
+  struct Names {
+    cudnnBackendDescriptorType_t operation;
+    cudnnBackendAttributeName_t alpha, beta, convolution, x, weight, y;
+  };
+  constexpr Names kNames[] = {
+      {CUDNN_BACKEND_OPERATION_CONVOLUTION_FORWARD_DESCRIPTOR, CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_ALPHA,
+       CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_BETA, CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_CONV_DESC,
+       CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_X, CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_W,
+       CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_Y},
+      {CUDNN_BACKEND_OPERATION_CONVOLUTION_BACKWARD_DATA_DESCRIPTOR, CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_DATA_ALPHA,
+       CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_DATA_BETA, CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_DATA_CONV_DESC,
+       CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_DATA_DX, CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_DATA_W,
+       CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_DATA_DY},
+      {CUDNN_BACKEND_OPERATION_CONVOLUTION_BACKWARD_FILTER_DESCRIPTOR,
+       CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_FILTER_ALPHA, CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_FILTER_BETA,
+       CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_FILTER_CONV_DESC, CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_FILTER_X,
+       CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_FILTER_DW, CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_FILTER_DY},
+  };
+  const Names& names = kNames[static_cast<size_t>(p.pass)];
+  const cudnnDataType_t type = p.kind == Kind::bf16 ? CUDNN_DATA_BFLOAT16 : CUDNN_DATA_FLOAT;
+  const cudnnDataType_t of_weight = p.pass == Pass::weight_gradient && !rounded ? CUDNN_DATA_FLOAT : type;
+  Descriptor operation(dnn, names.operation);
+  operation.set(names.alpha, 1.0f)
+      .set(names.beta, 0.0f)
+      .set(names.convolution, convolution)
+      .set(names.x, tensor(dnn, kX, type, p.x, d.n, d.c, d.h, d.w))
+      .set(names.weight, tensor(dnn, kWeight, of_weight, rounded ? nullptr : p.weight, d.o, d.c / d.groups,
+                                kernel.first, kernel.second))
+      .set(names.y, tensor(dnn, kY, type, p.y, d.n, d.o, d.oh, d.ow))
+      .finalize();
+  Descriptor graph(dnn, CUDNN_BACKEND_OPERATIONGRAPH_DESCRIPTOR);
+  graph.set(CUDNN_ATTR_OPERATIONGRAPH_HANDLE, handle).set(CUDNN_ATTR_OPERATIONGRAPH_OPS, operation).finalize();
+  return graph;
+}
+
+// Configurations of engines: by falling expected speed, or those that serve what the others can't.
+inline std::vector<Descriptor> proposals(const Cudnn& dnn, const Descriptor& graph, cudnnBackendHeurMode_t mode) try {
+  constexpr size_t kMost = 64;  // about forty are seen
+  Descriptor heuristics(dnn, CUDNN_BACKEND_ENGINEHEUR_DESCRIPTOR);
+  heuristics.set(CUDNN_ATTR_ENGINEHEUR_OPERATION_GRAPH, graph).set(CUDNN_ATTR_ENGINEHEUR_MODE, mode).finalize();
+  return heuristics.all(CUDNN_ATTR_ENGINEHEUR_RESULTS, CUDNN_BACKEND_ENGINECFG_DESCRIPTOR, kMost);
+} catch (const Refused&) {
+  return {};
+}
+
+// Does an engine give the same bits every time, and add up in float the products of the arrays as they are? Transforms
+// of tiles or images carry infinity and NaN to pixels that don't read them, and lose digits.
+inline bool is_true(const std::vector<cudnnBackendNumericalNote_t>& notes, Kind kind) {
+  return std::none_of(notes.begin(), notes.end(), [&](cudnnBackendNumericalNote_t note) {
+    return note == CUDNN_NUMERICAL_NOTE_TENSOR_CORE ? kind == Kind::f32 : note != CUDNN_NUMERICAL_NOTE_STRICT_NAN_PROP;
+  });
+}
+
+// What runs. engine: its number in the library; bytes: of workspace; rounded: as in describe.
+struct Execution {
+  Descriptor plan;
+  int64_t engine = -1;
+  size_t bytes = 0;
+  bool rounded = false;
+};
+
+// The plan of a proposal; without one where the engine can't make it, or not as is_true says.
+inline Execution plan_of(const Cudnn& dnn, cudnnHandle_t handle, const Descriptor& proposal, Kind kind,
+                         bool rounded) try {
+  constexpr size_t kNotes = 16;  // more than there are
+  const std::vector<Descriptor> engine = proposal.all(CUDNN_ATTR_ENGINECFG_ENGINE, CUDNN_BACKEND_ENGINE_DESCRIPTOR, 1);
+  if (!is_true(engine.at(0).all<cudnnBackendNumericalNote_t>(CUDNN_ATTR_ENGINE_NUMERICAL_NOTE, kNotes), kind))
+    return {};
+  Descriptor plan(dnn, CUDNN_BACKEND_EXECUTION_PLAN_DESCRIPTOR);
+  plan.set(CUDNN_ATTR_EXECUTION_PLAN_HANDLE, handle).set(CUDNN_ATTR_EXECUTION_PLAN_ENGINE_CONFIG, proposal).finalize();
+  const auto bytes = static_cast<size_t>(plan.get<int64_t>(CUDNN_ATTR_EXECUTION_PLAN_WORKSPACE_SIZE));
+  return {std::move(plan), engine[0].get<int64_t>(CUDNN_ATTR_ENGINE_GLOBAL_INDEX), bytes, rounded};
+} catch (const Refused&) {
+  return {};
+}
+
+inline cudnnStatus_t execute(const Cudnn& dnn, cudnnHandle_t handle, const Problem& p, const Execution& execution,
+                             const Scratch& scratch) try {
+  Descriptor pack(dnn, CUDNN_BACKEND_VARIANT_PACK_DESCRIPTOR);
+  pack.set(CUDNN_ATTR_VARIANT_PACK_UNIQUE_IDS, std::array<int64_t, 3>{kX, kWeight, kY})
+      .set(CUDNN_ATTR_VARIANT_PACK_DATA_POINTERS, std::array<void*, 3>{p.x, p.weight, p.y})
+      .set(CUDNN_ATTR_VARIANT_PACK_WORKSPACE, scratch.data)
+      .finalize();
+  return dnn.cudnnBackendExecute(handle, execution.plan.raw(), pack.raw());
+} catch (const Refused& refused) {
+  return refused.status;
 }
 
 }  // namespace fastdl::cuda::gpu::convolving

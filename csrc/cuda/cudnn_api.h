@@ -1,45 +1,111 @@
-// The part of cuDNN's C interface that fastdl calls, under NVIDIA's names: values and prototypes as cudnn_graph.h,
-// cudnn_ops.h and cudnn_cnn.h of cuDNN 9.6 have them. Declared here, because the library is opened at run time where
-// there is one, and a build needs neither it nor its headers. The descriptors are the library's own: only pointers are
-// passed.
+// The part of cuDNN's C interface that fastdl calls, under NVIDIA's names: values and prototypes as cudnn_graph.h of
+// cuDNN 9 has them. Declared here, because the library is opened at run time where there is one, and a build needs
+// neither it nor its headers. It is the graph interface: a convolution is described by descriptors that are made of
+// attributes, and the library proposes engines for it. The descriptors are the library's own: only pointers are passed.
 #pragma once
 #include <cstddef>
+#include <cstdint>
 
 namespace fastdl::cudnn {
 
 using cudnnStatus_t = int;
 constexpr cudnnStatus_t CUDNN_STATUS_SUCCESS = 0, CUDNN_STATUS_BAD_PARAM = 2000, CUDNN_STATUS_NOT_SUPPORTED = 3000;
 
-enum cudnnDataType_t : int { CUDNN_DATA_FLOAT = 0, CUDNN_DATA_BFLOAT16 = 9 };
-enum cudnnMathType_t : int { CUDNN_DEFAULT_MATH = 0, CUDNN_FMA_MATH = 3 };  // the first may round floats to TF32
-enum cudnnTensorFormat_t : int { CUDNN_TENSOR_NCHW = 0, CUDNN_TENSOR_NHWC = 1 };
-enum cudnnDeterminism_t : int { CUDNN_NON_DETERMINISTIC = 0, CUDNN_DETERMINISTIC = 1 };
-enum cudnnConvolutionMode_t : int { CUDNN_CONVOLUTION = 0, CUDNN_CROSS_CORRELATION = 1 };
-
 using cudnnHandle_t = struct cudnnContext*;
-using cudnnTensorDescriptor_t = struct cudnnTensorStruct*;
-using cudnnFilterDescriptor_t = struct cudnnFilterStruct*;
-using cudnnConvolutionDescriptor_t = struct cudnnConvolutionStruct*;
+using cudnnBackendDescriptor_t = void*;
 
-// The same three times in NVIDIA's headers, as those of the passes' algorithms have types of their own there.
-using cudnnConvolutionFwdAlgo_t = int;
-using cudnnConvolutionBwdDataAlgo_t = int;
-using cudnnConvolutionBwdFilterAlgo_t = int;
-constexpr cudnnConvolutionFwdAlgo_t CUDNN_CONVOLUTION_FWD_ALGO_FFT = 4;           // up to 7: FFT and Winograd
-constexpr cudnnConvolutionBwdDataAlgo_t CUDNN_CONVOLUTION_BWD_DATA_ALGO_FFT = 2;  // up to 5: FFT and Winograd
-constexpr cudnnConvolutionBwdFilterAlgo_t CUDNN_CONVOLUTION_BWD_FILTER_ALGO_FFT = 2,
-                                          CUDNN_CONVOLUTION_BWD_FILTER_ALGO_WINOGRAD = 4;  // up to 6: both
-struct cudnnConvolutionFwdAlgoPerf_t {
-  cudnnConvolutionFwdAlgo_t algo;
-  cudnnStatus_t status;
-  float time;
-  std::size_t memory;
-  cudnnDeterminism_t determinism;
-  cudnnMathType_t mathType;
-  int reserved[3];
+enum cudnnDataType_t : int { CUDNN_DATA_FLOAT = 0, CUDNN_DATA_BFLOAT16 = 9 };
+enum cudnnConvolutionMode_t : int { CUDNN_CONVOLUTION = 0, CUDNN_CROSS_CORRELATION = 1 };
+enum cudnnBackendHeurMode_t : int { CUDNN_HEUR_MODE_FALLBACK = 2, CUDNN_HEUR_MODE_A = 3 };
+
+// What an engine does besides the sums that were asked for.
+enum cudnnBackendNumericalNote_t : int {
+  CUDNN_NUMERICAL_NOTE_TENSOR_CORE = 0,  // of floats: rounds them to TF32
+  CUDNN_NUMERICAL_NOTE_DOWN_CONVERT_INPUTS = 1,
+  CUDNN_NUMERICAL_NOTE_REDUCED_PRECISION_REDUCTION = 2,
+  CUDNN_NUMERICAL_NOTE_FFT = 3,
+  CUDNN_NUMERICAL_NOTE_NONDETERMINISTIC = 4,
+  CUDNN_NUMERICAL_NOTE_WINOGRAD = 5,
+  CUDNN_NUMERICAL_NOTE_WINOGRAD_TILE_4x4 = 6,
+  CUDNN_NUMERICAL_NOTE_WINOGRAD_TILE_6x6 = 7,
+  CUDNN_NUMERICAL_NOTE_WINOGRAD_TILE_13x13 = 8,
+  CUDNN_NUMERICAL_NOTE_STRICT_NAN_PROP = 9,
 };
-using cudnnConvolutionBwdDataAlgoPerf_t = cudnnConvolutionFwdAlgoPerf_t;
-using cudnnConvolutionBwdFilterAlgoPerf_t = cudnnConvolutionFwdAlgoPerf_t;
+
+enum cudnnBackendDescriptorType_t : int {
+  CUDNN_BACKEND_CONVOLUTION_DESCRIPTOR = 1,
+  CUDNN_BACKEND_ENGINE_DESCRIPTOR = 2,
+  CUDNN_BACKEND_ENGINECFG_DESCRIPTOR = 3,
+  CUDNN_BACKEND_ENGINEHEUR_DESCRIPTOR = 4,
+  CUDNN_BACKEND_EXECUTION_PLAN_DESCRIPTOR = 5,
+  CUDNN_BACKEND_OPERATION_CONVOLUTION_FORWARD_DESCRIPTOR = 10,
+  CUDNN_BACKEND_OPERATION_CONVOLUTION_BACKWARD_FILTER_DESCRIPTOR = 11,
+  CUDNN_BACKEND_OPERATION_CONVOLUTION_BACKWARD_DATA_DESCRIPTOR = 12,
+  CUDNN_BACKEND_OPERATIONGRAPH_DESCRIPTOR = 15,
+  CUDNN_BACKEND_VARIANT_PACK_DESCRIPTOR = 16,
+  CUDNN_BACKEND_TENSOR_DESCRIPTOR = 17,
+};
+
+// Types of attributes, each for the C++ type behind it.
+enum cudnnBackendAttributeType_t : int {
+  CUDNN_TYPE_HANDLE = 0,              // cudnnHandle_t
+  CUDNN_TYPE_DATA_TYPE = 1,           // cudnnDataType_t
+  CUDNN_TYPE_INT64 = 3,               // std::int64_t
+  CUDNN_TYPE_FLOAT = 4,               // float
+  CUDNN_TYPE_VOID_PTR = 6,            // void*
+  CUDNN_TYPE_CONVOLUTION_MODE = 7,    // cudnnConvolutionMode_t
+  CUDNN_TYPE_HEUR_MODE = 8,           // cudnnBackendHeurMode_t
+  CUDNN_TYPE_NUMERICAL_NOTE = 11,     // cudnnBackendNumericalNote_t
+  CUDNN_TYPE_BACKEND_DESCRIPTOR = 15  // cudnnBackendDescriptor_t
+};
+
+// What is named after one of the passes comes in the same order for each: alpha, beta, convolution, then the arrays.
+enum cudnnBackendAttributeName_t : int {
+  CUDNN_ATTR_CONVOLUTION_COMP_TYPE = 100,
+  CUDNN_ATTR_CONVOLUTION_CONV_MODE = 101,
+  CUDNN_ATTR_CONVOLUTION_DILATIONS = 102,
+  CUDNN_ATTR_CONVOLUTION_FILTER_STRIDES = 103,
+  CUDNN_ATTR_CONVOLUTION_POST_PADDINGS = 104,
+  CUDNN_ATTR_CONVOLUTION_PRE_PADDINGS = 105,
+  CUDNN_ATTR_CONVOLUTION_SPATIAL_DIMS = 106,
+  CUDNN_ATTR_ENGINEHEUR_MODE = 200,
+  CUDNN_ATTR_ENGINEHEUR_OPERATION_GRAPH = 201,
+  CUDNN_ATTR_ENGINEHEUR_RESULTS = 202,
+  CUDNN_ATTR_ENGINECFG_ENGINE = 300,
+  CUDNN_ATTR_EXECUTION_PLAN_HANDLE = 400,
+  CUDNN_ATTR_EXECUTION_PLAN_ENGINE_CONFIG = 401,
+  CUDNN_ATTR_EXECUTION_PLAN_WORKSPACE_SIZE = 402,
+  CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_ALPHA = 700,
+  CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_BETA = 701,
+  CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_CONV_DESC = 702,
+  CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_W = 703,
+  CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_X = 704,
+  CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_Y = 705,
+  CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_DATA_ALPHA = 706,
+  CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_DATA_BETA = 707,
+  CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_DATA_CONV_DESC = 708,
+  CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_DATA_W = 709,
+  CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_DATA_DX = 710,
+  CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_DATA_DY = 711,
+  CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_FILTER_ALPHA = 712,
+  CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_FILTER_BETA = 713,
+  CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_FILTER_CONV_DESC = 714,
+  CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_FILTER_DW = 715,
+  CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_FILTER_X = 716,
+  CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_FILTER_DY = 717,
+  CUDNN_ATTR_OPERATIONGRAPH_HANDLE = 800,
+  CUDNN_ATTR_OPERATIONGRAPH_OPS = 801,
+  CUDNN_ATTR_TENSOR_BYTE_ALIGNMENT = 900,
+  CUDNN_ATTR_TENSOR_DATA_TYPE = 901,
+  CUDNN_ATTR_TENSOR_DIMENSIONS = 902,
+  CUDNN_ATTR_TENSOR_STRIDES = 903,
+  CUDNN_ATTR_TENSOR_UNIQUE_ID = 906,
+  CUDNN_ATTR_VARIANT_PACK_UNIQUE_IDS = 1000,
+  CUDNN_ATTR_VARIANT_PACK_DATA_POINTERS = 1001,
+  CUDNN_ATTR_VARIANT_PACK_WORKSPACE = 1003,
+  CUDNN_ATTR_ENGINE_GLOBAL_INDEX = 1301,
+  CUDNN_ATTR_ENGINE_NUMERICAL_NOTE = 1303,
+};
 
 extern "C" {
 std::size_t cudnnGetVersion();  // 90600 for 9.6.0
@@ -47,96 +113,29 @@ const char* cudnnGetErrorString(cudnnStatus_t status);
 cudnnStatus_t cudnnCreate(cudnnHandle_t* handle);
 cudnnStatus_t cudnnSetStream(cudnnHandle_t handle, void* stream);  // a cudaStream_t
 
-cudnnStatus_t cudnnCreateTensorDescriptor(cudnnTensorDescriptor_t* tensor);
-cudnnStatus_t cudnnSetTensor4dDescriptor(cudnnTensorDescriptor_t tensor, cudnnTensorFormat_t format,
-                                         cudnnDataType_t type, int n, int c, int h, int w);
-cudnnStatus_t cudnnDestroyTensorDescriptor(cudnnTensorDescriptor_t tensor);
-
-cudnnStatus_t cudnnCreateFilterDescriptor(cudnnFilterDescriptor_t* filter);
-cudnnStatus_t cudnnSetFilter4dDescriptor(cudnnFilterDescriptor_t filter, cudnnDataType_t type,
-                                         cudnnTensorFormat_t format, int k, int c, int h, int w);
-cudnnStatus_t cudnnDestroyFilterDescriptor(cudnnFilterDescriptor_t filter);
-
-cudnnStatus_t cudnnCreateConvolutionDescriptor(cudnnConvolutionDescriptor_t* conv);
-cudnnStatus_t cudnnSetConvolution2dDescriptor(cudnnConvolutionDescriptor_t conv, int pad_h, int pad_w, int stride_h,
-                                              int stride_w, int dilation_h, int dilation_w, cudnnConvolutionMode_t mode,
-                                              cudnnDataType_t compute);
-cudnnStatus_t cudnnSetConvolutionGroupCount(cudnnConvolutionDescriptor_t conv, int groups);
-cudnnStatus_t cudnnSetConvolutionMathType(cudnnConvolutionDescriptor_t conv, cudnnMathType_t math);
-cudnnStatus_t cudnnDestroyConvolutionDescriptor(cudnnConvolutionDescriptor_t conv);
-
-// Algorithms by falling expected speed, several times where they can be made with several kinds of math.
-cudnnStatus_t cudnnGetConvolutionForwardAlgorithm_v7(cudnnHandle_t handle, cudnnTensorDescriptor_t x,
-                                                     cudnnFilterDescriptor_t w, cudnnConvolutionDescriptor_t conv,
-                                                     cudnnTensorDescriptor_t y, int wanted, int* found,
-                                                     cudnnConvolutionFwdAlgoPerf_t* results);
-cudnnStatus_t cudnnGetConvolutionBackwardDataAlgorithm_v7(cudnnHandle_t handle, cudnnFilterDescriptor_t w,
-                                                          cudnnTensorDescriptor_t dy, cudnnConvolutionDescriptor_t conv,
-                                                          cudnnTensorDescriptor_t dx, int wanted, int* found,
-                                                          cudnnConvolutionBwdDataAlgoPerf_t* results);
-cudnnStatus_t cudnnGetConvolutionBackwardFilterAlgorithm_v7(cudnnHandle_t handle, cudnnTensorDescriptor_t x,
-                                                            cudnnTensorDescriptor_t dy,
-                                                            cudnnConvolutionDescriptor_t conv,
-                                                            cudnnFilterDescriptor_t dw, int wanted, int* found,
-                                                            cudnnConvolutionBwdFilterAlgoPerf_t* results);
-
-cudnnStatus_t cudnnGetConvolutionForwardWorkspaceSize(cudnnHandle_t handle, cudnnTensorDescriptor_t x,
-                                                      cudnnFilterDescriptor_t w, cudnnConvolutionDescriptor_t conv,
-                                                      cudnnTensorDescriptor_t y, cudnnConvolutionFwdAlgo_t algo,
-                                                      std::size_t* bytes);
-cudnnStatus_t cudnnGetConvolutionBackwardDataWorkspaceSize(cudnnHandle_t handle, cudnnFilterDescriptor_t w,
-                                                           cudnnTensorDescriptor_t dy,
-                                                           cudnnConvolutionDescriptor_t conv,
-                                                           cudnnTensorDescriptor_t dx,
-                                                           cudnnConvolutionBwdDataAlgo_t algo, std::size_t* bytes);
-cudnnStatus_t cudnnGetConvolutionBackwardFilterWorkspaceSize(cudnnHandle_t handle, cudnnTensorDescriptor_t x,
-                                                             cudnnTensorDescriptor_t dy,
-                                                             cudnnConvolutionDescriptor_t conv,
-                                                             cudnnFilterDescriptor_t dw,
-                                                             cudnnConvolutionBwdFilterAlgo_t algo, std::size_t* bytes);
-
-// The last array = alpha * result + beta * itself. alpha, beta: of float.
-cudnnStatus_t cudnnConvolutionForward(cudnnHandle_t handle, const void* alpha, cudnnTensorDescriptor_t x_desc,
-                                      const void* x, cudnnFilterDescriptor_t w_desc, const void* w,
-                                      cudnnConvolutionDescriptor_t conv, cudnnConvolutionFwdAlgo_t algo,
-                                      void* workspace, std::size_t workspace_bytes, const void* beta,
-                                      cudnnTensorDescriptor_t y_desc, void* y);
-cudnnStatus_t cudnnConvolutionBackwardData(cudnnHandle_t handle, const void* alpha, cudnnFilterDescriptor_t w_desc,
-                                           const void* w, cudnnTensorDescriptor_t dy_desc, const void* dy,
-                                           cudnnConvolutionDescriptor_t conv, cudnnConvolutionBwdDataAlgo_t algo,
-                                           void* workspace, std::size_t workspace_bytes, const void* beta,
-                                           cudnnTensorDescriptor_t dx_desc, void* dx);
-cudnnStatus_t cudnnConvolutionBackwardFilter(cudnnHandle_t handle, const void* alpha, cudnnTensorDescriptor_t x_desc,
-                                             const void* x, cudnnTensorDescriptor_t dy_desc, const void* dy,
-                                             cudnnConvolutionDescriptor_t conv, cudnnConvolutionBwdFilterAlgo_t algo,
-                                             void* workspace, std::size_t workspace_bytes, const void* beta,
-                                             cudnnFilterDescriptor_t dw_desc, void* dw);
+cudnnStatus_t cudnnBackendCreateDescriptor(cudnnBackendDescriptorType_t type, cudnnBackendDescriptor_t* descriptor);
+cudnnStatus_t cudnnBackendDestroyDescriptor(cudnnBackendDescriptor_t descriptor);
+// Attributes are set before it, and read after it.
+cudnnStatus_t cudnnBackendFinalize(cudnnBackendDescriptor_t descriptor);
+cudnnStatus_t cudnnBackendSetAttribute(cudnnBackendDescriptor_t descriptor, cudnnBackendAttributeName_t name,
+                                       cudnnBackendAttributeType_t type, std::int64_t count, const void* elements);
+// elements: room for `wanted`; where they are descriptors, made before and not finalized.
+cudnnStatus_t cudnnBackendGetAttribute(cudnnBackendDescriptor_t descriptor, cudnnBackendAttributeName_t name,
+                                       cudnnBackendAttributeType_t type, std::int64_t wanted, std::int64_t* count,
+                                       void* elements);
+cudnnStatus_t cudnnBackendExecute(cudnnHandle_t handle, cudnnBackendDescriptor_t plan, cudnnBackendDescriptor_t pack);
 }
 
 }  // namespace fastdl::cudnn
 
-#define FASTDL_CUDNN_FUNCTIONS(F)                   \
-  F(cudnnGetVersion)                                \
-  F(cudnnGetErrorString)                            \
-  F(cudnnCreate)                                    \
-  F(cudnnSetStream)                                 \
-  F(cudnnCreateTensorDescriptor)                    \
-  F(cudnnSetTensor4dDescriptor)                     \
-  F(cudnnDestroyTensorDescriptor)                   \
-  F(cudnnCreateFilterDescriptor)                    \
-  F(cudnnSetFilter4dDescriptor)                     \
-  F(cudnnDestroyFilterDescriptor)                   \
-  F(cudnnCreateConvolutionDescriptor)               \
-  F(cudnnSetConvolution2dDescriptor)                \
-  F(cudnnSetConvolutionGroupCount)                  \
-  F(cudnnSetConvolutionMathType)                    \
-  F(cudnnDestroyConvolutionDescriptor)              \
-  F(cudnnGetConvolutionForwardAlgorithm_v7)         \
-  F(cudnnGetConvolutionBackwardDataAlgorithm_v7)    \
-  F(cudnnGetConvolutionBackwardFilterAlgorithm_v7)  \
-  F(cudnnGetConvolutionForwardWorkspaceSize)        \
-  F(cudnnGetConvolutionBackwardDataWorkspaceSize)   \
-  F(cudnnGetConvolutionBackwardFilterWorkspaceSize) \
-  F(cudnnConvolutionForward)                        \
-  F(cudnnConvolutionBackwardData)                   \
-  F(cudnnConvolutionBackwardFilter)
+#define FASTDL_CUDNN_FUNCTIONS(F)  \
+  F(cudnnGetVersion)               \
+  F(cudnnGetErrorString)           \
+  F(cudnnCreate)                   \
+  F(cudnnSetStream)                \
+  F(cudnnBackendCreateDescriptor)  \
+  F(cudnnBackendDestroyDescriptor) \
+  F(cudnnBackendFinalize)          \
+  F(cudnnBackendSetAttribute)      \
+  F(cudnnBackendGetAttribute)      \
+  F(cudnnBackendExecute)

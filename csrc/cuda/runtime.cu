@@ -148,6 +148,7 @@ void* workspace(std::size_t bytes) {
 namespace {
 
 thread_local bool t_capturing = false;
+thread_local float t_time = 0;
 
 }  // namespace
 
@@ -156,6 +157,8 @@ std::int64_t block_memory() { return 3072; }
 std::int64_t waiting_blocks() { return 4; }
 bool is_capturing() { return t_capturing; }
 void emulate_capture(bool on) { t_capturing = on; }
+void emulate_clock(bool on) { t_time = on ? -1.0f : 0.0f; }
+float emulated_time() { return t_time < 0 ? t_time-- : 0; }
 
 const void* resident(const void* host, std::size_t) { return host; }
 

@@ -36,6 +36,9 @@ bool is_capturing();
 [[noreturn]] void refuse_capture(const char* what);
 #if !defined(__CUDACC__) && !defined(FASTDL_CUDA)
 void emulate_capture(bool on);
+// What is timed takes no time, or with `on` less than what was timed before.
+void emulate_clock(bool on);
+float emulated_time();
 #endif
 
 // A small table of the host as the device sees it: uploaded once for each content and device, and kept. Raises while a

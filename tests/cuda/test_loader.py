@@ -31,6 +31,7 @@ def modules(monkeypatch):
         setattr(extension, name, name)
     extension.probe, extension.write_words, extension.architectures = lambda: None, None, "90-real"
     extension.set_tf32 = extension.get_tf32 = extension.set_bfloat16 = lambda *args: None
+    extension.cublaslt_plans = extension.cudnn_plans = list
     extension.set_cublaslt_finder = extension.set_cudnn_finder = lambda find: None
     extension.load_cublaslt, extension.load_cudnn = lambda path: 130100, lambda path: 91002
     _libraries.cublaslt.forget()

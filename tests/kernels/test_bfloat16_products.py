@@ -145,6 +145,13 @@ def test_linear_relu_and_special_values(bfloat16):
     np.testing.assert_array_equal(relu, np.where(plain < 0, 0, plain))
 
 
+def rounds(kernels, x):
+    """Has cuDNN made a gradient of the weights over such images in bfloat16?"""
+    size = "x".join(map(str, x.shape))
+    lines = getattr(kernels, "cudnn_plans", list)()
+    return any(f"bfloat16 weight gradient {size}," in line and ", rounded," in line for line in lines)
+
+
 def check_conv(kernels, reference, values, attrs, need=ALL):
     x, weight, bias, dy = values
     with unchanged(*[a for a in values if a is not None]):
@@ -158,9 +165,11 @@ def check_conv(kernels, reference, values, attrs, need=ALL):
     want, size = (reference.conv2d_backward(*f((dy, x, weight)), *attrs, need) for f in (exact, magnitudes))
     lengths = (weight.shape[0] * taps, pixels, pixels)
     assert [g is not None for g in grads] == list(need)
-    for got, *wanted, dtype in zip(grads, want, size, lengths, ("bfloat16", "float32", "float32")):
+    once_more = 1.01 * 2.0**-8 * abs(want[1]) if need[1] and rounds(kernels, x) else 0
+    results = zip(grads, want, size, lengths, ("bfloat16", "float32", "float32"), (0, once_more, 0))
+    for got, *wanted, dtype, rounded in results:
         if got is not None:
-            assert_near(got, *wanted, dtype)
+            assert_near(got, *wanted, dtype, rounded)
 
 
 def convolution(size, window):

@@ -41,8 +41,9 @@ class autocast:
     dtype: bfloat16, the default and the only one.
     enabled: False switches it off within the block.
 
-    Wrap the forward pass and the loss; backward computes as forward did. The gradients of float32 weights are float32,
-    and no scaling of the loss is needed. The host has no arithmetic of bfloat16: it computes in float32 and rounds,
+    Wrap the forward pass and the loss; backward computes as forward did. The gradients of float32 weights are float32
+    (those of convolutions, where cuDNN makes them faster so, from sums rounded to bfloat16 as PyTorch's are), and no
+    scaling of the loss is needed. The host has no arithmetic of bfloat16: it computes in float32 and rounds,
     which shows what training on a GPU will be like, but is slower than float32.
 
     Raises ValueError for another device or dtype, ImportError without the package ml_dtypes.

@@ -50,6 +50,7 @@ BFLOAT16 = [
 ]
 set_bfloat16, write_words = _cuda.set_bfloat16, _cuda.write_words
 set_tf32, get_tf32 = _cuda.set_tf32, _cuda.get_tf32
+cublaslt_plans, cudnn_plans = _cuda.cublaslt_plans, _cuda.cudnn_plans
 _cuda.set_cublaslt_finder(lambda: _libraries.cublaslt.load(_cuda))
 _cuda.set_cudnn_finder(lambda: _libraries.cudnn.load(_cuda))
 
