@@ -328,6 +328,7 @@ void add_program(py::module_& m) {
       .def("add_generator", &RecordedStep::add_generator)
       .def("watch", &RecordedStep::watch)
       .def("watch_attribute", &RecordedStep::watch_attribute)
+      .def("watch_settings", &RecordedStep::watch_settings)
       .def("add_update", &RecordedStep::add_update)
       .def("add_draws", &RecordedStep::add_draws)
       .def("add_changes", &RecordedStep::add_changes)

@@ -40,6 +40,20 @@ void PythonState::watch_attribute(py::object object, py::str name, py::object ex
   watches_.push_back({std::move(object), std::move(name), std::move(expected), true});
 }
 
+void PythonState::watch_settings(py::list counter, py::function hold) {
+  seen_ = counter[0];
+  counter_of_settings_ = std::move(counter);
+  hold_ = std::move(hold);
+}
+
+bool PythonState::settings_hold() const {
+  if (!hold_ || PyList_GET_ITEM(counter_of_settings_.ptr(), 0) == seen_.ptr()) return true;
+  const py::object now = counter_of_settings_[0];
+  if (!py::cast<bool>(hold_())) return false;
+  seen_ = now;
+  return true;
+}
+
 void PythonState::add_update(py::dict group, py::dict options, py::list steps, std::size_t first, std::size_t last,
                              bool counts, py::array lr, py::array step) {
   auto* const lr_place = static_cast<double*>(lr.mutable_data());
@@ -70,6 +84,7 @@ bool PythonState::holds() const {
       return false;
     }
   }
+  if (!settings_hold()) return false;
   for (const Update& u : updates_) {
     PyObject *key, *value;
     for (Py_ssize_t at = 0; PyDict_Next(u.options.ptr(), &at, &key, &value) != 0;)

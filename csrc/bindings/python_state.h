@@ -21,6 +21,8 @@ class PythonState {
   void watch(py::dict dict, py::str key, py::object expected);
   // object.name must be `expected`.
   void watch_attribute(py::object object, py::str name, py::object expected);
+  // As long as counter[0] is the object that it was, or else if hold() is true, a replay does what the code would do.
+  void watch_settings(py::list counter, py::function hold);
   // One call of an optimizer on parameters [first, last): before a replay group["lr"] goes to `lr` and the common entry
   // of steps[first:last], plus 1, to `step`; afterwards that is the entry, where the optimizer counts. The other
   // options must stay equal.
@@ -66,7 +68,12 @@ class PythonState {
     py::dict leaf;
     py::object gradient;
   };
+  bool settings_hold() const;
+
   std::vector<Watch> watches_;
+  py::list counter_of_settings_;
+  py::function hold_;  // null: nothing to ask
+  mutable py::object seen_;
   std::vector<Update> updates_;
   std::vector<Draws> draws_;
   std::vector<Changes> changes_;

@@ -39,9 +39,9 @@ def capture(function: Callable | None = None, *, fallback: bool = False):
     The first call runs as written. The second is made both ways, replayed and as written from the same state, and must
     give the same bits, so that what happens outside the kernels is found; so is the first call, if it is a later one,
     with inputs in other memory than that of the recording. Learning rates, step counts, random streams,
-    modes (`train`, `eval`) and gradients that are None follow the Python objects; other values of Python that the step
-    uses are constants of the program. New shapes, dtypes or modes record a program of their own, kept beside the
-    others. On the numpy backend the function is simply called.
+    modes (`train`, `eval`), the settings of modules (attributes, children, hooks) and gradients that are None follow
+    the Python objects; other values of Python that the step uses are constants of the program. New shapes, dtypes,
+    modes or settings record a program of their own, kept beside the others. On the numpy backend the function is simply called.
 
     Raises:
         CaptureError: the step does something that a replay would not do again: `item()` on a result, hooks, a

@@ -7,6 +7,7 @@ notes what a replay depends on besides the kernels.
 from __future__ import annotations
 
 session = None
+settings = [0]  # how often an attribute, a child or a hook of any module was set
 
 
 def refuse(what: str) -> None:

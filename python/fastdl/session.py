@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 import sys
 import threading
 from pathlib import Path
 
 import numpy as np
 
-from . import autograd, kernels
+from . import autograd, kernels, recording
 from .functional import precision
+from .tensor import Tensor
 
 _HERE = str(Path(__file__).parent)
 
@@ -28,7 +30,7 @@ class Session:
         self._thread = threading.get_ident()
         self.grad_enabled, self.autocast = autograd.is_grad_enabled(), precision.mode.where
         self.backend = kernels.host()
-        self.modules: dict = {}  # module: whether it was training
+        self.modules: dict = {}  # module: its settings
         self.arrays: dict = {}  # tensor: the array it had
         self._named: list = []  # (registry, name, tensor) of the modules' tensors
         self._grads: dict = {}  # leaf: its .grad when it was first read; absent if it was overwritten first
@@ -60,9 +62,9 @@ class Session:
     outside = leaves  # NumPy's results are constants of the program
 
     def module(self, module) -> None:
-        """A module is called: its mode and its tensors are part of the program."""
+        """A module is called: its mode, its settings and its tensors are part of the program."""
         if module not in self.modules:
-            self.modules[module] = module.training
+            self.modules[module] = _settings(module)
             for registry in (module._parameters, module._buffers):
                 for name, tensor in registry.items():
                     if tensor is not None:
@@ -133,8 +135,11 @@ class Session:
         program.watch_attribute(autograd._mode, "enabled", self.grad_enabled)
         program.watch_attribute(precision.mode, "where", self.autocast)
         program.watch(kernels.__dict__, "_host", self.backend)
-        for module, training in self.modules.items():
-            program.watch(module.__dict__, "training", training)
+        for module, before in self.modules.items():
+            program.watch(module.__dict__, "training", before.pop("training"))
+            after = _settings(module)  # what the step sets itself is its own business
+            self.modules[module] = {name: value for name, value in before.items() if _is(after.get(name, self), value)}
+        program.watch_settings(recording.settings, functools.partial(_settings_hold, self.modules))
         for registry, name, tensor in self._named:
             program.watch(registry, name, tensor)
         for tensor, array in self.arrays.items():
@@ -168,6 +173,27 @@ class Update:
         self.flat, self.group, self.first, self.last = flat, group, first, last
         self.steps, self.lr, self.step = steps, lr, step
         self.counts = False  # whether the optimizer counts steps, set when it has updated
+
+
+def _settings(module) -> dict:
+    """What a module's forward pass may go by besides its tensors: plain attributes, and children."""
+    found = {name: value for name, value in module.__dict__.items() if not isinstance(value, Tensor)}
+    found["_modules"] = tuple(map(id, module._modules.values()))
+    return found
+
+
+def _settings_hold(modules: dict) -> bool:
+    """Whether the modules have the settings of the recording; asked when one of any module was set."""
+    for module, before in modules.items():
+        now = _settings(module)
+        if not all(_is(now.get(name, modules), value) for name, value in before.items()):
+            return False
+    return True
+
+
+def _is(a, b) -> bool:
+    """Whether two settings are one object, or equal numbers, words or tuples of them."""
+    return a is b or (type(a) is type(b) and isinstance(a, (int, float, str, tuple)) and bool(a == b))
 
 
 def _options(group: dict) -> dict:

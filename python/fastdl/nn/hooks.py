@@ -41,6 +41,7 @@ class RemovableHandle:
 
 def _note(module) -> None:
     """Tell the module whether it has hooks, so that a call without any tests one flag."""
+    recording.settings[0] += 1
     module.__dict__["_hooked"] = bool(module._forward_pre_hooks or module._forward_hooks or module._backward_hooks)
 
 

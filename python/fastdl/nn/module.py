@@ -74,6 +74,7 @@ class Module:
             raise KeyError(f'{kind} name can\'t be empty or contain ".", got {name!r}')
         if name not in self.__dict__[registry] and hasattr(self, name):
             raise KeyError(f"attribute '{name}' already exists")
+        recording.settings[0] += 1
         self.__dict__[registry][name] = value
         self.__dict__[name] = value
 
@@ -105,6 +106,7 @@ class Module:
         elif isinstance(value, Module):
             self._move(name, registered, "_modules", value)
         elif registered is None:
+            recording.settings[0] += 1
             object.__setattr__(self, name, value)
         elif value is None or (registered == "_buffers" and isinstance(value, Tensor)):
             self._register(registered, name, value)
@@ -126,6 +128,7 @@ class Module:
         self._register(new, name, value)
 
     def __delattr__(self, name: str) -> None:
+        recording.settings[0] += 1
         registered = self._registry_of(name)
         if registered is not None:
             del self.__dict__[registered][name]

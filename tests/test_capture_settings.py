@@ -1,0 +1,143 @@
+"""Captured steps follow the settings of the modules they call: attributes, replaced and added layers, hooks."""
+
+import gc
+import weakref
+
+import numpy as np
+import pytest
+
+import fastdl as fd
+from fastdl import nn
+
+
+def build(device):
+    fd.manual_seed(5)
+    model = nn.Sequential(nn.Linear(6, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Dropout(0.5), nn.Linear(8, 3))
+    return model.to(device)
+
+
+def losses(device, changes, captured):
+    """The losses of eight steps with the statistics after them, and the step; changes: functions of the model, by the step before which
+    they are called."""
+    model = build(device)
+    optimizer = fd.optim.SGD(model.parameters(), lr=0.1)
+
+    def step(x, y):
+        optimizer.zero_grad()
+        loss = nn.functional.cross_entropy(model(x), y)
+        loss.backward()
+        optimizer.step()
+        return loss
+
+    step = fd.capture(step) if captured else step
+    rng = np.random.default_rng(2)
+    x = fd.tensor(rng.standard_normal((16, 6), np.float32)).to(device)
+    y = fd.tensor(rng.integers(0, 3, 16)).to(device)
+    found = []
+    for i in range(8):
+        changes.get(i, lambda model: None)(model)
+        found.append(step(x, y).item())
+    return [*found, model[1].running_mean.tolist()], step
+
+
+def set_to(index, name, value):
+    return lambda model: setattr(model[index], name, value)
+
+
+def replace(index, make):
+    return lambda model: setattr(model, str(index), make())
+
+
+CHANGES = {
+    "p": set_to(3, "p", 0.1),
+    "eps": set_to(1, "eps", 0.5),
+    "momentum": set_to(1, "momentum", 0.9),
+    "a layer without parameters": replace(2, nn.Tanh),
+    "a layer that is not the first of its kind": replace(3, lambda: nn.Dropout(0.2)),
+    "one more": lambda model: model.append(nn.Tanh()),
+    "one less": lambda model: delattr(model, "3"),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
+@pytest.mark.parametrize("when", [1, 2, 5])
+def test_changes_are_followed(device, change, when):
+    wanted, got = (losses(device, {when: change}, captured) for captured in (False, True))
+    assert got[0] == wanted[0]
+    assert wanted[0] != losses(device, {}, False)[0]  # they matter
+
+
+def test_layer_that_is_replaced_by_a_trained_one(device):
+    def swap(model):
+        model[4] = nn.Linear(8, 3).to(model[4].weight.device)
+
+    wanted, got = (losses(device, {4: swap}, captured) for captured in (False, True))
+    assert got[0] == wanted[0]
+
+
+def test_setting_that_comes_back_finds_its_program(device):
+    changes = {3: set_to(3, "p", 0.25), 5: set_to(3, "p", 0.5), 6: set_to(3, "p", 0.25)}
+    wanted, got = (losses(device, changes, captured) for captured in (False, True))
+    assert got[0] == wanted[0]
+    if device != "numpy":
+        assert got[1].programs == 2
+
+
+def test_equal_settings_keep_the_program(device):
+    changes = {i: set_to(3, "p", float("0.5")) for i in range(1, 8)}
+    step = losses(device, changes, True)[1]
+    if device != "numpy":
+        assert step.programs == 1
+
+
+class Counts(nn.Module):
+    """Notes on itself what it sees, as user's modules do."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer, self.calls, self.scale = nn.Linear(4, 4), 0, 2.0
+
+    def forward(self, x):
+        self.calls += 1
+        self.seen = x
+        self.shapes = [x.shape]
+        return self.layer(x) * self.scale
+
+
+def test_what_forward_sets_itself_records_nothing(device):
+    model = Counts().to(device)
+    step = fd.capture(lambda x: model(x).sum())
+    x = fd.ones(3, 4, device=device)
+    first = step(x).item()
+    for _ in range(4):
+        model(x)  # as an evaluation between steps
+        assert step(x).item() == first
+    assert step.programs == (device != "numpy")
+    model.scale = 4.0
+    assert step(x).item() == 2 * first
+
+
+def test_hook_that_is_added_is_refused():
+    if fd.get_device() != "cpu":
+        pytest.skip("needs the compiled kernels")
+    model = build("cpu")
+    step = fd.capture(lambda x: model(x).sum())
+    x = fd.ones(16, 6)
+    for _ in range(3):
+        step(x)
+    handle = model[0].register_forward_hook(lambda module, args, output: None)
+    with pytest.raises(fd.CaptureError, match="hooks on Linear"):
+        step(x)
+    handle.remove()
+    step(x)
+
+
+def test_programs_do_not_keep_the_model(device):
+    model = build(device)
+    step = fd.capture(lambda x: model(x).sum())
+    for _ in range(3):
+        step(fd.ones(16, 6, device=device))
+    found = weakref.ref(model)
+    model = step = None
+    gc.collect()
+    assert found() is None
