@@ -359,3 +359,13 @@ def test_views_share_memory_and_versions():
     x.T[2].add_(5.0)
     x.view(6)[3] = 7.0
     assert x.tolist() == [[1.0, 1.0, 6.0], [7.0, 0.0, 5.0]] and x._version == 3
+
+
+def test_data_set_to_a_tensor_is_named_where_it_is_used(device):
+    layer = fd.nn.Linear(2, 3).to(device)
+    x = fd.ones(1, 2, device=device)
+    layer.weight.data = layer.weight.detach()
+    with pytest.raises(TypeError, match="weight must be .*, got Tensor; .* takes an array, as in p.data = t.data"):
+        layer(x)
+    layer.weight.data = layer.weight.data.data
+    layer(x)

@@ -17,7 +17,9 @@ bool is_int(const py::handle& x) {
 std::string type_name(const py::handle& x) {
   const py::type type = py::type::of(x);
   const std::string name = py::str(type.attr("__name__")), module = py::str(type.attr("__module__"));
-  return module.rfind("cupy", 0) == 0 ? "cupy." + name + (kOnHost ? "; move it with .cpu()" : "") : name;
+  if (module.rfind("fastdl.", 0) == 0) return name + "; a tensor's .data takes an array, as in p.data = t.data";
+  if (module.rfind("cupy", 0) == 0) return "cupy." + name + (kOnHost ? "; move it with .cpu()" : "");
+  return name + (!kOnHost && py::isinstance<py::array>(x) ? "; move it with .to('cuda')" : "");
 }
 
 template <class T>

@@ -68,8 +68,7 @@ void use_current_stream() {
 // Every call of a kernel begins with its arguments, so that the stream is known before the first launch.
 void expect_array(const char* kernel, const char* name, const py::handle& x) {
   if (!is_array(x))
-    check::fail_type(kernel,
-                     std::string(name) + " must be a CuPy array, got " + type_name(x) + "; move it with .to('cuda')");
+    check::fail_type(kernel, std::string(name) + " must be a CuPy array, got " + type_name(x));
   const auto ndim = x.attr("ndim").cast<int>();
   if (ndim > kMaxDims)
     check::fail_value(kernel, std::string(name) + " must have at most 8 dimensions, got " + std::to_string(ndim));

@@ -23,7 +23,8 @@ class Tensor:
         requires_grad: record operations on this tensor so that `backward()` fills `.grad`. Float dtypes only.
 
     Attributes:
-        data: the array. Writing to it directly is not seen by autograd; in-place methods (`add_`, `copy_`) are.
+        data: the array, not a Tensor as PyTorch's is. Writing to it directly is not seen by autograd; in-place methods
+            (`add_`, `copy_`) are, and update a parameter within `no_grad`.
         grad: a Tensor of the same shape and dtype, or None before the first backward.
 
     Raises:

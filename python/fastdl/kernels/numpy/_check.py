@@ -15,9 +15,11 @@ INTEGERS = (np.dtype(np.int32), np.dtype(np.int64))
 
 
 def type_name(value) -> str:
-    """The name of a value's type, with what to do about an array on the GPU."""
-    name, module = type(value).__name__, type(value).__module__
-    return f"cupy.{name}; move it with .cpu()" if module.partition(".")[0] == "cupy" else name
+    """The name of a value's type, with what to do about an array on the GPU, or a tensor in an array's place."""
+    name, package = type(value).__name__, type(value).__module__.partition(".")[0]
+    if package == "fastdl":
+        return f"{name}; a tensor's .data takes an array, as in p.data = t.data"
+    return f"cupy.{name}; move it with .cpu()" if package == "cupy" else name
 
 
 def array(kernel: str, name: str, x) -> None:
