@@ -17,8 +17,8 @@ def build(device):
 
 
 def losses(device, changes, captured):
-    """The losses of eight steps with the statistics after them, and the step; changes: functions of the model, by the step before which
-    they are called."""
+    """The losses of eight steps with the statistics after them, and the step; changes: functions of the model, by the
+    step before which they are called."""
     model = build(device)
     optimizer = fd.optim.SGD(model.parameters(), lr=0.1)
 
@@ -141,3 +141,33 @@ def test_programs_do_not_keep_the_model(device):
     model = step = None
     gc.collect()
     assert found() is None
+
+
+class Learner:
+    """A step that is a method, and works for a class without an instance of its own too."""
+
+    def __init__(self, device):
+        self.model = build(device)
+        self.optimizer = fd.optim.SGD(self.model.parameters(), lr=0.1)
+
+    def as_written(self, x, scale=1.0):
+        self.optimizer.zero_grad()
+        loss = (self.model(x) * scale).sum()
+        loss.backward()
+        self.optimizer.step()
+        return loss
+
+    step = fd.capture(as_written)
+
+
+def test_methods_have_a_program_for_each_instance(device):
+    first, second, other = (Learner(device) for _ in range(3))
+    other.model[3].p = second.model[3].p = 0.0
+    x = fd.ones(16, 6, device=device)
+    before = Learner.step.programs
+    for _ in range(4):
+        first.step(x)
+        assert second.step(x, scale=2.0).item() == other.as_written(x, 2.0).item()
+    if device != "numpy":
+        assert first.step.programs == Learner.step.programs == before + 2
+        assert first.step.__self__ is first

@@ -8,6 +8,7 @@ the program: no Python code of the step, no autograd, no allocation, the GIL rel
 from __future__ import annotations
 
 import functools
+import types
 import warnings
 from collections.abc import Callable
 
@@ -31,8 +32,8 @@ class CaptureError(RuntimeError):
 def capture(function: Callable | None = None, *, fallback: bool = False):
     """A function that records `function` once per kind of input and replays it from then on; also a decorator.
 
-    function: a training step: any function of Tensors (and tuples, lists, dicts of them; other arguments are
-        constants of the program) made of fastdl operations, modules, optimizers. It may return Tensors in the same
+    function: a training step: any function or method of Tensors (and tuples, lists, dicts of them; other arguments
+        are constants of the program) made of fastdl operations, modules, optimizers. It may return Tensors in the same
         structures; they carry no graph.
     fallback: where the step can't be captured, warn once and run it as written instead of raising.
 
@@ -41,7 +42,8 @@ def capture(function: Callable | None = None, *, fallback: bool = False):
     with inputs in other memory than that of the recording. Learning rates, step counts, random streams,
     modes (`train`, `eval`), the settings of modules (attributes, children, hooks) and gradients that are None follow
     the Python objects; other values of Python that the step uses are constants of the program. New shapes, dtypes,
-    modes or settings record a program of their own, kept beside the others. On the numpy backend the function is simply called.
+    modes or settings record a program of their own, kept beside the others. On the numpy backend the function is simply
+    called.
 
     Raises:
         CaptureError: the step does something that a replay would not do again: `item()` on a result, hooks, a
@@ -98,6 +100,10 @@ class CapturedStep:
             return self._check(program, inputs, args, kwargs)
         self._usual = program.native.replay
         return program.rebuild(program.native.run([t.data for t in inputs]))
+
+    def __get__(self, instance, owner=None):
+        """A step that is a method: the instance is a constant of the program like any other argument."""
+        return self if instance is None else types.MethodType(self, instance)
 
     def _drop(self, program) -> None:
         self._graphs.remove(program)

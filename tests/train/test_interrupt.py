@@ -3,13 +3,16 @@
 import os
 import signal
 import threading
+import warnings
 
 import numpy as np
 import pytest
 
 import fastdl as fd
-from fastdl.train import Checkpoint, LambdaCallback, load_checkpoint
+from fastdl.train import Checkpoint, LambdaCallback, ProgressBar, load_checkpoint
 from fastdl.train.interrupt import CatchInterrupt
+
+pytestmark = pytest.mark.filterwarnings("ignore:fit. interrupted:RuntimeWarning")
 
 
 def _interrupt(*_):
@@ -137,3 +140,14 @@ def test_the_handler_is_put_back_after_an_error(handler):
             assert interrupt.requested
             raise ZeroDivisionError
     assert signal.getsignal(signal.SIGINT) is handler
+
+
+@pytest.mark.parametrize("bar", [False, True])
+def test_it_is_said_once(problem, handler, capsys, bar):
+    cut = problem(callbacks=[_at_step(3), *([ProgressBar()] if bar else [])])
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        cut.fit(epochs=4)
+    said = [str(w.message) for w in caught if "interrupted" in str(w.message)]
+    assert said == ([] if bar else ["fit: interrupted after step 3; fit again goes on there"])
+    assert ("interrupted after step 3" in capsys.readouterr().out) == bar

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+import warnings
 
 import numpy as np
 
@@ -16,6 +17,7 @@ from . import metrics as metric_functions
 from .callbacks import Callback, LRSchedule
 from .evaluation import evaluating
 from .interrupt import CatchInterrupt
+from .progress import ProgressBar
 from .steps import Steps, split
 
 
@@ -109,9 +111,9 @@ class Trainer:
         epochs, steps: totals since the beginning: calling `fit` again, or after `load_checkpoint`, does what is
             left, and a run that was stopped within an epoch goes on within it. At least one must be given.
 
-        The first Ctrl-C ends `fit` cleanly after the running step (`interrupted` is then True and `Checkpoint`
-        saves), the second raises KeyboardInterrupt. Raises ValueError for epochs or steps that are not positive
-        integers and for a loader without batches.
+        The first Ctrl-C ends `fit` cleanly after the running step (`interrupted` is then True, `Checkpoint` saves, and
+        `ProgressBar` says so, or else a RuntimeWarning), the second raises KeyboardInterrupt. Raises ValueError for
+        epochs or steps that are not positive integers and for a loader without batches.
         """
         self._prepare(train, epochs, steps)
         try:
@@ -126,6 +128,8 @@ class Trainer:
                 self._notify("on_fit_end")
         finally:
             self._notify("on_exit")
+        if self.interrupted and not any(isinstance(callback, ProgressBar) for callback in self.callbacks):
+            warnings.warn(f"fit: interrupted after step {self.step:,}; fit again goes on there", RuntimeWarning, 2)
         return self.history
 
     def stop(self, reason: str) -> None:
