@@ -14,14 +14,15 @@ TIME, SPREAD, RATE, CEILING, RATIO = 8, 5, 11, 5, 7
 class Table:
     """The rows as they finish; on a terminal, a line below says which case is being measured.
 
-    rivals: the columns of ratios. Names have what the other columns leave of 80 characters, but at least 28.
+    rivals: the columns of ratios. Names have what the other columns leave of 80 characters; a longer one has a line of
+    its own.
     """
 
     def __init__(self, rivals, out):
         self.rivals, self.out = tuple(rivals), out
         self._live = out.isatty() if hasattr(out, "isatty") else False
         ratios = sum(self._width(rival) for rival in self.rivals)
-        self.name = max(28, WIDTH - TIME - SPREAD - RATE - CEILING - ratios)
+        self.name = max(8, WIDTH - TIME - SPREAD - RATE - CEILING - ratios)
 
     @staticmethod
     def _width(rival: str) -> int:
@@ -38,10 +39,10 @@ class Table:
         if "eager" in self.rivals:
             self._print("  /eager: over fastdl's own for the same step not captured")
 
-    def measuring(self, name: str) -> None:
-        """Say what is being measured, on a terminal."""
+    def measuring(self, name: str, count: str = "") -> None:
+        """Say what is being measured, on a terminal; count: such as "3 of 40: "."""
         if self._live:
-            self.out.write(f"\r\x1b[K  measuring {name}"[: WIDTH + 4])
+            self.out.write(f"\r\x1b[K  {count}measuring {name}"[: WIDTH + 4])
             self.out.flush()
 
     def clear(self) -> None:

@@ -110,9 +110,10 @@ def _run(suite, pattern, rivals: Rivals, rounds: int, with_sweeps: bool, out, sa
         table = Table(columns, out)
         if cases:
             table.heading()
+        count = len(cases)
         while cases:
             case = cases.pop(0)  # so that its arrays go when it is done
-            table.measuring(f"{case.family} {case.name}")
+            table.measuring(f"{case.family} {case.name}", f"{count - len(cases)} of {count}: ")
             try:
                 rows.append(_measure(case, rounds, {"fastdl", "1 thread", *columns}, ceilings))
             except RuntimeError as error:  # a wrong result, or what a rival can't do: the others are still worth having
