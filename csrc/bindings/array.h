@@ -27,6 +27,9 @@ void set_bfloat16(const py::object& dtype);
 bool is_array(const py::handle& x);
 bool is_writeable(const py::handle& array);
 bool is_c_contiguous(const py::handle& array);
+#if defined(FASTDL_CUPY)
+void use_current_stream();  // CuPy's, for the kernels that follow; taking an array does the same
+#endif
 
 // An array argument: the view and the object that owns its memory until the call is over.
 struct Input {

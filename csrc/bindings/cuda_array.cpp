@@ -58,6 +58,8 @@ View make_view(const py::handle& a, DType dtype) {
   return view;
 }
 
+}  // namespace
+
 // The emulated kernels (arrays of a stand-in for CuPy, on the host's memory) have neither streams nor devices.
 void use_current_stream() {
 #if defined(FASTDL_CUDA)
@@ -65,10 +67,11 @@ void use_current_stream() {
 #endif
 }
 
+namespace {
+
 // Every call of a kernel begins with its arguments, so that the stream is known before the first launch.
 void expect_array(const char* kernel, const char* name, const py::handle& x) {
-  if (!is_array(x))
-    check::fail_type(kernel, std::string(name) + " must be a CuPy array, got " + type_name(x));
+  if (!is_array(x)) check::fail_type(kernel, std::string(name) + " must be a CuPy array, got " + type_name(x));
   const auto ndim = x.attr("ndim").cast<int>();
   if (ndim > kMaxDims)
     check::fail_value(kernel, std::string(name) + " must have at most 8 dimensions, got " + std::to_string(ndim));

@@ -7,7 +7,8 @@
 
 namespace fastdl::bind {
 void add_libraries(pybind11::module_& m);
-}
+void add_staging(pybind11::module_& m);
+}  // namespace fastdl::bind
 
 namespace {
 
@@ -18,7 +19,7 @@ void write_words(const pybind11::handle& words_,
   if (words.view.ndim != 1 || words.view.strides[0] != 1 || words.view.size() < values.size())
     check::fail_value("write_words", "words must be contiguous, with room for " + std::to_string(values.size()) +
                                          ", got shape " + check::shape_string(words));
-  cuda::gpu::write_words(words.view.as<std::int64_t>(), values.data(), values.size());
+  cuda::gpu::write(words.view.as<std::int64_t>(), values.data(), values.size());
 }
 
 }  // namespace
@@ -32,6 +33,7 @@ PYBIND11_MODULE(FASTDL_MODULE, m) {
 #undef FASTDL_ADD
   m.def("set_bfloat16", &bind::set_bfloat16, pybind11::arg("dtype"), "Name the dtype of bfloat16 arrays.");
   bind::add_libraries(m);
+  bind::add_staging(m);
   m.def("write_words", &write_words, pybind11::arg("words"), pybind11::arg("values"),
         "Writes int64 values of the host to the front of an array, as arguments of a kernel.");
 #if defined(FASTDL_CUDA)

@@ -13,22 +13,75 @@ namespace fastdl::cuda::gpu {
 
 namespace {
 
-struct WriteWords {
-  static constexpr int kMost = 64;
-  std::int64_t words[kMost];
-  std::int64_t* to;
-  FASTDL_DEVICE_ONLY void operator()(std::int64_t i) const { to[i] = words[i]; }
+// A word or a unit of a piece for each index.
+struct Write {
+  static constexpr int kWords = 64, kPieces = 8;
+  std::int64_t words[kWords], *to;
+  std::int64_t word_count;
+  Piece pieces[kPieces];
+  std::int64_t ends[kPieces];  // of a piece's units, counted from the first piece on
+  int units[kPieces];          // bytes that both its addresses and its size are multiples of
+
+  FASTDL_DEVICE_ONLY void operator()(std::int64_t i) const {
+    if (i < word_count) {
+      to[i] = words[i];
+      return;
+    }
+    i -= word_count;
+    int p = 0;
+    while (i >= ends[p]) ++p;
+    if (p > 0) i -= ends[p - 1];
+    switch (units[p]) {
+      case 16:
+        return copy<Wide16>(pieces[p], i);
+      case 8:
+        return copy<std::uint64_t>(pieces[p], i);
+      case 4:
+        return copy<std::uint32_t>(pieces[p], i);
+      default:
+        return copy<std::uint8_t>(pieces[p], i);
+    }
+  }
+
+ private:
+  struct alignas(16) Wide16 {
+    std::uint64_t halves[2];
+  };
+  template <class Unit>
+  FASTDL_DEVICE_ONLY static void copy(const Piece& piece, std::int64_t i) {
+    static_cast<Unit*>(piece.to)[i] = static_cast<const Unit*>(piece.from)[i];
+  }
 };
+
+int unit_of(const Piece& piece) {
+  const auto places = reinterpret_cast<std::uintptr_t>(piece.from) | reinterpret_cast<std::uintptr_t>(piece.to) |
+                      static_cast<std::uintptr_t>(piece.bytes);
+  return places % 16 == 0 ? 16 : places % 8 == 0 ? 8 : places % 4 == 0 ? 4 : 1;
+}
 
 }  // namespace
 
-void write_words(std::int64_t* to, const std::int64_t* values, std::int64_t count) {
-  for (std::int64_t done = 0; done < count; done += WriteWords::kMost) {
-    const std::int64_t n = min_of<std::int64_t>(WriteWords::kMost, count - done);
-    WriteWords write{{}, to + done};
-    std::memcpy(write.words, values + done, static_cast<std::size_t>(n) * sizeof(std::int64_t));
-    for_each(n, write);
-  }
+void write(std::int64_t* words, const std::int64_t* values, std::int64_t count, const Piece* pieces,
+           std::int64_t piece_count) {
+  do {
+    Write kernel{};
+    kernel.to = words;
+    kernel.word_count = min_of<std::int64_t>(Write::kWords, count);
+    if (count > 0) std::memcpy(kernel.words, values, static_cast<std::size_t>(kernel.word_count) * sizeof *values);
+    std::int64_t units = 0;
+    const std::int64_t taken = min_of<std::int64_t>(Write::kPieces, piece_count);
+    for (std::int64_t p = 0; p < taken; ++p) {
+      kernel.pieces[p] = pieces[p];
+      kernel.units[p] = unit_of(pieces[p]);
+      kernel.ends[p] = units += pieces[p].bytes / kernel.units[p];
+    }
+    for_each(kernel.word_count + units, kernel);
+    words += kernel.word_count;
+    values += kernel.word_count;
+    count -= kernel.word_count;
+    pieces += taken;
+    piece_count -= taken;
+  } while (count > 0 || piece_count > 0);
 }
 
 void refuse_capture(const char* what) {

@@ -49,9 +49,17 @@ const T* resident(const T* host, std::int64_t count) {
   return static_cast<const T*>(resident(static_cast<const void*>(host), static_cast<std::size_t>(count) * sizeof(T)));
 }
 
-// to[i] = values[i], both words of the host's choosing: they travel as arguments of a kernel, so that the call neither
-// waits nor needs memory of the host that stays as it is.
-void write_words(std::int64_t* to, const std::int64_t* values, std::int64_t count);
+// Memory that is copied as it lies: `bytes` of them.
+struct Piece {
+  const void* from;
+  void* to;
+  std::int64_t bytes;
+};
+// words[i] = values[i] for `count` numbers of the host, and the pieces copied, which don't overlap: one launch for 64
+// and 8 of them. The numbers travel as arguments of the kernel, so that the call neither waits nor needs memory of the
+// host that stays as it is.
+void write(std::int64_t* words, const std::int64_t* values, std::int64_t count, const Piece* pieces = nullptr,
+           std::int64_t piece_count = 0);
 
 // Memory for a kernel's own use until the next one that is launched on this stream, on a border of 256 bytes; never
 // smaller afterwards.

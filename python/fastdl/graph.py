@@ -160,8 +160,8 @@ class GraphProgram:
         self._kinds = [_kind(t.data) for t in inputs]
         self._leaves = [(i, t, t.data) for i, t in enumerate(inputs) if t._requires]
         self.words = self._cupy.zeros(_WORDS, np.int64)
-        self._graph = self._session = self._pool = self._own = None
-        self._staged, self._results, self._gradients = [], [], []
+        self._graph = self._session = self._pool = self._own = self._staging = None
+        self._gradients = []
         self.trusted = False
 
     def __del__(self):
@@ -169,8 +169,8 @@ class GraphProgram:
 
     def close(self) -> None:
         """Give the graph's memory back; a pool that is just dropped would keep it."""
-        self._graph = self._session = None
-        self._staged, self._results, self._gradients = [], [], []
+        self._graph = self._session = self._staging = None
+        self._gradients = []
         if self._pool is not None:
             self._pool.free_all_blocks()
             self._pool = None
@@ -222,9 +222,9 @@ class GraphProgram:
         error, graph, tensors = "", None, []
         with self._cupy.cuda.using_allocator(self._pool.malloc):
             self._own = self._cupy.zeros(1, np.uint8).data.mem.pool
-            self._staged = [t.data if i in fixed else self.kernels.clone(t.data) for i, t in enumerate(inputs)]
-            session = GraphSession(self, [x for i, x in enumerate(self._staged) if i not in fixed], runs=False)
-            given = iter([t if i in fixed else wrap(x) for i, (t, x) in enumerate(zip(inputs, self._staged))])
+            staged = [t.data if i in fixed else self.kernels.clone(t.data) for i, t in enumerate(inputs)]
+            session = GraphSession(self, [x for i, x in enumerate(staged) if i not in fixed], runs=False)
+            given = iter([t if i in fixed else wrap(x) for i, (t, x) in enumerate(zip(inputs, staged))])
             args, kwargs = unflatten(self.key[0], given), unflatten(self.key[1], given) or {}
             with stream, _recording(session):
                 stream.begin_capture()
@@ -245,7 +245,8 @@ class GraphProgram:
             session.undo()
             return reasons
         session.finish()
-        self._session, self._graph, self._results = session, graph, [t.data for t in tensors]
+        self._session, self._graph = session, graph
+        self._staging = self.kernels.Staging(self.words, staged, [t.data for t in inputs], [t.data for t in tensors])
         self._gradients = session.new_gradients()
         return []
 
@@ -292,14 +293,10 @@ class GraphProgram:
         )
 
     def launch(self, inputs) -> list:
-        """Copy the inputs in, write the words, launch the graph; copies of its results."""
-        for t, staged in zip(inputs, self._staged):
-            if t.data is not staged:
-                self.kernels.assign(staged, t.data)
-        if used := self._session.used:
-            self.kernels.write_words(self.words, self._session.values[:used])
+        """Copy the inputs in and write the words, launch the graph; copies of its results."""
+        self._staging.enter(self._session.values[: self._session.used], [t.data for t in inputs])
         self._graph.launch()
-        return [self.kernels.clone(x) for x in self._results]
+        return self._staging.results()
 
     def replay(self, inputs) -> list:
         """One call of the step."""

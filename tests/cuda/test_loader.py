@@ -29,7 +29,8 @@ def modules(monkeypatch):
     extension = ModuleType("fastdl._cuda")
     for name in reference.__all__:
         setattr(extension, name, name)
-    extension.probe, extension.write_words, extension.architectures = lambda: None, None, "90-real"
+    extension.probe, extension.architectures = lambda: None, "90-real"
+    extension.write_words = extension.Staging = None
     extension.set_tf32 = extension.get_tf32 = extension.set_bfloat16 = lambda *args: None
     extension.cublaslt_plans = extension.cudnn_plans = list
     extension.set_cublaslt_finder = extension.set_cudnn_finder = lambda find: None

@@ -48,7 +48,7 @@ BFLOAT16 = [
     *_reference.elementwise.__all__,
     *("sum", "mean", "sum_to", "sum_squares"),
 ]
-set_bfloat16, write_words = _cuda.set_bfloat16, _cuda.write_words
+set_bfloat16, write_words, Staging = _cuda.set_bfloat16, _cuda.write_words, _cuda.Staging
 set_tf32, get_tf32 = _cuda.set_tf32, _cuda.get_tf32
 cublaslt_plans, cudnn_plans = _cuda.cublaslt_plans, _cuda.cudnn_plans
 _cuda.set_cublaslt_finder(lambda: _libraries.cublaslt.load(_cuda))
