@@ -8,6 +8,7 @@ import pytest
 
 import fastdl as fd
 from fastdl import nn
+from fastdl.train import LambdaCallback, Trainer
 
 
 def build(device):
@@ -171,3 +172,17 @@ def test_methods_have_a_program_for_each_instance(device):
     if device != "numpy":
         assert first.step.programs == Learner.step.programs == before + 2
         assert first.step.__self__ is first
+
+
+def test_a_trainer_follows_what_a_callback_sets(device):
+    """A schedule of dropout, as one writes it."""
+    rng = np.random.default_rng(1)
+    batch = [fd.tensor(a).to(device) for a in (rng.standard_normal((16, 6), np.float32), rng.integers(0, 3, 16))]
+    histories = []
+    for capture in (True, False):
+        model = build(device)
+        fall = LambdaCallback(on_epoch_end=lambda trainer, row: setattr(trainer.model[3], "p", 0.5 / row["epoch"]))
+        optimizer = fd.optim.SGD(model.parameters(), lr=0.1)
+        trainer = Trainer(model, optimizer, nn.functional.cross_entropy, callbacks=[fall], capture=capture)
+        histories.append(trainer.fit([tuple(batch)] * 3, epochs=6))
+    assert histories[0] == histories[1]
