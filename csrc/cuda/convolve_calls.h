@@ -58,6 +58,7 @@ constexpr cudnnBackendAttributeType_t type_of(void*) { return CUDNN_TYPE_VOID_PT
 constexpr cudnnBackendAttributeType_t type_of(cudnnConvolutionMode_t) { return CUDNN_TYPE_CONVOLUTION_MODE; }
 constexpr cudnnBackendAttributeType_t type_of(cudnnBackendHeurMode_t) { return CUDNN_TYPE_HEUR_MODE; }
 constexpr cudnnBackendAttributeType_t type_of(cudnnBackendNumericalNote_t) { return CUDNN_TYPE_NUMERICAL_NOTE; }
+constexpr cudnnBackendAttributeType_t type_of(cudnnBackendBehaviorNote_t) { return CUDNN_TYPE_BEHAVIOR_NOTE; }
 
 // A descriptor of the library's. It keeps what it needs of those that it is made of: they may go.
 class Descriptor {
@@ -205,12 +206,17 @@ inline std::vector<Descriptor> proposals(const Cudnn& dnn, const Descriptor& gra
   return {};
 }
 
-// Does an engine give the same bits every time, and add up in float the products of the arrays as they are? Transforms
-// of tiles or images carry infinity and NaN to pixels that don't read them, and lose digits.
-inline bool is_true(const std::vector<cudnnBackendNumericalNote_t>& notes, Kind kind) {
-  return std::none_of(notes.begin(), notes.end(), [&](cudnnBackendNumericalNote_t note) {
-    return note == CUDNN_NUMERICAL_NOTE_TENSOR_CORE ? kind == Kind::f32 : note != CUDNN_NUMERICAL_NOTE_STRICT_NAN_PROP;
-  });
+// Does an engine give the same bits every time, add up in float the products of the arrays as they are, and begin at
+// once? Transforms of tiles or images carry infinity and NaN to pixels that don't read them, and lose digits. Some are
+// compiled when they are planned, for seconds.
+inline bool is_eligible(const Descriptor& engine, Kind kind) {
+  constexpr size_t kMost = 16;  // notes; more than there are
+  for (const auto note : engine.all<cudnnBackendNumericalNote_t>(CUDNN_ATTR_ENGINE_NUMERICAL_NOTE, kMost)) {
+    const bool tensor_cores = note == CUDNN_NUMERICAL_NOTE_TENSOR_CORE && kind != Kind::f32;
+    if (!tensor_cores && note != CUDNN_NUMERICAL_NOTE_STRICT_NAN_PROP) return false;
+  }
+  const auto needs = engine.all<cudnnBackendBehaviorNote_t>(CUDNN_ATTR_ENGINE_BEHAVIOR_NOTE, kMost);
+  return std::find(needs.begin(), needs.end(), CUDNN_BEHAVIOR_NOTE_RUNTIME_COMPILATION) == needs.end();
 }
 
 // What runs. engine: its number in the library; bytes: of workspace; rounded: as in describe.
@@ -221,13 +227,11 @@ struct Execution {
   bool rounded = false;
 };
 
-// The plan of a proposal; without one where the engine can't make it, or not as is_true says.
+// The plan of a proposal; without one where the engine can't make it, or not as is_eligible says.
 inline Execution plan_of(const Cudnn& dnn, cudnnHandle_t handle, const Descriptor& proposal, Kind kind,
                          bool rounded) try {
-  constexpr size_t kNotes = 16;  // more than there are
   const std::vector<Descriptor> engine = proposal.all(CUDNN_ATTR_ENGINECFG_ENGINE, CUDNN_BACKEND_ENGINE_DESCRIPTOR, 1);
-  if (!is_true(engine.at(0).all<cudnnBackendNumericalNote_t>(CUDNN_ATTR_ENGINE_NUMERICAL_NOTE, kNotes), kind))
-    return {};
+  if (!is_eligible(engine.at(0), kind)) return {};
   Descriptor plan(dnn, CUDNN_BACKEND_EXECUTION_PLAN_DESCRIPTOR);
   plan.set(CUDNN_ATTR_EXECUTION_PLAN_HANDLE, handle).set(CUDNN_ATTR_EXECUTION_PLAN_ENGINE_CONFIG, proposal).finalize();
   const auto bytes = static_cast<size_t>(plan.get<int64_t>(CUDNN_ATTR_EXECUTION_PLAN_WORKSPACE_SIZE));

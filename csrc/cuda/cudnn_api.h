@@ -32,6 +32,9 @@ enum cudnnBackendNumericalNote_t : int {
   CUDNN_NUMERICAL_NOTE_STRICT_NAN_PROP = 9,
 };
 
+// What it needs besides.
+enum cudnnBackendBehaviorNote_t : int { CUDNN_BEHAVIOR_NOTE_RUNTIME_COMPILATION = 0 };
+
 enum cudnnBackendDescriptorType_t : int {
   CUDNN_BACKEND_CONVOLUTION_DESCRIPTOR = 1,
   CUDNN_BACKEND_ENGINE_DESCRIPTOR = 2,
@@ -48,15 +51,16 @@ enum cudnnBackendDescriptorType_t : int {
 
 // Types of attributes, each for the C++ type behind it.
 enum cudnnBackendAttributeType_t : int {
-  CUDNN_TYPE_HANDLE = 0,              // cudnnHandle_t
-  CUDNN_TYPE_DATA_TYPE = 1,           // cudnnDataType_t
-  CUDNN_TYPE_INT64 = 3,               // std::int64_t
-  CUDNN_TYPE_FLOAT = 4,               // float
-  CUDNN_TYPE_VOID_PTR = 6,            // void*
-  CUDNN_TYPE_CONVOLUTION_MODE = 7,    // cudnnConvolutionMode_t
-  CUDNN_TYPE_HEUR_MODE = 8,           // cudnnBackendHeurMode_t
-  CUDNN_TYPE_NUMERICAL_NOTE = 11,     // cudnnBackendNumericalNote_t
-  CUDNN_TYPE_BACKEND_DESCRIPTOR = 15  // cudnnBackendDescriptor_t
+  CUDNN_TYPE_HANDLE = 0,               // cudnnHandle_t
+  CUDNN_TYPE_DATA_TYPE = 1,            // cudnnDataType_t
+  CUDNN_TYPE_INT64 = 3,                // std::int64_t
+  CUDNN_TYPE_FLOAT = 4,                // float
+  CUDNN_TYPE_VOID_PTR = 6,             // void*
+  CUDNN_TYPE_CONVOLUTION_MODE = 7,     // cudnnConvolutionMode_t
+  CUDNN_TYPE_HEUR_MODE = 8,            // cudnnBackendHeurMode_t
+  CUDNN_TYPE_NUMERICAL_NOTE = 11,      // cudnnBackendNumericalNote_t
+  CUDNN_TYPE_BACKEND_DESCRIPTOR = 15,  // cudnnBackendDescriptor_t
+  CUDNN_TYPE_BEHAVIOR_NOTE = 19,       // cudnnBackendBehaviorNote_t
 };
 
 // What is named after one of the passes comes in the same order for each: alpha, beta, convolution, then the arrays.
@@ -105,6 +109,7 @@ enum cudnnBackendAttributeName_t : int {
   CUDNN_ATTR_VARIANT_PACK_WORKSPACE = 1003,
   CUDNN_ATTR_ENGINE_GLOBAL_INDEX = 1301,
   CUDNN_ATTR_ENGINE_NUMERICAL_NOTE = 1303,
+  CUDNN_ATTR_ENGINE_BEHAVIOR_NOTE = 1305,
 };
 
 extern "C" {

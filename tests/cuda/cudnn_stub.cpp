@@ -6,7 +6,7 @@
 // The three arrays are of one type, float32 or bfloat16; a gradient of weights in float32 beside bfloat16 is not
 // supported, unless a test says that it is (stub_mix). Like the library it proposes engines that can't be planned or
 // run, that may give other bits each time, that carry special values to other pixels, that round what they read, that
-// want more memory than there is, and some twice.
+// want more memory than there is, that are compiled first, and some twice.
 #include "cudnn_stub_convolution.h"
 
 #if !defined(VERSION)
@@ -22,9 +22,20 @@ struct cudnnContext {
 namespace {
 
 // The engines, by number.
-enum Engine : int64_t { kUnstable, kUnplanned, kCannotRun, kHungry, kWinograd, kFft, kDown, kWorks, kTensorCore };
-const std::vector<int64_t> kProposed = {kUnstable, kUnplanned, kCannotRun, kHungry,    kWinograd,
-                                        kFft,      kDown,      kWorks,     kTensorCore};
+enum Engine : int64_t {
+  kUnstable,
+  kUnplanned,
+  kCannotRun,
+  kHungry,
+  kWinograd,
+  kFft,
+  kDown,
+  kCompiled,
+  kWorks,
+  kTensorCore
+};
+const std::vector<int64_t> kProposed = {kUnstable, kUnplanned, kCannotRun, kHungry, kWinograd,
+                                        kFft,      kDown,      kCompiled,  kWorks,  kTensorCore};
 const std::vector<int64_t> kFallback = {kUnstable, kWorks};
 constexpr int64_t kWorkspace = 4096;
 
@@ -178,6 +189,8 @@ std::vector<std::shared_ptr<Descriptor>> proposals(const Descriptor& heuristic) 
     auto engine = std::make_shared<Descriptor>(Descriptor{CUDNN_BACKEND_ENGINE_DESCRIPTOR, true});
     engine->put<int64_t>(CUDNN_ATTR_ENGINE_GLOBAL_INDEX, CUDNN_TYPE_INT64, {number});
     engine->put(CUDNN_ATTR_ENGINE_NUMERICAL_NOTE, CUDNN_TYPE_NUMERICAL_NOTE, notes_of(number));
+    engine->put(CUDNN_ATTR_ENGINE_BEHAVIOR_NOTE, CUDNN_TYPE_BEHAVIOR_NOTE,
+                number == kCompiled ? std::vector<int>{CUDNN_BEHAVIOR_NOTE_RUNTIME_COMPILATION} : std::vector<int>{});
     engine->attributes[CUDNN_ATTR_ENGINEHEUR_OPERATION_GRAPH] =
         heuristic.attributes.at(CUDNN_ATTR_ENGINEHEUR_OPERATION_GRAPH);
     auto config = std::make_shared<Descriptor>(Descriptor{CUDNN_BACKEND_ENGINECFG_DESCRIPTOR, true});

@@ -75,7 +75,7 @@ def test_each_pass_is_chosen_once(stub, reference):
         check(stub.module, reference, values, attrs)
         assert counts(stub) == (count,) * 3
     # of the own kernel, one that can't run and one that does
-    assert plans(stub) == [f"float32 {name} {SIZES}: engine 7, of 3 plans" for name in PASSES]
+    assert plans(stub) == [f"float32 {name} {SIZES}: engine 8, of 3 plans" for name in PASSES]
 
 
 def test_own_kernel_stays_unless_one_is_faster(stub, reference):
@@ -96,7 +96,7 @@ def test_what_only_the_fallback_has(stub, reference):
         values, attrs = problem(dtype=dtype)
         outcome(stub.module, *values, attrs)
     lines = plans(stub)
-    assert len(lines) == 6 and all("engine 7" in line for line in lines), lines
+    assert len(lines) == 6 and all("engine 8" in line for line in lines), lines
 
 
 @pytest.mark.parametrize("need", list(itertools.product((False, True), repeat=3)), ids=str)
@@ -167,7 +167,7 @@ def test_few_channels_are_for_the_own_kernel(stub, reference):
         assert counts(stub) == (2, 2 * count, 2)
     assert plans(stub) == [
         f"tf32 forward {FIRST}: own kernel, of 4 plans",
-        f"tf32 input gradient {FIRST}: engine 7, of 3 plans",
+        f"tf32 input gradient {FIRST}: engine 8, of 3 plans",
         f"tf32 weight gradient {FIRST}: own kernel, of 4 plans",
     ]
     stub.module.unload_cudnn()  # the bits are those of the own kernel
@@ -202,7 +202,7 @@ def test_few_channels_of_bfloat16(stub, bfloat16, reference):
         assert counts(stub) == (2, count // 2 + 1, 2)
     assert plans(stub) == [
         f"bfloat16 forward {FIRST}: own kernel, of 4 plans",
-        f"bfloat16 input gradient {FIRST}: engine 7, of 3 plans",
+        f"bfloat16 input gradient {FIRST}: engine 8, of 3 plans",
         f"bfloat16 weight gradient {FIRST}: own kernel, of 4 plans",
     ]
 
@@ -243,7 +243,7 @@ def test_tf32_is_off_until_asked_for(stub):
     stub.module.set_tf32(True)
     outcome(stub.module, *values, attrs)
     count = stub.count("tf32")
-    assert count == 6 and sum("engine 8" in line for line in plans(stub)) == 3
+    assert count == 6 and sum("engine 9" in line for line in plans(stub)) == 3
     stub.module.set_tf32(False)
     outcome(stub.module, *values, attrs)
     assert stub.count("tf32") == count
@@ -254,9 +254,9 @@ def test_bfloat16_is_chosen_once(stub, bfloat16, reference):
         check_conv(bfloat16, reference, *problem(dtype="bfloat16"))
         assert counts(stub) == (count,) * 3
     assert plans(stub) == [
-        f"bfloat16 forward {SIZES}: engine 8, of 3 plans",
-        f"bfloat16 input gradient {SIZES}: engine 8, of 3 plans",
-        f"bfloat16 weight gradient {SIZES}: engine 8, rounded, of 3 plans",
+        f"bfloat16 forward {SIZES}: engine 9, of 3 plans",
+        f"bfloat16 input gradient {SIZES}: engine 9, of 3 plans",
+        f"bfloat16 weight gradient {SIZES}: engine 9, rounded, of 3 plans",
     ]
 
 
@@ -276,7 +276,7 @@ def test_weight_gradients_of_bfloat16_where_the_library_has_them(stub, bfloat16,
     stub.module.emulate_clock(False)
     stub.stand_in.stub_mix(True)
     check_conv(bfloat16, reference, *problem(dtype="bfloat16"))
-    assert plans(stub)[2] == f"bfloat16 weight gradient {SIZES}: engine 7, of 6 plans"
+    assert plans(stub)[2] == f"bfloat16 weight gradient {SIZES}: engine 8, of 6 plans"
 
 
 @pytest.mark.parametrize("offset", [1, 2, 4, 8])
