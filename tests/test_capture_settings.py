@@ -186,3 +186,23 @@ def test_a_trainer_follows_what_a_callback_sets(device):
         trainer = Trainer(model, optimizer, nn.functional.cross_entropy, callbacks=[fall], capture=capture)
         histories.append(trainer.fit([tuple(batch)] * 3, epochs=6))
     assert histories[0] == histories[1]
+
+
+def test_an_input_that_requires_a_gradient_has_a_program_of_its_own(device):
+    """Also where it is the very tensor of the calls before."""
+
+    def function(x):
+        y = (x * x).sum()
+        if x.requires_grad:
+            y.backward()
+        return y * (3 if x.requires_grad else 2)
+
+    step, x = fd.capture(function), fd.tensor([1.0, 2.0]).to(device)
+    for _ in range(5):
+        assert step(x).item() == 10
+    x.requires_grad_()
+    for k in range(1, 6):
+        assert step(x).item() == 15
+        assert x.grad.tolist() == [2 * k, 4 * k]
+    x.requires_grad_(False)
+    assert step(x).item() == 10

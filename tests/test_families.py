@@ -27,7 +27,7 @@ def test_floor_has_the_family(family, floor):
 @pytest.mark.parametrize("folder", ["csrc/cpu", "csrc/bindings", "python/fastdl/kernels/numpy"])
 def test_no_family_is_missing_from_the_list(folder):
     helpers = {"array", "attributes", "module", "program", "python_state", "isa", "memory", "threads", "probe"}
-    helpers |= {"cuda_array", "cuda_module", "libraries", "layout"}
+    helpers |= {"cuda_array", "cuda_module", "libraries", "layout", "staging"}
     found = {p.stem for p in (ROOT / folder).glob("*") if p.suffix in (".cpp", ".py")}
     named = {stem for stem in found if not stem.startswith("_")} - helpers
     assert named == set(kernels.FAMILIES)

@@ -145,6 +145,9 @@ class RecordedStep : public PythonState {
       if (Py_TYPE(arg) != reinterpret_cast<PyTypeObject*>(tensor_.ptr())) return no;
       arrays[next] = py::reinterpret_steal<py::object>(PyObject_GetAttr(arg, data_.ptr()));
       if (!arrays[next++]) throw py::error_already_set();
+      const auto requires_grad = py::reinterpret_steal<py::object>(PyObject_GetAttr(arg, requires_.ptr()));
+      if (!requires_grad) throw py::error_already_set();
+      if (requires_grad.ptr() != Py_False) return no;  // a program of its own, which writes its gradient
     }
     if (!accepts(arrays) || !trusts(arrays)) return no;
     play(arrays);
@@ -282,7 +285,7 @@ class RecordedStep : public PythonState {
   std::vector<bool> is_tensor_;
   py::tuple constants_;
   py::object wrap_, tensor_;
-  py::str data_ = "data";
+  py::str data_ = "data", requires_ = "_requires";
   Program program_;
   std::unique_ptr<PyRecorder> recorder_;
 };

@@ -76,7 +76,7 @@ class CapturedStep:
         self._programs: list[_Program] = []
         self._graphs: list = []  # the programs on a GPU
         self._given_up = False
-        self._usual = None  # replays the program that was used last, if its arguments are of the plain kind
+        self._usual = None  # replays the program that was used last, if its arguments are of the plain kind for it
 
     def __call__(self, *args, **kwargs):
         if self._usual is not None and not kwargs:
@@ -106,8 +106,17 @@ class CapturedStep:
         return self if instance is None else types.MethodType(self, instance)
 
     def _drop(self, program) -> None:
+        self._usual = None
         self._graphs.remove(program)
         program.close()
+
+    def _is_plain(self, program) -> bool:
+        """Whether the program takes tensors alone, and none only on a device of its own, and returns no more than one
+        tuple of them."""
+        args, kwargs = program.key
+        results = program.structure if isinstance(program.structure, tuple) else (program.structure,)
+        plain = kwargs is None and all(arg is _TENSOR for arg in args) and (args or self._device is not None)
+        return bool(plain) and (program.structure is None or all(result is _TENSOR for result in results))
 
     def _on_gpu(self, inputs) -> bool:
         """Whether the step belongs on the GPU: an input is there, or it has none and new tensors are made there."""
@@ -127,11 +136,12 @@ class CapturedStep:
             if reasons:
                 return self._give_up(reasons, result)
             if len(self._graphs) == _MOST_PROGRAMS:
-                self._graphs.pop(0).close()
+                self._drop(self._graphs[0])
             self._graphs.append(program)
             return _without_graph(result)
         if program.trusted:
-            return program.rebuild(program.replay(inputs), _unflatten)
+            self._usual = program.usual if self._is_plain(program) else None
+            return program.rebuild(program.replay([t.data for t in inputs]), _unflatten)
         if program.recorded:
             result, wrong = program.check(self._function, args, kwargs, inputs, _flatten)
             if wrong:
@@ -142,7 +152,7 @@ class CapturedStep:
         if reasons:
             self._drop(program)
             return self._give_up(reasons, self._function(*args, **kwargs))
-        return program.rebuild(program.launch(inputs), _unflatten)
+        return program.rebuild(program.launch([t.data for t in inputs]), _unflatten)
 
     def explain(self, rounds: int = 5):
         """A table of the program that was replayed most often: each call with its shapes, bytes, time and share.
@@ -221,6 +231,7 @@ class _Program:
         self.session = Session(self.native)
         # Gradients go to these very tensors, and they may be changed in place.
         self._leaves = [(i, t, t.data) for i, t in enumerate(inputs) if t._requires]
+        self._requires = [t._requires for t in inputs]
 
     def __enter__(self):
         recording.session = self.session
@@ -257,7 +268,8 @@ class _Program:
 
     def accepts(self, inputs) -> bool:
         """Whether a replay would do what the function would do."""
-        same = all(inputs[i] is t and t.data is array for i, t, array in self._leaves)
+        same = self._requires == [t._requires for t in inputs]
+        same = same and all(inputs[i] is t and t.data is array for i, t, array in self._leaves)
         return same and self.native.accepts([t.data for t in inputs])
 
     def differs(self, result, arrays) -> str:

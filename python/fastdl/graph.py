@@ -15,7 +15,7 @@ import numpy as np
 
 from . import _cpu, kernels, recording
 from .session import Session
-from .tensor import wrap
+from .tensor import Tensor, wrap
 
 _WORDS = 1024  # of 64 bits, for the numbers of one step that change
 _streams = threading.local()
@@ -156,12 +156,13 @@ class GraphProgram:
     def __init__(self, key, inputs):
         self.key = key
         self.kernels = kernels.backend("cuda")
-        self._cupy = self.kernels.cupy
-        self._kinds = [_kind(t.data) for t in inputs]
+        self._cupy, self._array = self.kernels.cupy, self.kernels.cupy.ndarray
+        self._kinds = [_kind(t) for t in inputs]
         self._leaves = [(i, t, t.data) for i, t in enumerate(inputs) if t._requires]
         self.words = self._cupy.zeros(_WORDS, np.int64)
         self._graph = self._session = self._pool = self._own = self._staging = None
         self._gradients = []
+        self.structure = None  # of what the step returns
         self.trusted = False
 
     def __del__(self):
@@ -229,7 +230,7 @@ class GraphProgram:
             with stream, _recording(session):
                 stream.begin_capture()
                 try:
-                    self._structure = flatten(function(*args, **kwargs), tensors)
+                    self.structure = flatten(function(*args, **kwargs), tensors)
                 except Exception as raised:
                     error = str(raised)  # the exception itself would keep the arrays of its frames
                 except BaseException:
@@ -256,14 +257,14 @@ class GraphProgram:
         state = self._mutable()
         before = [self.kernels.clone(x) for x in state]
         self._session.rehearse()
-        replayed = self.launch(inputs)
+        replayed = self.launch([t.data for t in inputs])
         left = [None if gradient is None else gradient.data for _, gradient in self._gradients]
         after, left = ([x if x is None else self.kernels.clone(x) for x in arrays] for arrays in (state, left))
         for x, saved in zip(state, before):
             self.kernels.assign(x, saved)
         result = function(*args, **kwargs)
         tensors: list = []
-        if flatten(result, tensors) != self._structure or not _same([t.data for t in tensors], replayed):
+        if flatten(result, tensors) != self.structure or not _same([t.data for t in tensors], replayed):
             return result, "the result"
         if not _same(state, after):
             return result, "what it changes in place"
@@ -283,34 +284,54 @@ class GraphProgram:
 
     # -- replay ----------------------------------------------------------------------------------------------------
 
+    def usual(self, args: tuple):
+        """One call with plain tensors of the recorded kinds, in as little Python as it takes; or NotImplemented."""
+        if len(args) != len(self._kinds) or self._leaves or recording.session is not None:
+            return NotImplemented
+        arrays = []
+        for t, (shape, strides, dtype, *_) in zip(args, self._kinds):
+            array = t.data if type(t) is Tensor else None
+            if type(array) is not self._array or array.shape != shape:
+                return NotImplemented
+            if array.dtype is not dtype or array.strides != strides or t._requires:
+                return NotImplemented
+            arrays.append(array)
+        if not self._session.program.accepts([]):
+            return NotImplemented
+        results = self.replay(arrays)
+        if isinstance(self.structure, tuple):
+            return tuple(map(wrap, results))
+        return wrap(results[0]) if results else None
+
     def accepts(self, inputs) -> bool:
         """Whether a replay would do what the function would do."""
         return (
             len(inputs) == len(self._kinds)
-            and all(_kind(t.data) == kind for t, kind in zip(inputs, self._kinds))
+            and all(_kind(t) == kind for t, kind in zip(inputs, self._kinds))
             and all(inputs[i] is t and t.data is array for i, t, array in self._leaves)
             and self._session.program.accepts([])
         )
 
-    def launch(self, inputs) -> list:
+    def launch(self, arrays: list) -> list:
         """Copy the inputs in and write the words, launch the graph; copies of its results."""
-        self._staging.enter(self._session.values[: self._session.used], [t.data for t in inputs])
+        self._staging.enter(self._session.values[: self._session.used], arrays)
         self._graph.launch()
         return self._staging.results()
 
-    def replay(self, inputs) -> list:
+    def replay(self, arrays: list) -> list:
         """One call of the step."""
         self._session.refresh_rounded()
         self._session.follow()
-        return self.launch(inputs)
+        return self.launch(arrays)
 
     def rebuild(self, arrays, unflatten):
         """What the function returns, around these arrays."""
-        return unflatten(self._structure, iter([wrap(array) for array in arrays]))
+        return unflatten(self.structure, iter([wrap(array) for array in arrays]))
 
 
-def _kind(array) -> tuple:
-    return array.shape, array.strides, array.dtype, kernels.on_gpu(array)
+def _kind(t) -> tuple:
+    array = t.data
+    return array.shape, array.strides, array.dtype, kernels.on_gpu(array), t._requires
 
 
 def _stream(cupy):
