@@ -49,7 +49,14 @@ def replace(index, make):
     return lambda model: setattr(model, str(index), make())
 
 
+def stretch(model):
+    model[3].shape = (1, (2, 3))
+    model[3].shape = (1, (2, 4))
+    model[3].p = 0.1
+
+
 CHANGES = {
+    "p beside a tuple": stretch,
     "p": set_to(3, "p", 0.1),
     "eps": set_to(1, "eps", 0.5),
     "momentum": set_to(1, "momentum", 0.9),
@@ -96,12 +103,12 @@ class Counts(nn.Module):
 
     def __init__(self):
         super().__init__()
-        self.layer, self.calls, self.scale = nn.Linear(4, 4), 0, 2.0
+        self.layer, self.calls, self.scale, self.hidden = nn.Linear(4, 4), 0, 2.0, (fd.zeros(2), fd.zeros(2))
 
     def forward(self, x):
         self.calls += 1
         self.seen = x
-        self.shapes = [x.shape]
+        self.shapes, self.hidden = [x.shape], (x, x.detach())
         return self.layer(x) * self.scale
 
 

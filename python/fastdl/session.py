@@ -193,7 +193,11 @@ def _settings_hold(modules: dict) -> bool:
 
 def _is(a, b) -> bool:
     """Whether two settings are one object, or equal numbers, words or tuples of them."""
-    return a is b or (type(a) is type(b) and isinstance(a, (int, float, str, tuple)) and bool(a == b))
+    if a is b or type(a) is not type(b):
+        return a is b
+    if isinstance(a, tuple):
+        return len(a) == len(b) and all(map(_is, a, b))
+    return isinstance(a, (int, float, str)) and a == b
 
 
 def _options(group: dict) -> dict:
