@@ -152,33 +152,74 @@ def test_programs_do_not_keep_the_model(device):
 
 
 class Learner:
-    """A step that is a method, and works for a class without an instance of its own too."""
-
     def __init__(self, device):
         self.model = build(device)
-        self.optimizer = fd.optim.SGD(self.model.parameters(), lr=0.1)
+        self.captured = fd.capture(self.as_written)
 
-    def as_written(self, x, scale=1.0):
-        self.optimizer.zero_grad()
-        loss = (self.model(x) * scale).sum()
-        loss.backward()
-        self.optimizer.step()
-        return loss
+    def as_written(self, x):
+        return self.model(x).sum()
 
     step = fd.capture(as_written)
 
 
-def test_methods_have_a_program_for_each_instance(device):
-    first, second, other = (Learner(device) for _ in range(3))
-    other.model[3].p = second.model[3].p = 0.0
-    x = fd.ones(16, 6, device=device)
-    before = Learner.step.programs
+def test_methods_are_captured_for_each_object(device):
+    learner, x = Learner(device), fd.ones(16, 6, device=device)
+    learner.model.eval()
     for _ in range(4):
-        first.step(x)
-        assert second.step(x, scale=2.0).item() == other.as_written(x, 2.0).item()
-    if device != "numpy":
-        assert first.step.programs == Learner.step.programs == before + 2
-        assert first.step.__self__ is first
+        assert learner.captured(x).item() == learner.as_written(x).item()
+    with pytest.raises(TypeError, match="as_written is a method; .* self.as_written = fd.capture"):
+        learner.step(x)
+
+
+class Nested(nn.Module):
+    """Layers in containers, which are never called, a layer of which only a setting is read, a tensor that is none of
+    the module's."""
+
+    def __init__(self):
+        super().__init__()
+        self.layers, self.table = nn.ModuleList([nn.Linear(4, 4)]), nn.ModuleDict({"a": nn.Identity()})
+        self.drop, self.scale = nn.Dropout(0.0), fd.tensor([2.0])
+
+    def forward(self, x):
+        for layer in self.layers:
+            x = layer(x)
+        return self.table["a"](x) * self.scale * (1.0 - self.drop.p)
+
+
+NESTED = {
+    "append": lambda model: model.layers.append(nn.Tanh()),
+    "set": lambda model: model.layers.__setitem__(0, nn.Tanh()),
+    "table": lambda model: model.table.__setitem__("a", nn.Tanh()),
+    "setting": lambda model: setattr(model.drop, "p", 0.5),
+    "tensor": lambda model: setattr(model, "scale", model.scale * 2),
+}
+
+
+@pytest.mark.parametrize("change", NESTED.values(), ids=NESTED)
+def test_what_is_below_and_not_called(device, change):
+    fd.manual_seed(0)
+    model = Nested().to(device)
+    model.scale = model.scale.to(device)
+    step, x = fd.capture(lambda x: model(x).sum()), fd.ones(3, 4, device=device)
+    for _ in range(4):
+        before = step(x).item()
+    change(model)
+    for _ in range(3):
+        assert step(x).item() == model(x).sum().item() != before
+
+
+def test_hook_on_a_layer_that_is_fused(device):
+    """On the GPU the ReLU after a batch norm has no call of its own."""
+    model = build(device).eval()
+    step, x = fd.capture(lambda x: model(x).sum(), fallback=True), fd.ones(16, 6, device=device)
+    for _ in range(4):
+        step(x)
+    model[2].register_forward_hook(lambda module, args, output: output * 3.0)
+    if device == "numpy":
+        assert step(x).item() == model(x).sum().item()
+        return
+    with pytest.warns(RuntimeWarning, match="hooks on ReLU"):
+        assert step(x).item() == model(x).sum().item()
 
 
 def test_a_trainer_follows_what_a_callback_sets(device):

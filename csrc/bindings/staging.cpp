@@ -22,7 +22,7 @@ std::int64_t bytes_of(const View& x) { return x.size() * item_size(x.dtype); }
 class Staging {
  public:
   Staging(const py::object& words, const py::list& staged, const py::list& given, const py::list& results)
-      : words_(one_of("Staging", "words", words, {DType::i64}, "int64")) {
+      : words_(one_of("Staging", "words", words, {DType::i64}, "int64")), device_(cuda::gpu::current_device()) {
     if (words_.view.ndim != 1 || words_.view.strides[0] != 1)
       check::fail_value("Staging", "words must be contiguous, got shape " + check::shape_string(words_));
     for (std::size_t i = 0; i < staged.size(); ++i) {
@@ -38,7 +38,7 @@ class Staging {
   void enter(const Numbers& values, const py::list& inputs) const {
     if (values.ndim() != 1 || values.size() > words_.view.size() || inputs.size() != staged_.size())
       check::fail_value("Staging", "enter takes as many numbers as there are words at most, and every input");
-    use_current_stream();
+    begin();
     std::vector<Piece> pieces;
     std::vector<std::pair<View, View>> others;
     for (std::size_t i = 0; i < staged_.size(); ++i) {
@@ -57,7 +57,7 @@ class Staging {
 
   // Copies, in the same memory order.
   py::list results() const {
-    use_current_stream();
+    begin();
     py::list made;
     std::vector<Piece> pieces;
     for (const Input& result : results_) {
@@ -77,11 +77,25 @@ class Staging {
     Input to;
     bool alike;  // does an input lie in memory as its copy does?
   };
-  static const void* pointer(const py::object& array) {
-    return reinterpret_cast<const void*>(array.attr("data").attr("ptr").cast<std::uintptr_t>());
+  void begin() const {
+    expect_device(cuda::gpu::current_device(), "it is launched");
+    use_current_stream();
+  }
+  void expect_device(int device, const char* what) const {
+    if (device != device_)
+      check::fail_value("Staging", "the step was recorded on GPU " + std::to_string(device_) + ", and " + what +
+                                       " on GPU " + std::to_string(device));
+  }
+  const void* pointer(const py::object& array) const {
+    const py::object memory = array.attr("data");
+#if defined(FASTDL_CUDA)
+    expect_device(memory.attr("device_id").cast<int>(), "an input lies");
+#endif
+    return reinterpret_cast<const void*>(memory.attr("ptr").cast<std::uintptr_t>());
   }
 
   Input words_;
+  int device_;  // of all memory here
   std::vector<Staged> staged_;
   std::vector<Input> results_;
 };

@@ -8,7 +8,6 @@ the program: no Python code of the step, no autograd, no allocation, the GIL rel
 from __future__ import annotations
 
 import functools
-import types
 import warnings
 from collections.abc import Callable
 
@@ -32,8 +31,8 @@ class CaptureError(RuntimeError):
 def capture(function: Callable | None = None, *, fallback: bool = False):
     """A function that records `function` once per kind of input and replays it from then on; also a decorator.
 
-    function: a training step: any function or method of Tensors (and tuples, lists, dicts of them; other arguments
-        are constants of the program) made of fastdl operations, modules, optimizers. It may return Tensors in the same
+    function: a training step: any function or bound method of Tensors (and tuples, lists, dicts of them; other
+        arguments are constants of the program) made of fastdl operations, modules, optimizers. It may return Tensors in the same
         structures; they carry no graph.
     fallback: where the step can't be captured, warn once and run it as written instead of raising.
 
@@ -102,8 +101,12 @@ class CapturedStep:
         return program.rebuild(program.native.run([t.data for t in inputs]))
 
     def __get__(self, instance, owner=None):
-        """A step that is a method: the instance is a constant of the program like any other argument."""
-        return self if instance is None else types.MethodType(self, instance)
+        """Refuse to be a method: programs kept with the class would keep every instance, too."""
+        if instance is None:
+            return self
+        name = getattr(self._function, "__name__", "step")
+        advice = f"capture it for each object: self.{name} = fd.capture(self.{name})"
+        raise TypeError(f"capture: {name} is a method; {advice}")
 
     def _drop(self, program) -> None:
         self._usual = None

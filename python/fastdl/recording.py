@@ -7,7 +7,7 @@ notes what a replay depends on besides the kernels.
 from __future__ import annotations
 
 session = None
-settings = [0]  # how often an attribute, a child or a hook of any module was set
+settings = [object()]  # another object after each change of an attribute, a child or a hook of any module
 
 
 def refuse(what: str) -> None:

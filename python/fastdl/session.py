@@ -11,7 +11,6 @@ import numpy as np
 
 from . import autograd, kernels, recording
 from .functional import precision
-from .tensor import Tensor
 
 _HERE = str(Path(__file__).parent)
 
@@ -64,12 +63,18 @@ class Session:
     def module(self, module) -> None:
         """A module is called: its mode, its settings and its tensors are part of the program."""
         if module not in self.modules:
-            self.modules[module] = _settings(module)
-            for registry in (module._parameters, module._buffers):
-                for name, tensor in registry.items():
-                    if tensor is not None:
-                        self.arrays.setdefault(tensor, tensor.data)
-                        self._named.append((registry, name, tensor))
+            # With all below it: what has no call of its own (lists, layers that are fused) may be gone by, too.
+            for below in module.modules():
+                if below not in self.modules:
+                    self._note(below)
+
+    def _note(self, module) -> None:
+        self.modules[module] = _settings(module)
+        for registry in (module._parameters, module._buffers):
+            for name, tensor in registry.items():
+                if tensor is not None:
+                    self.arrays.setdefault(tensor, tensor.data)
+                    self._named.append((registry, name, tensor))
 
     def grad_read(self, leaf) -> None:
         """The gradient of a leaf is read or added to."""
@@ -176,8 +181,9 @@ class Update:
 
 
 def _settings(module) -> dict:
-    """What a module's forward pass may go by besides its tensors: plain attributes, and children."""
-    found = {name: value for name, value in module.__dict__.items() if not isinstance(value, Tensor)}
+    """What a module's forward pass may go by besides its parameters and buffers: plain attributes, and children."""
+    tensors = (*module._parameters, *module._buffers)
+    found = {name: value for name, value in module.__dict__.items() if name not in tensors}
     found["_modules"] = tuple(map(id, module._modules.values()))
     return found
 

@@ -41,8 +41,8 @@ class RemovableHandle:
 
 def _note(module) -> None:
     """Tell the module whether it has hooks, so that a call without any tests one flag."""
-    recording.settings[0] += 1
     module.__dict__["_hooked"] = bool(module._forward_pre_hooks or module._forward_hooks or module._backward_hooks)
+    recording.settings[0] = object()
 
 
 def add_hook(module, hooks: dict, hook: Callable, prepend: bool, with_kwargs: bool) -> RemovableHandle:

@@ -74,9 +74,9 @@ class Module:
             raise KeyError(f'{kind} name can\'t be empty or contain ".", got {name!r}')
         if name not in self.__dict__[registry] and hasattr(self, name):
             raise KeyError(f"attribute '{name}' already exists")
-        recording.settings[0] += 1
         self.__dict__[registry][name] = value
         self.__dict__[name] = value
+        recording.settings[0] = object()
 
     def register_parameter(self, name: str, param: Parameter | None) -> None:
         """Add a parameter, read as `self.<name>`; None reserves the name. Raises KeyError if it is taken."""
@@ -106,8 +106,8 @@ class Module:
         elif isinstance(value, Module):
             self._move(name, registered, "_modules", value)
         elif registered is None:
-            recording.settings[0] += 1
             object.__setattr__(self, name, value)
+            recording.settings[0] = object()  # after the change: a replay in another thread may look in between
         elif value is None or (registered == "_buffers" and isinstance(value, Tensor)):
             self._register(registered, name, value)
         else:
@@ -128,12 +128,12 @@ class Module:
         self._register(new, name, value)
 
     def __delattr__(self, name: str) -> None:
-        recording.settings[0] += 1
         registered = self._registry_of(name)
         if registered is not None:
             del self.__dict__[registered][name]
             self._non_persistent.discard(name)
         object.__delattr__(self, name)
+        recording.settings[0] = object()
 
     # Traversal ------------------------------------------------------------------------------------------
 
