@@ -32,8 +32,8 @@ def capture(function: Callable | None = None, *, fallback: bool = False):
     """A function that records `function` once per kind of input and replays it from then on; also a decorator.
 
     function: a training step: any function or bound method of Tensors (and tuples, lists, dicts of them; other
-        arguments are constants of the program) made of fastdl operations, modules, optimizers. It may return Tensors in the same
-        structures; they carry no graph.
+        arguments are constants of the program) made of fastdl operations, modules, optimizers. It may return Tensors
+        in the same structures; they carry no graph.
     fallback: where the step can't be captured, warn once and run it as written instead of raising.
 
     The first call runs as written. The second is made both ways, replayed and as written from the same state, and must
