@@ -113,9 +113,11 @@ void choose(const Cudnn& dnn, cudnnHandle_t handle, const Problem& p, Plan& plan
   const auto offer = [&](bool rounded) {
     const Descriptor graph = describe(dnn, handle, p, rounded);
     const size_t none = candidates.size(), bytes = scratch.bytes - rounded_bytes(p.d, rounded);
-    for (const cudnnBackendHeurMode_t mode : {CUDNN_HEUR_MODE_A, CUDNN_HEUR_MODE_FALLBACK})
+    for (const cudnnBackendHeurMode_t mode : {CUDNN_HEUR_MODE_A, CUDNN_HEUR_MODE_FALLBACK}) {
+      const size_t most = none + (mode == CUDNN_HEUR_MODE_A ? kMostTimed : 1);
+      if (candidates.size() >= most) break;  // before the library is asked
       for (const Descriptor& proposal : proposals(dnn, graph, mode)) {
-        if (candidates.size() >= none + (mode == CUDNN_HEUR_MODE_A ? kMostTimed : 1)) break;
+        if (candidates.size() == most) break;
         Execution planned = plan_of(dnn, handle, proposal, p.kind, rounded);
         if (!planned.plan || planned.bytes > bytes) continue;
         candidates.push_back(std::move(planned));
@@ -125,6 +127,7 @@ void choose(const Cudnn& dnn, cudnnHandle_t handle, const Problem& p, Plan& plan
           return true;
         });
       }
+    }
   };
   const bool may_round =
       p.pass == Pass::weight_gradient && p.kind == Kind::bf16 && rounded_bytes(p.d, true) < scratch.bytes;
