@@ -14,7 +14,7 @@ from types import ModuleType, SimpleNamespace
 import numpy as np
 
 from cupy_streams import CUDARuntimeError, Stream, current, flat, note, wait, work
-from fastdl import kernels
+from fastdl import Tensor, kernels
 
 
 class ndarray(np.lib.mixins.NDArrayOperatorsMixin):  # noqa: N801 - CuPy's name
@@ -35,9 +35,11 @@ class ndarray(np.lib.mixins.NDArrayOperatorsMixin):  # noqa: N801 - CuPy's name
     def __array_ufunc__(self, ufunc, method, *inputs, out=None, **kwargs):
         if method != "__call__" or any(isinstance(x, np.ndarray) for x in inputs):
             return NotImplemented
+        inputs = [x.data if isinstance(x, Tensor) and x.__cuda_array_interface__ else x for x in inputs]
         if out is not None:
             kwargs["out"] = tuple(map(_host, out))
-        return _array(_work(lambda: ufunc(*map(_host, inputs), **kwargs), flat((inputs, out or ()))))
+        result = _array(_work(lambda: ufunc(*map(_host, inputs), **kwargs), flat((inputs, out or ()))))
+        return result if out is None else out[0]
 
     def __array_function__(self, function, types, args, kwargs):
         if function.__name__ not in _FUNCTIONS:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from . import autograd, device, functional
 from .functional import copy as copy_module
 from .functional import elementwise, gemm, index, inplace, pointwise
@@ -65,6 +67,36 @@ for _symbol in ("lt", "le", "gt", "ge"):
     setattr(Tensor, f"__{_symbol}__", getattr(elementwise, _symbol))
 Tensor.__eq__, Tensor.__ne__ = _equality(elementwise.eq), _equality(elementwise.ne)
 Tensor.__hash__ = object.__hash__
+
+# What NumPy is asked to do where its array stands on the left of an operator.
+_UFUNCS = {
+    np.add: elementwise.add, np.subtract: elementwise.sub, np.multiply: elementwise.mul, np.divide: elementwise.div,
+    np.floor_divide: elementwise.floor_divide, np.remainder: elementwise.remainder, np.power: elementwise.pow,
+    np.matmul: gemm.matmul, np.less: elementwise.lt, np.less_equal: elementwise.le, np.greater: elementwise.gt,
+    np.greater_equal: elementwise.ge, np.equal: elementwise.eq, np.not_equal: elementwise.ne,
+}  # fmt: skip
+
+
+def _array_ufunc(self, ufunc, method: str, *inputs, **options):
+    """NumPy's function of tensors: operators are the Tensor's, all else (`array -= t`, `np.sin(t)`) is of arrays."""
+    if method == "__call__" and not options and ufunc in _UFUNCS:
+        return _UFUNCS[ufunc](*inputs)
+    if any(isinstance(x, Tensor) for x in options.get("out", ())):
+        raise TypeError(f"numpy.{ufunc.__name__}: out must be an array, got a Tensor; use t.numpy()")
+    return getattr(ufunc, method)(*(np.asarray(x) if isinstance(x, Tensor) else x for x in inputs), **options)
+
+
+class _NumPyOnly:
+    """An `__array_ufunc__` that NumPy finds, since it asks the class, and CuPy, which asks the object, does not.
+
+    CuPy would take an operator to its own function of the tensor's memory; without one it leaves it to the Tensor.
+    """
+
+    def __get__(self, tensor, owner):
+        return _array_ufunc if tensor is None else None
+
+
+Tensor.__array_ufunc__ = _NumPyOnly()
 
 
 def _attach(function):

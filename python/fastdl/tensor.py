@@ -42,7 +42,6 @@ class Tensor:
     _slot_counter = None  # the count of changes of what is there
     _grad_slot = None  # an array that backward writes the gradient into, set by an optimizer
 
-    __array_priority__ = 1000  # ndarray + Tensor is the Tensor's business
     __hash__ = object.__hash__
 
     def __init__(self, data, requires_grad: bool = False):
