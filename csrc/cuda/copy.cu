@@ -132,7 +132,7 @@ void cast(View x, Out y) {
     with_any(y.dtype, [&](auto to) {
       using X = decltype(from);
       using Y = decltype(to);
-      map(x.size(), y.as<Y>(), Convert<Wide<X>, Y>{}, static_cast<const X*>(x.as<X>()));
+      map(x.size(), y.as<Y>(), Convert<Wide<X>, Wide<Y>>{}, static_cast<const X*>(x.as<X>()));
     });
   });
 }

@@ -66,11 +66,19 @@ struct Slope {
     even = g * s.even;
     factor = g * std::fma(s.keep, of.weight_of(label), s.even * total);
   }
-  FASTDL_DEVICE_ONLY W at(int64_t i, W x) const {
-    if (ignored) return 0;
-    W less = i == label ? own : W(0);
-    if (smoothed) less = std::fma(labels.weight_of(i), even, less);
-    return std::fma(Math<W>::exp_negative(x - lse), factor, -less);
+  // Of a row to `to`. The label's is written last, over one that knows of no label, by the thread that wrote that.
+  template <class Row, class T>
+  FASTDL_DEVICE_ONLY void along(const Row& row, T* to) const {
+    const auto share = [&](W x) { return Math<W>::exp_share(x - lse); };
+    if (ignored) return row.each([&](int64_t i, W) { to[i] = static_cast<T>(W(0)); });
+    if (smoothed)
+      row.each(
+          [&](int64_t i, W x) { to[i] = static_cast<T>(std::fma(share(x), factor, -(labels.weight_of(i) * even))); });
+    else
+      row.each([&](int64_t i, W x) { to[i] = static_cast<T>(share(x) * factor); });
+    if (row.mine(label))
+      to[label] =
+          static_cast<T>(std::fma(share(W(row.x[label])), factor, -std::fma(labels.weight_of(label), even, own)));
   }
 };
 
@@ -84,29 +92,40 @@ constexpr int64_t kLabelsOfTask = 16384;
 constexpr int64_t kWholeDoubles = 2;  // that a Whole takes
 FASTDL_BOTH int64_t parts_of(int64_t rows) { return ceil_div(rows, kLabelsOfTask); }
 
-// A row on the lanes of a warp, `kept` elements in the registers of each.
+// A row at x on the lanes of a warp, `kept` elements in the registers of each.
 template <class T, int kept>
 struct WarpRow {
   using W = Wide<T>;
-  int lane;
-  int64_t n;
+  static constexpr W kBeyond = -std::numeric_limits<W>::infinity();  // the end: neither a maximum nor a share of one
+  const T* x;
+  int64_t lane;
+  int left;  // from the lane's first element on
   W v[kept];
 
-  FASTDL_DEVICE_ONLY WarpRow(const T* x, int64_t count, int on) : lane(on), n(count) {
+  FASTDL_DEVICE_ONLY WarpRow(const T* at, int64_t n, int on) : x(at), lane(on), left(static_cast<int>(n) - on) {
     FASTDL_UNROLL
-    for (int j = 0; j < kept; ++j) v[j] = lane + j * kLanes < n ? W(x[lane + j * kLanes]) : W(0);
+    for (int j = 0; j < kept; ++j) v[j] = j * kLanes < left ? W(x[lane + j * kLanes]) : kBeyond;
   }
   FASTDL_DEVICE_ONLY bool first() const { return lane == 0; }
+  FASTDL_DEVICE_ONLY bool mine(int64_t i) const { return i % kLanes == lane; }
   template <class F>
   FASTDL_DEVICE_ONLY void each(const F& f) const {
     FASTDL_UNROLL
     for (int j = 0; j < kept; ++j)
-      if (lane + j * kLanes < n) f(int64_t{lane + j * kLanes}, v[j]);
+      if (j * kLanes < left) f(lane + j * kLanes, v[j]);
   }
   FASTDL_DEVICE_ONLY W top() const {
-    W best = -std::numeric_limits<W>::infinity();
-    each([&](int64_t, W x) { best = max_of(best, x); });
+    W best = kBeyond;
+    FASTDL_UNROLL
+    for (int j = 0; j < kept; ++j) best = max_of(best, v[j]);
     return reduce_lanes(best, [](W a, W b) { return max_of(a, b); });
+  }
+  // The sum of exp(x - top).
+  FASTDL_DEVICE_ONLY W shares(W top) const {
+    W total = 0;
+    FASTDL_UNROLL
+    for (int j = 0; j < kept; ++j) total += Math<W>::exp_share(v[j] - top);
+    return reduce_lanes(total, [](W a, W b) { return a + b; });
   }
   template <class F>
   FASTDL_DEVICE_ONLY W sum(const F& f) const {
@@ -116,22 +135,55 @@ struct WarpRow {
   }
 };
 
-// A row that a block goes through together.
-template <class T>
+// A row at x that the threads of a block go through together, kRowThreads or a number that is known when they do.
+constexpr int kRowThreads = kLanes == 1 ? 1 : kThreads;
+template <class T, int known>
 struct BlockRow {
   using W = Wide<T>;
-  Line line;
   const T* x;
+  Block block;
+  int64_t n;
 
-  FASTDL_DEVICE_ONLY bool first() const { return line.block.thread == 0; }
+  FASTDL_DEVICE_ONLY bool first() const { return block.thread == 0; }
+  FASTDL_DEVICE_ONLY int step() const { return known > 0 ? known : block.threads; }
+  FASTDL_DEVICE_ONLY bool mine(int64_t i) const { return i % step() == block.thread; }
   template <class F>
   FASTDL_DEVICE_ONLY void each(const F& f) const {
-    line.each([&](int64_t i) { f(i, W(x[i])); });
+    each(block.thread, n, f);
   }
-  FASTDL_DEVICE_ONLY W top() const { return line.top(x); }
+  FASTDL_DEVICE_ONLY W top() const {
+    const W none = -std::numeric_limits<W>::infinity();
+    W best = none;
+    each([&](int64_t, W u) { best = max_of(best, u); });
+    return block.reduce(best, none, [](W a, W b) { return max_of(a, b); });
+  }
+  FASTDL_DEVICE_ONLY W shares(W top) const {
+    return sum([&](int64_t, W u) { return Math<W>::exp_share(u - top); });
+  }
+  // In a fixed order: kRun elements of a thread in their own type, runs in double.
   template <class F>
   FASTDL_DEVICE_ONLY W sum(const F& f) const {
-    return line.sum([&](int64_t i) { return f(i, W(x[i])); });
+    constexpr int kRun = 32;
+    double total = 0;
+    for (int64_t i = block.thread; i < n; i += kRun * step()) {
+      W run = 0;
+      each(i, min_of(n, i + kRun * step()), [&](int64_t k, W u) { run += f(k, u); });
+      total += static_cast<double>(run);
+    }
+    return static_cast<W>(block.sum(total));
+  }
+
+ private:
+  // f(i, x[i]) for this thread's i from `begin` on, a few at a time.
+  template <class F>
+  FASTDL_DEVICE_ONLY void each(int64_t begin, int64_t end, const F& f) const {
+    constexpr int kTogether = 16 / sizeof(W);
+    int64_t i = begin;
+    for (; i + (kTogether - 1) * step() < end; i += kTogether * step()) {
+      FASTDL_UNROLL
+      for (int a = 0; a < kTogether; ++a) f(i + a * step(), W(x[i + a * step()]));
+    }
+    for (; i < end; i += step()) f(i, W(x[i]));
   }
 };
 
@@ -170,13 +222,13 @@ struct Losses {
   FASTDL_DEVICE_ONLY W take(const Row& row, int64_t which, const Whole<W>& all) const {
     const int64_t begin = which * labels.classes;
     const W top = row.top();
-    const W log_sum = std::log(row.sum([&](int64_t, W x) { return Math<W>::exp_negative(x - top); }));
+    const W log_sum = std::log(row.shares(top));
     const W spread = smoothing.even > 0
                          ? row.sum([&](int64_t i, W x) { return labels.weight_of(i) * (log_sum - (x - top)); })
                          : W(0);
     if (dlogits != nullptr) {
       const Slope<W, Index> slope(labels, smoothing, which, static_cast<W>(1 / all.divisor), all.weight, top + log_sum);
-      row.each([&](int64_t i, W x) { dlogits[begin + i] = static_cast<T>(slope.at(i, x)); });
+      slope.along(row, dlogits + begin);
     }
     if (row.first()) lse[which] = top + log_sum;
     if (labels.ignored(which)) return 0;
@@ -208,7 +260,7 @@ struct Losses {
 
 template <class T, class Index, int kept>
 struct WarpLosses : Losses<T, Index> {
-  static constexpr int kBlocks = 2;  // for 128 registers
+  static constexpr int kBlocks = sizeof(Wide<T>) <= 4 ? 2 : 1;  // for 128 registers, or twice as many
   FASTDL_DEVICE_ONLY void operator()(const Block& block, const Whole<Wide<T>>& all) const {
     for (int warp = block.thread / kLanes; warp < kTeams; warp += (block.threads + kLanes - 1) / kLanes)
       if (const int64_t team = block.task * kTeams + warp; team < this->teams)
@@ -219,15 +271,16 @@ struct WarpLosses : Losses<T, Index> {
 
 template <class T, class Index>
 struct BlockLosses : Losses<T, Index> {
-  static constexpr int kBlocks = 4;  // for the shared memory
+  static constexpr int kBlocks = sizeof(Wide<T>) <= 4 ? 4 : 2;  // for the shared memory, and for the registers
   FASTDL_DEVICE_ONLY void operator()(const Block& block, const Whole<Wide<T>>& all) const {
     constexpr int64_t kMost = kRowBytes / static_cast<int64_t>(sizeof(T));
     FASTDL_SHARED T kept[kMost];  // each thread reads what it wrote
     this->take_all(block.task, all, [&](const T* x) {
-      const Line line{block, 0, this->labels.classes, 1};
-      if (line.n > kMost) return BlockRow<T>{line, x};
-      line.each([&](int64_t i) { kept[i] = x[i]; });
-      return BlockRow<T>{line, kept};
+      BlockRow<T, kRowThreads> row{x, block, this->labels.classes};
+      if (row.n > kMost) return row;
+      row.each([&](int64_t i, Wide<T> u) { kept[i] = static_cast<T>(u); });
+      row.x = kept;
+      return row;
     });
   }
 };
@@ -275,7 +328,7 @@ struct RowGradient {
     const int64_t row = line.block.task;
     const W by = each ? dloss[row] : static_cast<W>(static_cast<double>(dloss[0]) / whole->divisor);
     const Slope<W, Index> slope(labels, smoothing, row, by, whole->weight, lse[row]);
-    line.each([&](int64_t i) { dlogits[line.start + i] = static_cast<T>(slope.at(i, W(logits[line.start + i]))); });
+    slope.along(BlockRow<T, 0>{logits + line.start, line.block, line.n}, dlogits + line.start);
   }
 };
 

@@ -12,6 +12,7 @@ template <class T>
 struct Drop {
   using W = Wide<T>;
   PhiloxStream stream;
+  PhiloxKeys keys;
   std::uint32_t bound;
   W scale;
   const T* x;
@@ -21,7 +22,7 @@ struct Drop {
     constexpr int kTogether = N < kPhiloxBlock ? N : kPhiloxBlock;
     Pack<W, N> v = load_wide<N>(x + i);
     for (int first = 0; first < N; first += kTogether) {
-      const Words words = philox_words(stream, i + first);
+      const Words words = philox_words(stream, keys, i + first);
       for (int k = 0; k < kTogether; ++k) v.v[first + k] *= word_of<kTogether>(words, i, k) < bound ? scale : W(0);
     }
     store_rounded(y + i, v);
@@ -53,7 +54,8 @@ void dropout(View x_, double p, PhiloxStream stream, Out y_) {
       return;
     }
     for_packs<N>(n, on_border(x) && on_border(y), PrepareNothing{},
-                 Drop<T>{stream, static_cast<std::uint32_t>(bound), static_cast<Wide<T>>(1 / (1 - p)), x, y});
+                 Drop<T>{stream, PhiloxKeys(stream.seed), static_cast<std::uint32_t>(bound),
+                         static_cast<Wide<T>>(1 / (1 - p)), x, y});
   });
 }
 

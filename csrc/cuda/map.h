@@ -18,9 +18,9 @@ struct Map1 {
   template <int N>
   FASTDL_DEVICE_ONLY void run(int64_t i, Nothing) const {
     const Pack<Wide<X>, N> a = load_wide<N>(x + i);
-    Pack<Y, N> out;
-    for (int k = 0; k < N; ++k) out.v[k] = static_cast<Y>(f(a.v[k]));
-    store_pack(y + i, out);
+    Pack<Wide<Y>, N> out;
+    for (int k = 0; k < N; ++k) out.v[k] = static_cast<Wide<Y>>(f(a.v[k]));
+    store_rounded(y + i, out);
   }
 };
 
@@ -34,9 +34,9 @@ struct Map2 {
   FASTDL_DEVICE_ONLY void run(int64_t i, Nothing) const {
     const Pack<Wide<A>, N> u = load_wide<N>(a + i);
     const Pack<Wide<B>, N> v = load_wide<N>(b + i);
-    Pack<Y, N> out;
-    for (int k = 0; k < N; ++k) out.v[k] = static_cast<Y>(f(u.v[k], v.v[k]));
-    store_pack(y + i, out);
+    Pack<Wide<Y>, N> out;
+    for (int k = 0; k < N; ++k) out.v[k] = static_cast<Wide<Y>>(f(u.v[k], v.v[k]));
+    store_rounded(y + i, out);
   }
 };
 

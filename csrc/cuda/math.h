@@ -2,6 +2,7 @@
 // functions, at most 2 ulp off in float and in double; elsewhere the C library's.
 #pragma once
 #include <cmath>
+#include <type_traits>
 
 #include "core/view.h"
 
@@ -10,6 +11,21 @@ namespace fastdl::cuda::gpu {
 template <class T>
 struct Math {
   static FASTDL_BOTH T exp_negative(T x) { return std::exp(x); }
+  // exp(x) for x <= 0 that is added to, or a share of, exp(0): the device's float takes three instructions instead of
+  // nine and is at most 2 + |x| ulp off, and 0 below 2^-126.
+  static FASTDL_BOTH T exp_share(T x) {
+#if defined(__CUDA_ARCH__)
+    if constexpr (std::is_same_v<T, float>) {
+      float y;
+      asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x * 1.4426950408889634f));
+      return y;
+    } else {
+      return std::exp(x);
+    }
+#else
+    return std::exp(x);
+#endif
+  }
   static FASTDL_BOTH T expm1_negative(T x) { return std::expm1(x); }
   static FASTDL_BOTH T tanh(T x) { return std::tanh(x); }
   static FASTDL_BOTH T sigmoid(T x) {

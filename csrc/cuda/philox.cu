@@ -10,10 +10,11 @@ namespace {
 
 struct RandomWords {
   PhiloxStream stream;
+  PhiloxKeys keys;
   std::uint32_t* words;
   template <int N>
   FASTDL_DEVICE_ONLY void run(int64_t i, Nothing) const {
-    const Words made = philox_words(stream, i);
+    const Words made = philox_words(stream, keys, i);
     Pack<std::uint32_t, N> out;
     for (int k = 0; k < N; ++k) out.v[k] = word_of<N>(made, i, k);
     store_pack(words + i, out);
@@ -23,7 +24,7 @@ struct RandomWords {
 }  // namespace
 
 void random_words(PhiloxStream stream, int64_t n, std::uint32_t* words) {
-  for_packs<kPhiloxBlock>(n, on_border(words), PrepareNothing{}, RandomWords{stream, words});
+  for_packs<kPhiloxBlock>(n, on_border(words), PrepareNothing{}, RandomWords{stream, PhiloxKeys(stream.seed), words});
 }
 
 FASTDL_REGISTER(random_words)
