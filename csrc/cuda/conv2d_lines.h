@@ -8,52 +8,97 @@
 
 namespace fastdl::cuda::gpu {
 
-// x by output pixels, or dy by input pixels (`backward`: those of its pixels that saw this one): a line is a pixel, k
-// runs over taps and channels.
-template <class E, bool backward>
+// x by output pixels: a line is a pixel, k runs over taps and channels.
+template <class E>
 struct PixelLines {
   static constexpr bool k_near = true;
-  const E* x;
-  Shape s;
+  Windows<E> windows;
   int64_t pixels;
-
-  struct Line {
-    const E* image;  // null: none
-    int down, right;
+  Odometer taps;
+  using Line = typename Windows<E>::Place;
+  struct Step {
+    Odometer::Digits at;
+    Tap tap;
   };
 
-  FASTDL_BOTH int64_t width() const { return backward ? s.filters : s.channels; }
-  FASTDL_BOTH int64_t all() const { return backward ? s.all_filters : s.all_channels; }
-  FASTDL_DEVICE_ONLY PixelLines of(int64_t group) const { return {x + group * width(), s, pixels}; }
-  FASTDL_DEVICE_ONLY Line line(int64_t pixel) const {
-    if (pixel >= pixels) return {nullptr, 0, 0};
-    const int64_t columns = backward ? s.w : s.ow, rows = backward ? s.h : s.oh;
-    const int64_t row = pixel / columns, image = row / rows;
-    const int64_t down = row - image * rows, right = pixel - row * columns;
-    if constexpr (backward)
-      return {x + image * s.oh * s.ow * all(), static_cast<int>(down + s.padding[0]),
-              static_cast<int>(right + s.padding[1])};
-    else
-      return {x + image * s.h * s.w * all(), static_cast<int>(down * s.stride[0] - s.padding[0]),
-              static_cast<int>(right * s.stride[1] - s.padding[1])};
+  PixelLines(const E* x, const Shape& s, int64_t count)
+      : windows(x, static_cast<const Tap*>(nullptr), s), pixels(count), taps(s.kernel_width, s.channels, kChunk<E>) {}
+  FASTDL_DEVICE_ONLY PixelLines of(int64_t group) const {
+    PixelLines moved = *this;
+    moved.windows = windows.of(group);
+    return moved;
   }
-  FASTDL_DEVICE_ONLY Pack<E, kVector<E>> vector(const Line& line, int64_t k) const {
-    const auto zeros = filled<kVector<E>>(E(0));
-    if (line.image == nullptr) return zeros;
-    const int64_t tap = k / width(), i = tap / s.kernel_width, j = tap - i * s.kernel_width;
-    int64_t row, column;
-    if constexpr (backward) {
-      const int64_t down = line.down - i * s.dilation[0], right = line.right - j * s.dilation[1];
-      row = down / s.stride[0], column = right / s.stride[1];
-      if (down < 0 || right < 0 || row >= s.oh || column >= s.ow || row * s.stride[0] != down ||
-          column * s.stride[1] != right)
-        return zeros;
-    } else {
-      row = line.down + i * s.dilation[0], column = line.right + j * s.dilation[1];
-      if (row < 0 || row >= s.h || column < 0 || column >= s.w) return zeros;
+  FASTDL_DEVICE_ONLY Line line(int64_t pixel) const {
+    return pixel < pixels ? windows.place(pixel) : windows.nowhere();
+  }
+  FASTDL_DEVICE_ONLY Tap tap_of(const Odometer::Digits& at) const {
+    return tap_at(windows.s, at.high, at.middle, at.low);
+  }
+  FASTDL_DEVICE_ONLY Step start(int64_t k) const {
+    const Odometer::Digits at = taps.at(k);
+    return {at, tap_of(at)};
+  }
+  FASTDL_DEVICE_ONLY void next(Step& step) const {
+    taps.next(step.at);
+    step.tap = tap_of(step.at);
+  }
+  FASTDL_DEVICE_ONLY Words vector(const Line& line, const Step& step) const {
+    if (!windows.inside(line, step.tap)) return {};
+    return load_words(windows.x + line.at + step.tap.away);
+  }
+};
+
+// dy by input pixels: a line is a pixel, k runs over taps and the filters of the output pixels that saw it through
+// them.
+template <class E>
+struct SeenLines {
+  static constexpr bool k_near = true;
+  const E* dy;
+  Shape s;
+  int64_t pixels;
+  Odometer taps;
+  struct Line {
+    const E* image;
+    std::uint32_t down, right;  // as if there were as many rows and columns of dy before the first as there is padding
+  };
+  struct Step {
+    Odometer::Digits at;
+    std::uint32_t down, right;
+  };
+
+  SeenLines(const E* dy_, const Shape& s_, int64_t count)
+      : dy(dy_), s(s_), pixels(count), taps(s_.kernel_width, s_.filters, kChunk<E>) {
+    check_rows_and_columns(s);
+  }
+  FASTDL_DEVICE_ONLY SeenLines of(int64_t group) const {
+    SeenLines moved = *this;
+    moved.dy += group * s.filters;
+    return moved;
+  }
+  FASTDL_DEVICE_ONLY Line line(int64_t pixel) const {
+    const int64_t row = min_of(pixel, pixels - 1) / s.w, image = row / s.h;
+    return {dy + image * s.oh * s.ow * s.all_filters, static_cast<std::uint32_t>(row - image * s.h + s.padding[0]),
+            static_cast<std::uint32_t>(min_of(pixel, pixels - 1) - row * s.w + s.padding[1])};
+  }
+  FASTDL_DEVICE_ONLY Step place(const Odometer::Digits& at) const {
+    const Tap tap = tap_at(s, at.high, at.middle, 0);
+    return {at, tap.down, tap.right};
+  }
+  FASTDL_DEVICE_ONLY Step start(int64_t k) const { return place(taps.at(k)); }
+  FASTDL_DEVICE_ONLY void next(Step& step) const {
+    taps.next(step.at);
+    step = place(step.at);
+  }
+  FASTDL_DEVICE_ONLY Words vector(const Line& line, const Step& step) const {
+    std::uint32_t row = line.down - step.down, column = line.right - step.right;
+    if (s.stride[0] != 1 || s.stride[1] != 1) {
+      const std::uint32_t down = row, right = column;
+      const auto by = static_cast<std::uint32_t>(s.stride[0]), beside = static_cast<std::uint32_t>(s.stride[1]);
+      row /= by, column /= beside;
+      if (line.down < step.down || line.right < step.right || row * by != down || column * beside != right) return {};
     }
-    const int64_t place = row * (backward ? s.ow : s.w) + column;
-    return load_pack<kVector<E>>(line.image + place * all() + (k - tap * width()));
+    if (row >= static_cast<std::uint32_t>(s.oh) || column >= static_cast<std::uint32_t>(s.ow)) return {};
+    return load_words(line.image + (int64_t{row} * s.ow + column) * s.all_filters + step.at.low);
   }
 };
 
@@ -61,28 +106,38 @@ struct PixelLines {
 template <class E>
 struct TapLines {
   static constexpr bool k_near = false;
-  const E* x;
-  Shape s;
-
-  struct Line {
-    int64_t channel;  // below 0: none
-    int down, right;
+  Windows<E> windows;
+  Odometer pixels;
+  using Line = Tap;
+  struct Step {
+    Odometer::Digits at;
+    typename Windows<E>::Place place;
   };
 
-  FASTDL_DEVICE_ONLY TapLines of(int64_t group) const { return {x + group * s.channels, s}; }
-  FASTDL_DEVICE_ONLY Line line(int64_t column) const {
-    const int64_t tap = column / s.channels, i = tap / s.kernel_width, j = tap - i * s.kernel_width;
-    if (tap >= s.taps()) return {-1, 0, 0};
-    return {column - tap * s.channels, static_cast<int>(i * s.dilation[0] - s.padding[0]),
-            static_cast<int>(j * s.dilation[1] - s.padding[1])};
+  TapLines(const E* x, const Shape& s)
+      : windows(x, static_cast<const Tap*>(nullptr), s), pixels(s.oh, s.ow, kChunk<E>) {}
+  FASTDL_DEVICE_ONLY TapLines of(int64_t group) const {
+    TapLines moved = *this;
+    moved.windows = windows.of(group);
+    return moved;
   }
-  FASTDL_DEVICE_ONLY Pack<E, kVector<E>> vector(const Line& line, int64_t pixel) const {
-    if (line.channel < 0) return filled<kVector<E>>(E(0));
-    const int64_t row = pixel / s.ow, image = row / s.oh;
-    const int64_t y = (row - image * s.oh) * s.stride[0] + line.down,
-                  z = (pixel - row * s.ow) * s.stride[1] + line.right;
-    if (y < 0 || y >= s.h || z < 0 || z >= s.w) return filled<kVector<E>>(E(0));
-    return load_pack<kVector<E>>(x + ((image * s.h + y) * s.w + z) * s.all_channels + line.channel);
+  FASTDL_DEVICE_ONLY Line line(int64_t column) const {
+    const Shape& s = windows.s;
+    const int64_t tap = column / s.channels, i = tap / s.kernel_width;
+    if (tap >= s.taps()) return {static_cast<std::uint32_t>(below(s)), 0, 0};
+    return tap_at(s, i, tap - i * s.kernel_width, column - tap * s.channels);
+  }
+  FASTDL_DEVICE_ONLY Step start(int64_t pixel) const {
+    const Odometer::Digits at = pixels.at(pixel);
+    return {at, windows.place(at.high, at.middle, at.low)};
+  }
+  FASTDL_DEVICE_ONLY void next(Step& step) const {
+    pixels.next(step.at);
+    step.place = windows.place(step.at.high, step.at.middle, step.at.low);
+  }
+  FASTDL_DEVICE_ONLY Words vector(const Line& line, const Step& step) const {
+    if (!windows.inside(step.place, line)) return {};
+    return load_words(windows.x + step.place.at + line.away);
   }
 };
 
@@ -95,14 +150,15 @@ struct GatheredPixels {
   Windows<E> windows;
   int64_t pixels;
   using Line = typename Windows<E>::Place;
+  using Step = const Tap*;
 
   FASTDL_DEVICE_ONLY GatheredPixels of(int64_t group) const { return {windows.of(group), pixels}; }
   FASTDL_DEVICE_ONLY Line line(int64_t pixel) const {
     return pixel < pixels ? windows.place(pixel) : windows.nowhere();
   }
-  FASTDL_DEVICE_ONLY Pack<E, kVector<E>> vector(const Line& line, int64_t k) const {
-    return windows.template gather<kVector<E>>(line, windows.taps + k);
-  }
+  FASTDL_DEVICE_ONLY Step start(int64_t k) const { return windows.taps + k; }
+  FASTDL_DEVICE_ONLY void next(Step& step) const { step += kChunk<E>; }
+  FASTDL_DEVICE_ONLY Words vector(const Line& line, const Step& step) const { return windows.gather(line, step); }
 };
 
 template <class E>
@@ -113,12 +169,18 @@ struct GatheredTaps {
   struct Line {
     const Tap* taps;  // null: none
   };
+  struct Step {
+    int64_t pixel;
+    typename Windows<E>::Place place;
+  };
 
   FASTDL_DEVICE_ONLY GatheredTaps of(int64_t group) const { return {windows.of(group), count}; }
   FASTDL_DEVICE_ONLY Line line(int64_t column) const { return {column < count ? windows.taps + column : nullptr}; }
-  FASTDL_DEVICE_ONLY Pack<E, kVector<E>> vector(const Line& line, int64_t pixel) const {
-    if (line.taps == nullptr) return filled<kVector<E>>(E(0));
-    return windows.template gather<kVector<E>>(windows.place(pixel), line.taps);
+  FASTDL_DEVICE_ONLY Step start(int64_t pixel) const { return {pixel, windows.place(pixel)}; }
+  FASTDL_DEVICE_ONLY void next(Step& step) const { step = start(step.pixel + kChunk<E>); }
+  FASTDL_DEVICE_ONLY Words vector(const Line& line, const Step& step) const {
+    if (line.taps == nullptr) return {};
+    return windows.gather(step.place, line.taps);
   }
 };
 
@@ -146,15 +208,16 @@ template <bool backward, class E, class Pixels, class Put>
 void multiply_by_weight(const Pixels& x, const E* weight, int64_t groups, int64_t pixels, int64_t depth, const Shape& s,
                         const Put& put) {
   const int64_t across = backward ? s.channels : s.filters, elements = groups * across * depth;
-  const TensorTiling<E> t(groups, pixels, across, depth);
-  const int64_t sums = ceil_div(t.scratch(), 64) * 64;
   const bool ordered =
       !backward && (s.of_channel == 1 || s.channels == 1) && by_vectors(weight, s.taps() * s.channels, depth, depth);
-  float* const memory = workspace<float>(sums + (ordered ? 0 : elements));
-  E* const lines = reinterpret_cast<E*>(memory + sums);
-  if (!ordered) for_each(elements, OrderWeight<E, backward>{weight, s, depth, lines});
-  multiply_on_tensor_cores<E>(t, x, Lines<E, true>{ordered ? weight : lines, across, depth, across * depth}, put,
-                              memory);
+  with_tensor_tiling<E>(groups, pixels, across, depth, [&](const auto& t) {
+    const int64_t sums = ceil_div(t.scratch(), 64) * 64;
+    float* const memory = workspace<float>(sums + (ordered ? 0 : elements));
+    E* const lines = reinterpret_cast<E*>(memory + sums);
+    if (!ordered) for_each(elements, OrderWeight<E, backward>{weight, s, depth, lines});
+    multiply_on_tensor_cores<E>(t, x, Lines<E, true>{ordered ? weight : lines, across, depth, across * depth}, put,
+                                memory);
+  });
 }
 
 // The convolution (backward: its input gradient) on tensor cores; false where types or borders don't allow it.
@@ -165,7 +228,8 @@ bool pixels_on_tensor_cores(const E* x, const E* weight, int64_t groups, int64_t
     if (!on_tensor_cores<E>()) return false;
     const int64_t near = backward ? s.filters : s.channels, depth = s.taps() * near;
     if (by_vectors(x, near, backward ? s.all_filters : s.all_channels, near)) {
-      multiply_by_weight<backward>(PixelLines<E, backward>{x, s, pixels}, weight, groups, pixels, depth, s, put);
+      using Pixels = std::conditional_t<backward, SeenLines<E>, PixelLines<E>>;
+      multiply_by_weight<backward>(Pixels(x, s, pixels), weight, groups, pixels, depth, s, put);
       return true;
     }
     if constexpr (!backward)
@@ -179,22 +243,39 @@ bool pixels_on_tensor_cores(const E* x, const E* weight, int64_t groups, int64_t
   return false;
 }
 
-// The weight gradient likewise.
+template <class Put>
+struct Transposed {
+  Put put;
+  template <class T>
+  FASTDL_DEVICE_ONLY void operator()(int64_t which, int64_t i, int64_t j, T sum) const {
+    put(which, j, i, sum);
+  }
+};
+
+// The weight gradient likewise: filters are rows, or columns where that takes fewer tiles.
 template <class E, class Put>
 bool weights_on_tensor_cores(const E* dy, const E* x, int64_t groups, int64_t pixels, const Shape& s, const Put& put) {
   if constexpr (sizeof(E) <= 4) {
     if (!on_tensor_cores<E>() || !by_vectors(dy, s.filters, s.all_filters, s.filters)) return false;
     const int64_t columns = s.taps() * s.channels;
-    const TensorTiling<E> t(groups, s.filters, columns, pixels);
-    const Lines<E, false> left{dy, s.filters, s.all_filters, s.filters};
+    const Lines<E, false> of_dy{dy, s.filters, s.all_filters, s.filters};
+    const auto multiply = [&](const auto& of_x) {
+      if (tensor_tiles(columns, s.filters) < tensor_tiles(s.filters, columns))
+        with_tensor_tiling<E>(groups, columns, s.filters, pixels, [&](const auto& t) {
+          multiply_on_tensor_cores<E>(t, of_x, of_dy, Transposed<Put>{put}, workspace<float>(t.scratch()));
+        });
+      else
+        with_tensor_tiling<E>(groups, s.filters, columns, pixels, [&](const auto& t) {
+          multiply_on_tensor_cores<E>(t, of_dy, of_x, put, workspace<float>(t.scratch()));
+        });
+    };
     if (by_vectors(x, s.channels, s.all_channels, s.channels)) {
-      multiply_on_tensor_cores<E>(t, left, TapLines<E>{x, s}, put, workspace<float>(t.scratch()));
+      multiply(TapLines<E>(x, s));
       return true;
     }
     if (s.channels <= kMostGathered) {
       const std::vector<Tap> taps = tap_table(s, s.channels, ceil_div(columns, kVector<E>) * kVector<E>);
-      multiply_on_tensor_cores<E>(t, left, GatheredTaps<E>{Windows<E>(x, taps, s), static_cast<int64_t>(taps.size())},
-                                  put, workspace<float>(t.scratch()));
+      multiply(GatheredTaps<E>{Windows<E>(x, taps, s), static_cast<int64_t>(taps.size())});
       return true;
     }
   }

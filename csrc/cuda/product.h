@@ -102,7 +102,7 @@ struct Product {
 // Neighbours of a row: f(i) is that of to[i].
 template <int N, class T, class F>
 FASTDL_DEVICE_ONLY void store_row(T* to, const F& f) {
-  constexpr int V = kPack<T>;
+  constexpr int V = N < kPack<T> ? N : kPack<T>;
   if (reinterpret_cast<std::uintptr_t>(to) % sizeof(Pack<T, V>) != 0) {
     for (int i = 0; i < N; ++i) to[i] = T(f(i));
   } else {
@@ -154,12 +154,13 @@ struct AddPieces {
   }
 };
 
-// All of it: make(put) gives what makes a part, and hands its results to `put`. sums: t.scratch() of T.
+// All of it: make(put) gives what makes a part with so many threads, and hands its results to `put`. sums: t.scratch()
+// of T.
 template <class T, class Tiles, class Put, class Make>
-void multiply_parts(const Tiles& t, T* sums, const Put& put, const Make& make) {
+void multiply_parts(const Tiles& t, T* sums, const Put& put, const Make& make, int threads = kThreads) {
   const int64_t tasks = t.batch * t.pieces * t.tiles;
-  if (t.pieces == 1) return for_tasks(tasks, kThreads, make(put));
-  for_tasks(tasks, kThreads, make(PutPlain<T>{sums, t.m, t.n}));
+  if (t.pieces == 1) return for_tasks(tasks, threads, make(put));
+  for_tasks(tasks, threads, make(PutPlain<T>{sums, t.m, t.n}));
   for_each(t.batch * t.m * t.n, AddPieces<T, Put>{sums, t.m, t.n, t.pieces, put});
 }
 
