@@ -42,9 +42,9 @@ struct PixelLines {
     taps.next(step.at);
     step.tap = tap_of(step.at);
   }
-  FASTDL_DEVICE_ONLY Words vector(const Line& line, const Step& step) const {
-    if (!windows.inside(line, step.tap)) return {};
-    return load_words(windows.x + line.at + step.tap.away);
+  FASTDL_DEVICE_ONLY const E* place(const Line& line, const Step& step) const {
+    if (!windows.inside(line, step.tap)) return nullptr;
+    return windows.x + line.at + step.tap.away;
   }
 };
 
@@ -80,25 +80,26 @@ struct SeenLines {
     return {dy + image * s.oh * s.ow * s.all_filters, static_cast<std::uint32_t>(row - image * s.h + s.padding[0]),
             static_cast<std::uint32_t>(min_of(pixel, pixels - 1) - row * s.w + s.padding[1])};
   }
-  FASTDL_DEVICE_ONLY Step place(const Odometer::Digits& at) const {
+  FASTDL_DEVICE_ONLY Step step_of(const Odometer::Digits& at) const {
     const Tap tap = tap_at(s, at.high, at.middle, 0);
     return {at, tap.down, tap.right};
   }
-  FASTDL_DEVICE_ONLY Step start(int64_t k) const { return place(taps.at(k)); }
+  FASTDL_DEVICE_ONLY Step start(int64_t k) const { return step_of(taps.at(k)); }
   FASTDL_DEVICE_ONLY void next(Step& step) const {
     taps.next(step.at);
-    step = place(step.at);
+    step = step_of(step.at);
   }
-  FASTDL_DEVICE_ONLY Words vector(const Line& line, const Step& step) const {
+  FASTDL_DEVICE_ONLY const E* place(const Line& line, const Step& step) const {
     std::uint32_t row = line.down - step.down, column = line.right - step.right;
     if (s.stride[0] != 1 || s.stride[1] != 1) {
       const std::uint32_t down = row, right = column;
       const auto by = static_cast<std::uint32_t>(s.stride[0]), beside = static_cast<std::uint32_t>(s.stride[1]);
       row /= by, column /= beside;
-      if (line.down < step.down || line.right < step.right || row * by != down || column * beside != right) return {};
+      if (line.down < step.down || line.right < step.right || row * by != down || column * beside != right)
+        return nullptr;
     }
-    if (row >= static_cast<std::uint32_t>(s.oh) || column >= static_cast<std::uint32_t>(s.ow)) return {};
-    return load_words(line.image + (int64_t{row} * s.ow + column) * s.all_filters + step.at.low);
+    if (row >= static_cast<std::uint32_t>(s.oh) || column >= static_cast<std::uint32_t>(s.ow)) return nullptr;
+    return line.image + (int64_t{row} * s.ow + column) * s.all_filters + step.at.low;
   }
 };
 
@@ -135,9 +136,9 @@ struct TapLines {
     pixels.next(step.at);
     step.place = windows.place(step.at.high, step.at.middle, step.at.low);
   }
-  FASTDL_DEVICE_ONLY Words vector(const Line& line, const Step& step) const {
-    if (!windows.inside(step.place, line)) return {};
-    return load_words(windows.x + step.place.at + line.away);
+  FASTDL_DEVICE_ONLY const E* place(const Line& line, const Step& step) const {
+    if (!windows.inside(step.place, line)) return nullptr;
+    return windows.x + step.place.at + line.away;
   }
 };
 

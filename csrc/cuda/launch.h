@@ -230,8 +230,16 @@ __global__ void __launch_bounds__(kThreads) each_kernel(int64_t n, F f) {
   for (int64_t i = int64_t{blockIdx.x} * kThreads + threadIdx.x; i < n; i += int64_t{gridDim.x} * kThreads) f(i);
 }
 
+// What f, the work of a block, asks for: threads at most, blocks at least on a processor, which bound its registers,
+// and bytes of shared memory beside what it declares.
+struct Usual {
+  static constexpr int kThreads = gpu::kThreads, kBlocks = 1, kSharedBytes = 0;
+};
 template <class F>
-__global__ void __launch_bounds__(kThreads) tasks_kernel(int64_t tasks, F f) {
+using Needs = std::conditional_t<requires { F::kSharedBytes; }, F, Usual>;
+
+template <class F>
+__global__ void __launch_bounds__(Needs<F>::kThreads, Needs<F>::kBlocks) tasks_kernel(int64_t tasks, F f) {
   for (int64_t task = blockIdx.x; task < tasks; task += gridDim.x)
     f(Block{task, static_cast<int>(threadIdx.x), static_cast<int>(blockDim.x)});
 }
@@ -283,7 +291,10 @@ template <class F>
 void for_tasks(int64_t tasks, int threads, const F& f) {
   if (tasks <= 0) return;
   const unsigned blocks = grid_of(tasks, kBlocksPerProcessor * kThreads / threads);
-  tasks_kernel<<<blocks, static_cast<unsigned>(threads), 0, stream()>>>(tasks, f);
+  constexpr int kBytes = Needs<F>::kSharedBytes;
+  if constexpr (kBytes > 0)
+    (void)cudaFuncSetAttribute(tasks_kernel<F>, cudaFuncAttributeMaxDynamicSharedMemorySize, kBytes);
+  tasks_kernel<<<blocks, static_cast<unsigned>(threads), kBytes, stream()>>>(tasks, f);
   check_launch();
 }
 

@@ -6,8 +6,8 @@
 // Elsewhere than in device code one thread does the work of all, lane by lane, so that tests see the same places.
 //
 // An operand has of(batch), which gives something with line(i), a row of a or a column of b; start(k) and next(step), a
-// place along k and that of the next chunk; and vector(line, step): 16 bytes from there along k (k_near), or of
-// neighbouring lines.
+// place along k and that of the next chunk; and place(line, step): where 16 bytes from there along k (k_near), or of
+// neighbouring lines, are, null for zeros; or vector(line, step), those bytes.
 #pragma once
 #include "cuda/matmul.h"
 #include "cuda/product.h"
@@ -24,11 +24,16 @@ bool on_tensor_cores() {
   return std::is_same_v<E, bfloat16> || (std::is_same_v<E, float> && get_tf32());
 }
 
-// One operand's way into shared memory: the vectors of its part of the tile that a thread loads, and those of the next
-// chunk. A thread's vectors are of so many lines and so many places along k, one of one of them.
+// Does an operand go to shared memory without passing through registers?
+template <class Source>
+inline constexpr bool by_itself = requires { &Source::place; };
+
+// One operand's way into shared memory: the vectors of its part of the tile that a thread takes there, chunk by chunk.
+// They are of so many lines and so many places along k, one of one of them. What place() finds goes there by itself,
+// what vector() puts together by way of registers.
 template <class E, class Tile, bool columns, int kWorkers, class Source>
 struct Stage {
-  static constexpr bool near = Source::k_near;
+  static constexpr bool near = Source::k_near, direct = by_itself<Source>;
   static constexpr int kAbreast = (near ? kChunk<E> : Tile::kLines) / kVector<E>;  // vectors of a line, or of a k
   static constexpr int kVectors = Tile::kLines * (kChunkBytes / kVectorBytes) / kWorkers;
   static constexpr int kInRow = kAbreast > kWorkers ? kAbreast / kWorkers : 1, kRows = kVectors / kInRow;
@@ -37,7 +42,7 @@ struct Stage {
   int thread;
   typename Source::Line line[kOfLines];
   typename Source::Step step[kOfSteps];
-  Words next[kVectors];
+  Words kept[direct ? 1 : kVectors];
 
   FASTDL_DEVICE_ONLY Stage(const Source& from, int64_t first, int64_t k, int of) : source(from), thread(of) {
     FASTDL_UNROLL
@@ -49,25 +54,50 @@ struct Stage {
   FASTDL_DEVICE_ONLY int vector_at(int i) const { return (thread + i * kWorkers) % kAbreast * kVector<E>; }
   FASTDL_DEVICE_ONLY int line_at(int i) const { return near ? row_at(i) : vector_at(i); }
   FASTDL_DEVICE_ONLY int k_at(int i) const { return near ? vector_at(i) : row_at(i); }
-  // The next chunk, of which `left` k's are to be taken.
-  FASTDL_DEVICE_ONLY void load(int64_t left) {
+  FASTDL_DEVICE_ONLY E* at(E* tile, int l, int i) const {
+    return tile + Tile::at(columns ? line_of_column<near>(line_at(l)) : line_at(l), k_at(i));
+  }
+  // Sends the next chunk to `tile`, of which `left` k's are to be taken, and zeros.
+  FASTDL_DEVICE_ONLY void begin(int64_t left, E* tile) {
     FASTDL_UNROLL
     for (int i = 0; i < kOfSteps; ++i) {
       const bool inside = k_at(i) < left;
       FASTDL_UNROLL
-      for (int l = 0; l < kOfLines; ++l) next[i * kOfLines + l] = inside ? source.vector(line[l], step[i]) : Words{};
+      for (int l = 0; l < kOfLines; ++l)
+        if constexpr (direct)
+          copy_async(at(tile, l, i), inside ? source.place(line[l], step[i]) : nullptr);
+        else
+          kept[i * kOfLines + l] = inside ? source.vector(line[l], step[i]) : Words{};
       source.next(step[i]);
     }
   }
-  FASTDL_DEVICE_ONLY void store(E* shared) const {
-    FASTDL_UNROLL
-    for (int i = 0; i < kOfSteps; ++i) FASTDL_UNROLL for (int l = 0; l < kOfLines; ++l) {
-        Words words = next[i * kOfLines + l];
+  FASTDL_DEVICE_ONLY void end(E* tile) const {
+    if constexpr (!direct)
+      each([&](int l, int i) {
+        Words words = kept[i * kOfLines + l];
         make_operands<E>(words);
-        store_words(shared + Tile::at(columns ? line_of_column<near>(line_at(l)) : line_at(l), k_at(i)), words);
-      }
+        store_words(at(tile, l, i), words);
+      });
+  }
+  // Makes operands of what this thread has sent, once it is there.
+  FASTDL_DEVICE_ONLY void settle(E* tile) const {
+    if constexpr (direct && std::is_same_v<E, float>)
+      each([&](int l, int i) {
+        Words words = load_words(at(tile, l, i));
+        make_operands<E>(words);
+        store_words(at(tile, l, i), words);
+      });
+  }
+
+ private:
+  template <class F>
+  FASTDL_DEVICE_ONLY static void each(const F& f) {
+    FASTDL_UNROLL
+    for (int i = 0; i < kOfSteps; ++i) FASTDL_UNROLL for (int l = 0; l < kOfLines; ++l) f(l, i);
   }
 };
+
+constexpr int kWide = 128, kNarrow = 64;  // columns of a tile
 
 template <class E, int columns>
 using TensorTiling = Tiling<kTensorRows, columns, kChunk<E>>;
@@ -77,31 +107,53 @@ struct TensorProduct {
   using Left = Layout<E, kTensorRows, A::k_near>;
   using Right = Layout<E, columns, B::k_near>;
   using Team = gpu::Team<columns>;
+  static constexpr int kThreads = Team::kThreads, kBlocks = columns == kWide ? 1 : by_itself<A> && by_itself<B> ? 3 : 2;
+  static constexpr int kTile = Left::kSize + Right::kSize, kSharedBytes = kStages * kTile * static_cast<int>(sizeof(E));
   TensorTiling<E, columns> t;
   A a;
   B b;
   Put put;
 
   FASTDL_DEVICE_ONLY void operator()(const Block& block) const {
-    FASTDL_SHARED alignas(kVectorBytes) E left[2][Left::kSize], right[2][Right::kSize];
-    const auto [which, batch, row, column, begin, end] = t.part(block.task);
-    Stage<E, Left, false, Team::kWorkers, A> from_a(a.of(batch), row, begin, block.thread);
-    Stage<E, Right, true, Team::kWorkers, B> from_b(b.of(batch), column, begin, block.thread);
+#if defined(__CUDACC__)
+    alignas(kVectorBytes) extern __shared__ unsigned char tensor_memory[];
+    E* const tiles = reinterpret_cast<E*>(tensor_memory);
+#else
+    alignas(kVectorBytes) E tiles[kStages * kTile];
+#endif
+    const auto [which, batch, row, column, first, end] = t.part(block.task);
+    Stage<E, Left, false, Team::kWorkers, A> from_a(a.of(batch), row, first, block.thread);
+    Stage<E, Right, true, Team::kWorkers, B> from_b(b.of(batch), column, first, block.thread);
+    int64_t left = end - first;  // of k, beginning with the chunk that is sent next
+    E* ahead = tiles;            // where it is sent
+    const auto begin = [&] {
+      if (left > 0) from_a.begin(left, ahead), from_b.begin(left, ahead + Left::kSize);
+      end_group();
+    };
+    const auto finish = [&] {
+      if (left > 0) from_a.end(ahead), from_b.end(ahead + Left::kSize);
+      left -= kChunk<E>;
+      ahead = after(ahead, tiles);
+    };
+    for (int chunk = 0; chunk < kStages - 1; ++chunk) begin(), finish();
     Sums<Team::kLanes> sums = {};
-    int now = 0;
-    from_a.load(end - begin), from_b.load(end - begin);
-    from_a.store(left[now]), from_b.store(right[now]);
-    block.sync();
-    for (int64_t from = begin; from < end; from += kChunk<E>, now = 1 - now) {
-      const int64_t more = end - from - kChunk<E>;
-      if (more > 0) from_a.load(more), from_b.load(more);
-      add_chunk<E, Left, Right>(left[now], right[now], block, sums);
-      if (more > 0) from_a.store(left[1 - now]), from_b.store(right[1 - now]);
+    E* now = tiles;
+    for (int64_t k = first; k < end; k += kChunk<E>) {
+      wait_for_groups<kStages - 2>();
+      from_a.settle(now), from_b.settle(now + Left::kSize);
       block.sync();
+      begin();
+      add_chunk<E, Left, Right>(now, now + Left::kSize, block, sums);
+      finish();
+      now = after(now, tiles);
     }
+    block.sync();  // the next task may write
     for (int at = 0; at < Team::kLanes; ++at) write(Lane(block.thread + at), which, row, column, sums[at]);
   }
 
+  FASTDL_DEVICE_ONLY static E* after(E* tile, E* tiles) {
+    return tile == tiles + (kStages - 1) * kTile ? tiles : tile + kTile;
+  }
   // A lane's results of a row: all beside each other, or in pairs (line_of_column).
   FASTDL_DEVICE_ONLY void write(const Lane& lane, int64_t which, int64_t row, int64_t column,
                                 const float (&sums)[kDown][kAcross][4]) const {
@@ -121,8 +173,6 @@ struct TensorProduct {
       }
   }
 };
-
-constexpr int kWide = 128, kNarrow = 64;  // columns of a tile
 
 // How many narrow tiles a product takes.
 inline int64_t tensor_tiles(int64_t m, int64_t n) { return ceil_div(m, kTensorRows) * ceil_div(n, kNarrow); }
@@ -162,8 +212,8 @@ struct Lines {
   FASTDL_DEVICE_ONLY Line line(int64_t i) const { return {i < count ? p + i * (near ? step : 1) : nullptr}; }
   FASTDL_DEVICE_ONLY Step start(int64_t k) const { return k * (near ? 1 : step); }
   FASTDL_DEVICE_ONLY void next(Step& at) const { at += kChunk<E> * (near ? 1 : step); }
-  FASTDL_DEVICE_ONLY Words vector(const Line& line, const Step& at) const {
-    return line.p != nullptr ? load_words(line.p + at) : Words{};
+  FASTDL_DEVICE_ONLY const E* place(const Line& line, const Step& at) const {
+    return line.p != nullptr ? line.p + at : nullptr;
   }
 };
 

@@ -11,6 +11,7 @@ constexpr int kTensorRows = 128, kVectorBytes = 16, kChunkBytes = 64;
 constexpr int kWarpRows = 64, kWarpColumns = 32, kDown = kWarpRows / 16, kAcross = kWarpColumns / 8;
 constexpr int kAlong = kAcross * 2;       // results of a row that are a lane's
 constexpr int kSteps = kChunkBytes / 32;  // instructions along a chunk, each of eight words a line
+constexpr int kStages = 3;                // chunks in shared memory
 
 template <class E>
 inline constexpr int kVector = kVectorBytes / static_cast<int>(sizeof(E));
@@ -47,6 +48,31 @@ FASTDL_DEVICE_ONLY void store_words(E* p, const Words& words) {
   *reinterpret_cast<Words*>(p) = words;
 #else
   __builtin_memcpy(p, &words, sizeof words);
+#endif
+}
+
+// To shared memory, zeros for null, without waiting: groups of such copies are done in order.
+template <class E>
+FASTDL_DEVICE_ONLY void copy_async(E* to, const E* from) {
+#if !defined(__CUDACC__)
+  store_words(to, from != nullptr ? load_words(from) : Words{});
+#elif defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 800
+  asm volatile(
+      "cp.async.ca.shared.global [%0], [%1], 16, %2;" ::"r"(static_cast<std::uint32_t>(__cvta_generic_to_shared(to))),
+      "l"(from), "r"(from != nullptr ? kVectorBytes : 0)
+      : "memory");
+#endif
+}
+FASTDL_DEVICE_ONLY void end_group() {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 800
+  asm volatile("cp.async.commit_group;" ::: "memory");
+#endif
+}
+// For all but the last `running` groups.
+template <int running>
+FASTDL_DEVICE_ONLY void wait_for_groups() {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 800
+  asm volatile("cp.async.wait_group %0;" ::"n"(running) : "memory");
 #endif
 }
 
