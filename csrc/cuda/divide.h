@@ -1,5 +1,7 @@
 // Division by a number that the host knows: a product and a shift, where the device's own takes dozens of instructions.
 #pragma once
+#include <type_traits>
+
 #include "cuda/launch.h"
 
 namespace fastdl::cuda::gpu {
@@ -26,5 +28,25 @@ struct Divider {
 #endif
   }
 };
+
+// The same for 0 <= x < 2^31 in 32 bits, a third of the instructions.
+struct Divider32 {
+  std::int32_t divisor;
+  std::uint32_t multiplier;
+  int shift = 0;
+
+  explicit Divider32(int64_t by) : divisor(static_cast<std::int32_t>(by > 0 ? by : 1)) {
+    while ((int64_t{1} << shift) < divisor) ++shift;
+    multiplier = static_cast<std::uint32_t>(((int64_t{1} << (31 + shift)) + divisor - 1) / divisor);
+  }
+  FASTDL_DEVICE_ONLY std::int32_t operator()(std::int32_t x) const {
+    const std::uint64_t product = std::uint64_t{static_cast<std::uint32_t>(x) << 1} * multiplier;
+    return static_cast<std::int32_t>(static_cast<std::uint32_t>(product >> 32) >> shift);
+  }
+};
+
+// The one for numbers of type I.
+template <class I>
+using DividerOf = std::conditional_t<sizeof(I) == sizeof(std::int32_t), Divider32, Divider>;
 
 }  // namespace fastdl::cuda::gpu

@@ -1,48 +1,20 @@
-// Pooling on channels-last images: a thread per pack of channels of one output, bound by memory.
+// Pooling on channels-last images: a thread per pack of channels of one window or pixel, bound by memory.
 //
-// Backward kernels gather: each pixel of dx sums over the windows that hold it, so that nothing is added twice in
-// memory and every element is written once; dy and the offsets are read again from the caches. The tables of windows
-// (core/pool2d.h) lie on the device.
-#include "core/pool2d.h"
-
+// Every element is written once. Backward, where windows are disjoint and small, a thread spreads its window over the
+// pixels from there to the next window; elsewhere each pixel of dx gathers from the windows that hold it, and dy and
+// the offsets are read again from the caches.
+#include <initializer_list>
 #include <limits>
 
 #include "core/activation_math.h"
 #include "cuda/map.h"
+#include "cuda/pool2d_regions.h"
 
 namespace fastdl::cuda::gpu {
 
 namespace {
 
-// A PoolAxis whose tables the device can read, with numbers of type I.
-template <class I>
-struct Axis {
-  I size, windows, taps, dilation;
-  const int64_t *start, *tap_first, *tap_last, *over_first, *over_last;
-  const double* share;
-};
-
-template <class I>
-struct Dims {
-  Axis<I> rows, columns;
-};
-
-// All tables lie in one block, which begins with those of the rows.
-template <class I>
-Dims<I> on_device(const Pool2dDims& d) {
-  const auto entries = [](const PoolAxis& axis) { return 4 * axis.windows + 2 * axis.size; };
-  const int64_t* const from = d.rows.start;
-  const int64_t* const to = resident(from, entries(d.rows) + entries(d.columns));
-  const auto moved = [&](const PoolAxis& a) {
-    const auto* const share = reinterpret_cast<const int64_t*>(a.share);
-    return Axis<I>{static_cast<I>(a.size),    static_cast<I>(a.windows),
-                   static_cast<I>(a.taps),    static_cast<I>(a.dilation),
-                   to + (a.start - from),     to + (a.tap_first - from),
-                   to + (a.tap_last - from),  to + (a.over_first - from),
-                   to + (a.over_last - from), reinterpret_cast<const double*>(to + (share - from))};
-  };
-  return {moved(d.rows), moved(d.columns)};
-}
+constexpr int64_t kMostOfCell = 16;  // pixels that a thread writes
 
 // Divisions of 32 bits take a fraction of the time: calls f(I{}) with them where every product below fits.
 template <class F>
@@ -53,90 +25,70 @@ void with_width(const Pool2dDims& d, int64_t input_elements, int64_t output_elem
   small&& d.rows.taps* d.columns.taps < kMost ? f(std::int32_t{}) : f(int64_t{});
 }
 
-// An element of an image [n, rows, columns, channels], or the first of a pack.
-template <class I>
-struct Place {
-  I n, row, column, channel;
-
-  FASTDL_BOTH Place(int64_t at, I rows, I columns, I channels) {
-    const I i = static_cast<I>(at), pixel = i / channels, line = pixel / columns;
-    channel = i - pixel * channels;
-    column = pixel - line * columns;
-    n = line / rows;
-    row = line - n * rows;
-  }
-};
-
-// The taps of a window that lie in the image, and where the first one's channel at hand is.
-template <class I>
-struct Taps {
-  I at, number, rows, columns, row_step, column_step;
-
-  FASTDL_BOTH Taps(const Dims<I>& d, const Place<I>& p, I channels) {
-    const Axis<I>&r = d.rows, &c = d.columns;
-    const I i = static_cast<I>(r.tap_first[p.row]), j = static_cast<I>(c.tap_first[p.column]);
-    const I h = static_cast<I>(r.start[p.row]) + i * r.dilation, w = static_cast<I>(c.start[p.column]) + j * c.dilation;
-    at = ((p.n * r.size + h) * c.size + w) * channels + p.channel;
-    number = i * c.taps + j;  // i * kw + j
-    rows = static_cast<I>(r.tap_last[p.row]) - i;
-    columns = static_cast<I>(c.tap_last[p.column]) - j;
-    row_step = r.dilation * c.size * channels;
-    column_step = c.dilation * channels;
-  }
-};
-
-template <class I, class T, class Offset>
+// Windows of kSide x kSide taps, all of them inside, are unrolled.
+template <int kSide, class I, class T, class Offset>
 struct MaxForward {
-  Dims<I> d;
-  I channels;
+  Images<I> windows;
   const T* x;
   T* y;
   Offset* offsets;
 
   template <int N>
   FASTDL_DEVICE_ONLY void run(int64_t i, Nothing) const {
-    const Taps<I> t(d, Place<I>(i, d.rows.windows, d.columns.windows, channels), channels);
-    Pack<T, N> best;
-    Pack<Offset, N> winner;
-    const bool inside = t.rows > 0 && t.columns > 0;
-    if (inside) best = load_pack<N>(x + t.at);
-    for (int k = 0; k < N; ++k) {
-      if (!inside) best.v[k] = static_cast<T>(-std::numeric_limits<Wide<T>>::infinity());
-      winner.v[k] = static_cast<Offset>(inside ? t.number : 0);
-    }
-    for (I row = 0; row < t.rows; ++row)
-      for (I column = 0; column < t.columns; ++column) {
-        const Pack<T, N> v = load_pack<N>(x + t.at + row * t.row_step + column * t.column_step);
-        const auto tap = static_cast<Offset>(t.number + row * d.columns.taps + column);
-        for (int k = 0; k < N; ++k)
-          if (v.v[k] > best.v[k] || v.v[k] != v.v[k]) {  // a NaN beats all before it
-            best.v[k] = v.v[k];
-            winner.v[k] = tap;
-          }
+    const Region<I> region(windows, i);
+    Pack<Wide<T>, N> best = filled<N>(-std::numeric_limits<Wide<T>>::infinity());
+    Pack<I, N> winner = filled<N>(region.rows.count > 0 && region.columns.count > 0 ? region.first_tap : I(0));
+    const auto see = [&](I down, I right, I tap, bool first) {
+      const Pack<Wide<T>, N> v = load_wide<N>(x + region.at(down, right));
+      for (int k = 0; k < N; ++k) {
+        const bool larger = first || v.v[k] > best.v[k] || v.v[k] != v.v[k];  // a NaN beats all before it
+        best.v[k] = larger ? v.v[k] : best.v[k];
+        winner.v[k] = larger ? tap : winner.v[k];
       }
-    store_pack(y + i, best);
-    store_pack(offsets + i, winner);
+    };
+    constexpr int kUnrolled = N > 1 ? kSide : 0;
+    if (kUnrolled > 0 && region.is_square(kUnrolled))
+      region.template each_of_square<kUnrolled>(
+          [&](I down, I right) { see(down, right, down * kUnrolled + right, down + right == 0); });
+    else
+      region.each([&](I down, I right) { see(down, right, region.tap(down, right), false); });
+    store_rounded(y + i, best);
+    store_pack(offsets + i, narrowed<Offset>(winner));
   }
+
+ private:
+  template <class O, int N>
+  FASTDL_DEVICE_ONLY static Pack<O, N> narrowed(const Pack<I, N>& pack) {
+    Pack<O, N> narrow;
+    for (int k = 0; k < N; ++k) narrow.v[k] = static_cast<O>(pack.v[k]);
+    return narrow;
+  }
+};
+
+// The shares of windows in their averages, rows' and columns' in one block on the device.
+struct Shares {
+  const double *rows, *columns;
+
+  FASTDL_DEVICE_ONLY double of(int64_t row, int64_t column) const { return rows[row] * columns[column]; }
 };
 
 template <class I, class T>
 struct AverageForward {
   using W = Wide<T>;
-  Dims<I> d;
-  I channels;
+  Images<I> windows;
+  Shares shares;
   const T* x;
   T* y;
 
   template <int N>
   FASTDL_DEVICE_ONLY void run(int64_t i, Nothing) const {
-    const Place<I> p(i, d.rows.windows, d.columns.windows, channels);
-    const Taps<I> t(d, p, channels);
-    const W share = static_cast<W>(d.rows.share[p.row] * d.columns.share[p.column]);
+    const Region<I> region(windows, i);
+    const W share = static_cast<W>(shares.of(region.row, region.column));
     Pack<W, N> sum = {};
-    for (I row = 0; row < t.rows; ++row) {
+    for (I down = 0; down < region.rows.count; ++down) {
       Pack<W, N> line = {};  // row by row, so that errors grow with the sides and not with the area
-      for (I column = 0; column < t.columns; ++column) {
-        const Pack<W, N> v = load_wide<N>(x + t.at + row * t.row_step + column * t.column_step);
+      for (I right = 0; right < region.columns.count; ++right) {
+        const Pack<W, N> v = load_wide<N>(x + region.at(down, right));
         for (int k = 0; k < N; ++k) line.v[k] += v.v[k];
       }
       for (int k = 0; k < N; ++k) sum.v[k] += line.v[k];
@@ -150,20 +102,27 @@ struct AverageForward {
 // which the largest shows for its window), or an equal share of dy.
 template <class T, class Offset>
 struct Won {
-  using W = Wide<T>;
   const T* dy;
   const Offset* offsets;
   const T* y;
 
   template <int N>
-  FASTDL_DEVICE_ONLY void add(int64_t at, int64_t tap, double, Pack<W, N>& sum) const {
-    const Pack<Offset, N> winner = load_pack<N>(offsets + at);
-    Pack<W, N> v = load_wide<N>(dy + at);
-    if (y != nullptr) {
-      const Pack<W, N> largest = load_wide<N>(y + at);
-      for (int k = 0; k < N; ++k) v.v[k] = activation::relu_backward(v.v[k], largest.v[k]);
+  struct Window {
+    Pack<T, N> dy;
+    Pack<Offset, N> winner;
+    template <class I>
+    FASTDL_DEVICE_ONLY T at(int k, I tap) const {
+      return static_cast<I>(winner.v[k]) == tap ? dy.v[k] : T(0);
     }
-    for (int k = 0; k < N; ++k) sum.v[k] += static_cast<int64_t>(winner.v[k]) == tap ? v.v[k] : W(0);
+  };
+  template <int N>
+  FASTDL_DEVICE_ONLY Window<N> window(int64_t at, int64_t, int64_t) const {
+    Window<N> w{load_pack<N>(dy + at), load_pack<N>(offsets + at)};
+    if (y != nullptr) {
+      const Pack<T, N> largest = load_pack<N>(y + at);
+      for (int k = 0; k < N; ++k) w.dy.v[k] = activation::relu_backward(w.dy.v[k], largest.v[k]);
+    }
+    return w;
   }
 };
 
@@ -171,63 +130,84 @@ template <class T>
 struct Share {
   using W = Wide<T>;
   const T* dy;
+  Shares shares;
 
   template <int N>
-  FASTDL_DEVICE_ONLY void add(int64_t at, int64_t, double share, Pack<W, N>& sum) const {
-    const Pack<W, N> v = load_wide<N>(dy + at);
-    for (int k = 0; k < N; ++k) sum.v[k] += v.v[k] * static_cast<W>(share);
+  struct Window {
+    Pack<W, N> part;
+    template <class I>
+    FASTDL_DEVICE_ONLY W at(int k, I) const {
+      return part.v[k];
+    }
+  };
+  template <int N>
+  FASTDL_DEVICE_ONLY Window<N> window(int64_t at, int64_t row, int64_t column) const {
+    Window<N> w{load_wide<N>(dy + at)};
+    const W share = static_cast<W>(shares.of(row, column));
+    for (int k = 0; k < N; ++k) w.part.v[k] *= share;
+    return w;
   }
 };
 
-// The tap of window o over this pixel, or -1 between two taps.
-template <class I>
-FASTDL_BOTH I tap_over(const Axis<I>& axis, I pixel, I o) {
-  const I distance = pixel - static_cast<I>(axis.start[o]);
-  if (axis.dilation == 1) return distance;
-  const I tap = distance / axis.dilation;
-  return tap * axis.dilation == distance ? tap : -1;
-}
-
 template <class I, class T, class Source>
-struct Backward {
-  Dims<I> d;
-  I channels;
+struct Gather {
+  Images<I> pixels;
   Source source;
   T* dx;
 
   template <int N>
-  FASTDL_DEVICE_ONLY void run(int64_t at, Nothing) const {
-    const Axis<I>&r = d.rows, &c = d.columns;
-    const Place<I> p(at, r.size, c.size, channels);
-    const I row_last = static_cast<I>(r.over_last[p.row]), column_last = static_cast<I>(c.over_last[p.column]);
+  FASTDL_DEVICE_ONLY void run(int64_t i, Nothing) const {
+    const Region<I> region(pixels, i);
     Pack<Wide<T>, N> sum = {};
-    for (I oh = static_cast<I>(r.over_first[p.row]); oh < row_last; ++oh) {
-      const I i = tap_over(r, p.row, oh);
-      if (i < 0) continue;
-      for (I ow = static_cast<I>(c.over_first[p.column]); ow < column_last; ++ow) {
-        const I j = tap_over(c, p.column, ow);
-        if (j < 0) continue;
-        const I window = ((p.n * r.windows + oh) * c.windows + ow) * channels + p.channel;
-        source.template add<N>(window, i * c.taps + j, r.share[oh] * c.share[ow], sum);
-      }
-    }
-    store_rounded(dx + at, sum);
+    region.each([&](I down, I right) {
+      const auto window = source.template window<N>(region.at(down, right), region.rows.first + down,
+                                                    region.columns.first + right);  // averages: in steps of 1
+      const I tap = region.tap(down, right);
+      for (int k = 0; k < N; ++k) sum.v[k] += window.at(k, tap);
+    });
+    store_rounded(dx + i, sum);
+  }
+};
+
+template <int kSide, class I, class T, class Source>
+struct Spread {
+  Images<I> windows;
+  Source source;
+  T* dx;
+
+  template <int N>
+  FASTDL_DEVICE_ONLY void run(int64_t i, Nothing) const {
+    const Region<I> region(windows, i);
+    const auto window = source.template window<N>(i, region.row, region.column);
+    const auto put = [&](I down, I right, I tap, bool inside) {
+      Pack<T, N> pixel;
+      for (int k = 0; k < N; ++k) pixel.v[k] = inside ? static_cast<T>(window.at(k, tap)) : T(0);
+      store_pack(dx + region.at(down, right), pixel);
+    };
+    constexpr int kUnrolled = N > 1 ? kSide : 0;
+    if (kUnrolled > 0 && region.is_square(kUnrolled) && region.is_inside(kUnrolled - 1, kUnrolled - 1))
+      region.template each_of_square<kUnrolled>(
+          [&](I down, I right) { put(down, right, down * kUnrolled + right, true); });
+    else
+      region.each([&](I down, I right) { put(down, right, region.tap(down, right), region.is_inside(down, right)); });
   }
 };
 
 template <class I, class Offset>
 struct Indices {
-  Dims<I> d;
-  I channels;
+  Images<I> windows;
+  DividerOf<I> taps_in_row;
+  I row_dilation, column_dilation;
   const Offset* offsets;
   int64_t* indices;
 
   FASTDL_DEVICE_ONLY void operator()(int64_t at) const {
-    const Axis<I>&r = d.rows, &c = d.columns;
-    const Place<I> p(at, r.windows, c.windows, channels);
-    const I tap = offsets[at], i = tap / c.taps, j = tap - i * c.taps;
-    const I h = static_cast<I>(r.start[p.row]) + i * r.dilation, w = static_cast<I>(c.start[p.column]) + j * c.dilation;
-    indices[at] = h >= 0 && h < r.size && w >= 0 && w < c.size ? int64_t{h} * c.size + w : -1;
+    const Region<I> region(windows, at);
+    const I tap = static_cast<I>(offsets[at]), i = taps_in_row(tap), j = tap - i * windows.taps_in_row;
+    const I h = region.rows.first + (i - region.rows.tap) * row_dilation;
+    const I w = region.columns.first + (j - region.columns.tap) * column_dilation;
+    const bool inside = h >= 0 && h < windows.other_rows && w >= 0 && w < windows.other_columns;
+    indices[at] = inside ? int64_t{h} * windows.other_columns + w : -1;
   }
 };
 
@@ -247,10 +227,50 @@ void with_kind(const View& x, const View& y, const Pool2dDims& d, const F& f) {
 
 // f.run<N> over the elements of an image, N channels together where they are whole packs in every array.
 template <class T, class F>
-void over_image(const View& image, std::initializer_list<const void*> others, const F& f) {
-  bool packed = image.shape[1] % kPack<T> == 0 && on_border(image.data);
-  for (const void* other : others) packed = packed && on_border(other);
+void over_image(const View& image, std::initializer_list<const void*> arrays, const F& f) {
+  bool packed = image.shape[1] % kPack<T> == 0;
+  for (const void* array : arrays) packed = packed && on_border(array);
   for_packs<kPack<T>>(image.size(), packed, PrepareNothing{}, f);
+}
+
+// Calls f(side) where all windows have side x side taps and kernels that know it are worth it, else f(0).
+template <bool kWorth, class F>
+void with_square(const Pool2dDims& d, const F& f) {
+  if constexpr (kWorth) {
+    const int64_t side = d.rows.taps == d.columns.taps ? d.rows.taps : 0;
+    if (side == 2) return f(std::integral_constant<int, 2>{});
+    if (side == 3) return f(std::integral_constant<int, 3>{});
+  }
+  f(std::integral_constant<int, 0>{});
+}
+template <class I>
+inline constexpr bool kNarrow = sizeof(I) == sizeof(std::int32_t);
+
+// shares: room for the host's, until a kernel is launched.
+Shares shares_of(const Pool2dDims& d, std::vector<double>& shares) {
+  shares.assign(d.rows.share, d.rows.share + d.rows.windows);
+  shares.insert(shares.end(), d.columns.share, d.columns.share + d.columns.windows);
+  const double* const there = resident(shares.data(), static_cast<int64_t>(shares.size()));
+  return {there, there + d.rows.windows};
+}
+
+// arrays: dx and what source reads.
+template <class I, class T, bool kWorth, class Source>
+void backward(const View& dy, const View& dx, const Pool2dDims& d, std::initializer_list<const void*> arrays,
+              const Source& source) {
+  const int64_t channels = dy.shape[1], taps_in_row = d.columns.taps;
+  if (d.rows.disjoint && d.columns.disjoint) {
+    Side<I> rows = cells_of<I>(d.rows);
+    const Side<I> columns = cells_of<I>(d.columns);
+    if (longest(rows) * longest(columns) <= kMostOfCell)
+      return with_square<kWorth>(d, [&](auto side) {
+        const Images<I> windows(rows, columns, channels, taps_in_row);
+        over_image<T>(dy, arrays, Spread<side.value, I, T, Source>{windows, source, dx.as<T>()});
+      });
+  }
+  Side<I> rows = windows_of<I>(d.rows);
+  const Images<I> pixels(rows, windows_of<I>(d.columns), channels, taps_in_row);
+  over_image<T>(dx, arrays, Gather<I, T, Source>{pixels, source, dx.as<T>()});
 }
 
 }  // namespace
@@ -262,9 +282,12 @@ void max_pool2d_forward(View x, Out y, Out offsets, const Pool2dDims& d) {
       using T = decltype(type);
       using I = decltype(width);
       using Offset = decltype(offset);
-      over_image<T>(y, {x.data, offsets.data},
-                    MaxForward<I, T, Offset>{on_device<I>(d), static_cast<I>(x.shape[1]), x.as<T>(), y.as<T>(),
-                                             offsets.as<Offset>()});
+      Side<I> rows = taps_of<I>(d.rows);
+      const Images<I> windows(rows, taps_of<I>(d.columns), x.shape[1], d.columns.taps);
+      with_square<kNarrow<I> && sizeof(Offset) == 1>(d, [&](auto side) {
+        over_image<T>(y, {x.data, y.data, offsets.data},
+                      MaxForward<side.value, I, T, Offset>{windows, x.as<T>(), y.as<T>(), offsets.as<Offset>()});
+      });
     });
   });
 }
@@ -275,10 +298,9 @@ void max_pool2d_backward(View dy, View offsets, View y, Out dx, const Pool2dDims
     with_offsets(offsets.dtype, [&](auto offset) {
       using T = decltype(type);
       using I = decltype(width);
-      using Source = Won<T, decltype(offset)>;
-      const Source source{dy.as<T>(), offsets.as<decltype(offset)>(), y ? y.as<T>() : nullptr};
-      over_image<T>(dx, {dy.data, offsets.data, y.data},
-                    Backward<I, T, Source>{on_device<I>(d), static_cast<I>(dy.shape[1]), source, dx.as<T>()});
+      using Offset = decltype(offset);
+      const Won<T, Offset> source{dy.as<T>(), offsets.as<Offset>(), y ? y.as<T>() : nullptr};
+      backward<I, T, kNarrow<I> && sizeof(Offset) == 1>(dy, dx, d, {dy.data, offsets.data, y.data, dx.data}, source);
     });
   });
 }
@@ -290,28 +312,34 @@ void max_pool2d_indices(View offsets, Out indices, const Pool2dDims& d) {
     with_offsets(offsets.dtype, [&](auto offset) {
       using I = decltype(width);
       using Offset = decltype(offset);
-      for_each(offsets.size(), Indices<I, Offset>{on_device<I>(d), static_cast<I>(offsets.shape[1]),
-                                                  offsets.as<Offset>(), indices.as<int64_t>()});
+      Side<I> rows = taps_of<I>(d.rows);
+      const Images<I> windows(rows, taps_of<I>(d.columns), offsets.shape[1], d.columns.taps);
+      for_each(offsets.size(),
+               Indices<I, Offset>{windows, DividerOf<I>(d.columns.taps), static_cast<I>(d.rows.dilation),
+                                  static_cast<I>(d.columns.dilation), offsets.as<Offset>(), indices.as<int64_t>()});
     });
   });
 }
 
 void avg_pool2d_forward(View x, Out y, const Pool2dDims& d) {
   if (y.size() == 0) return;
+  std::vector<double> shares;
   with_kind(x, y, d, [&](auto type, auto width) {
     using T = decltype(type);
     using I = decltype(width);
-    over_image<T>(y, {x.data}, AverageForward<I, T>{on_device<I>(d), static_cast<I>(x.shape[1]), x.as<T>(), y.as<T>()});
+    Side<I> rows = taps_of<I>(d.rows);
+    const Images<I> windows(rows, taps_of<I>(d.columns), x.shape[1], d.columns.taps);
+    over_image<T>(y, {x.data, y.data}, AverageForward<I, T>{windows, shares_of(d, shares), x.as<T>(), y.as<T>()});
   });
 }
 
 void avg_pool2d_backward(View dy, Out dx, const Pool2dDims& d) {
   if (dx.size() == 0) return;
+  std::vector<double> shares;
   with_kind(dx, dy, d, [&](auto type, auto width) {
     using T = decltype(type);
     using I = decltype(width);
-    over_image<T>(dx, {dy.data},
-                  Backward<I, T, Share<T>>{on_device<I>(d), static_cast<I>(dy.shape[1]), {dy.as<T>()}, dx.as<T>()});
+    backward<I, T, kNarrow<I>>(dy, dx, d, {dy.data, dx.data}, Share<T>{dy.as<T>(), shares_of(d, shares)});
   });
 }
 
