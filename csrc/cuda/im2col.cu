@@ -1,77 +1,167 @@
-// Sliding windows as columns and back, a thread per element of the result. Columns are written in order; an image's
-// element adds up the columns that show it in the order of the taps, as the reference does.
+// Sliding windows as columns and back. A thread takes one window of one plane under several taps, whose columns its
+// neighbours write beside its own; back, a thread adds up a sector of channels of one pixel, its neighbours those of
+// the pixels beside. An image's element adds up the columns that show it in the order of the taps, as the reference
+// does.
 #include "core/im2col.h"
 
-#include "cuda/launch.h"
+#include <numeric>
+
+#include "cuda/spans.h"
 
 namespace fastdl::cuda::gpu {
 
 namespace {
 
-template <class T>
+constexpr int64_t kManyThreads = int64_t{1} << 18;  // enough to fill the largest device
+constexpr int64_t kSector = 32;                     // bytes that memory reads and writes at once
+
+template <class I, class T>
 struct TakeColumns {
   const T* x;
-  Im2colDims d;
   T* cols;  // [n][c][i][j][p][q]
+  DividerOf<I> windows, window_columns, parts, tap_columns;
+  I taps, part;  // a thread takes so many taps
+  I h, w, stride[2], padding[2], dilation[2];
 
-  FASTDL_DEVICE_ONLY void operator()(int64_t at) const {
-    const auto& [size, stride, padding, dilation] = d.window;
-    int64_t rest = at;
-    const int64_t q = rest % d.ow;
-    rest /= d.ow;
-    const int64_t p = rest % d.oh;
-    rest /= d.oh;
-    const int64_t j = rest % size.second;
-    rest /= size.second;
-    const int64_t i = rest % size.first, plane = rest / size.first;
-    const int64_t h = p * stride.first + i * dilation.first - padding.first;
-    const int64_t w = q * stride.second + j * dilation.second - padding.second;
-    cols[at] = h >= 0 && h < d.h && w >= 0 && w < d.w ? x[(plane * d.h + h) * d.w + w] : T(0);
+  FASTDL_DEVICE_ONLY void operator()(int64_t task) const {
+    const I i = static_cast<I>(task), group = windows(i), window = i - group * static_cast<I>(windows.divisor);
+    const I plane = parts(group), p = window_columns(window);
+    I tap = (group - plane * static_cast<I>(parts.divisor)) * part, tap_row = tap_columns(tap);
+    I tap_column = tap - tap_row * static_cast<I>(tap_columns.divisor);
+    const I up = p * stride[0] - padding[0];
+    const I left = (window - p * static_cast<I>(window_columns.divisor)) * stride[1] - padding[1];
+    const T* const image = x + int64_t{plane} * h * w;
+    T* to = cols + (int64_t{plane} * taps + tap) * static_cast<I>(windows.divisor) + window;
+    for (const I end = min_of(taps, tap + part); tap < end; ++tap, to += windows.divisor) {
+      const I row = up + tap_row * dilation[0], column = left + tap_column * dilation[1];
+      const bool inside = row >= 0 && row < h && column >= 0 && column < w;
+      *to = inside ? image[row * w + column] : T(0);
+      if (++tap_column == tap_columns.divisor) tap_column = 0, ++tap_row;
+    }
   }
 };
 
-template <class T>
+// Pixels of one axis, and the windows that have a tap over them, in the order of the taps.
+template <class I>
+std::vector<Span<I>> windows_over(int64_t pixels, int64_t windows, int64_t taps, int64_t stride, int64_t padding,
+                                  int64_t dilation) {
+  std::vector<Span<I>> spans(static_cast<std::size_t>(pixels), Span<I>{0, 0, 0, 0});
+  for (int64_t tap = 0; tap < taps; ++tap)
+    for (int64_t window = 0; window < windows; ++window) {
+      const int64_t pixel = window * stride + tap * dilation - padding;
+      if (pixel < 0 || pixel >= pixels) continue;
+      Span<I>& span = spans[static_cast<std::size_t>(pixel)];
+      if (span.count++ == 0) span.first = static_cast<I>(window), span.tap = static_cast<I>(tap);
+    }
+  return spans;
+}
+
+// kChannels neighbouring channels of one pixel; neighbouring threads have the pixels of a row.
+template <int kChannels, class I, class T>
 struct AddColumns {
   const T* cols;
-  Im2colDims d;
   T* x;  // [n][h][w][c]
+  Spans<I> spans;
+  DividerOf<I> w, h, groups;
+  I channels, plane, taps_in_row, windows, windows_in_row;
+  I row_step, column_step;  // in cols, from tap to tap over a pixel
 
-  FASTDL_DEVICE_ONLY void operator()(int64_t at) const {
-    const auto& [size, stride, padding, dilation] = d.window;
-    int64_t rest = at;
-    const int64_t c = rest % d.c;
-    rest /= d.c;
-    const int64_t w = rest % d.w;
-    rest /= d.w;
-    const int64_t h = rest % d.h, image = rest / d.h;
-    const T* const planes = cols + (image * d.c + c) * size.first * size.second * d.oh * d.ow;
-    T sum = 0;
-    for (int64_t i = 0; i < size.first; ++i) {
-      const int64_t down = h + padding.first - i * dilation.first, p = down / stride.first;
-      if (down < 0 || p >= d.oh || p * stride.first != down) continue;
-      for (int64_t j = 0; j < size.second; ++j) {
-        const int64_t right = w + padding.second - j * dilation.second, q = right / stride.second;
-        if (right < 0 || q >= d.ow || q * stride.second != right) continue;
-        sum += planes[((i * size.second + j) * d.oh + p) * d.ow + q];
-      }
-    }
-    x[at] = sum;
+  FASTDL_DEVICE_ONLY void operator()(int64_t task) const {
+    const I pixel = static_cast<I>(task), line = w(pixel), group = h(line), image = groups(group);
+    const I right = pixel - line * static_cast<I>(w.divisor), down = line - group * static_cast<I>(h.divisor);
+    const I channel = (group - image * static_cast<I>(groups.divisor)) * kChannels;
+    const Span<I> r = spans.rows[down], c = spans.columns[right];
+    const I first = (image * channels + channel) * plane + (r.tap * taps_in_row + c.tap) * windows +
+                    r.first * windows_in_row + c.first;
+    Pack<T, kChannels> sum = {};
+    for (I i = 0; i < r.count; ++i)
+      for (I j = 0; j < c.count; ++j)
+        for (I k = 0; k < kChannels; ++k) sum.v[k] += cols[first + i * row_step + j * column_step + k * plane];
+    const I to = (image * static_cast<I>(h.divisor) + down) * static_cast<I>(w.divisor) + right;
+    store_pack(x + (to * channels + channel), sum);
   }
 };
+
+// Calls f(I{}) with 32 bits where all places in the images and their padding fit.
+template <class F>
+void with_width(const View& x, const View& cols, const Im2colDims& d, const F& f) {
+  constexpr int64_t kMost = int64_t{1} << 30;
+  const auto& [down, right] = d.window.padding;
+  const bool small = x.size() < kMost && cols.size() < kMost && d.h + 2 * down < kMost && d.w + 2 * right < kMost;
+  small ? f(std::int32_t{}) : f(int64_t{});
+}
+
+// What a step from one tap over a pixel to the next is: so many taps on, so many windows back.
+struct Step {
+  int64_t taps, windows;
+
+  // Never used, and kept small, where there is only one of them.
+  Step(int64_t stride, int64_t dilation, int64_t most_taps, int64_t most_windows) {
+    const int64_t common = std::gcd(stride, dilation);
+    taps = min_of(stride / common, most_taps);
+    windows = min_of(dilation / common, most_windows);
+  }
+};
+
+template <int kChannels, class I, class T>
+void add_columns(const T* cols, T* x, const Im2colDims& d) {
+  const auto& [size, stride, padding, dilation] = d.window;
+  const int64_t windows = d.oh * d.ow, groups = d.c / kChannels;
+  const Step down(stride.first, dilation.first, size.first, d.oh);
+  const Step right(stride.second, dilation.second, size.second, d.ow);
+  auto rows = windows_over<I>(d.h, d.oh, size.first, stride.first, padding.first, dilation.first);
+  const Spans<I> spans(rows, windows_over<I>(d.w, d.ow, size.second, stride.second, padding.second, dilation.second));
+  const auto in = [](int64_t number) { return static_cast<I>(number); };
+  for_each(d.n * groups * d.h * d.w,
+           AddColumns<kChannels, I, T>{cols, x, spans, DividerOf<I>(d.w), DividerOf<I>(d.h), DividerOf<I>(groups),
+                                       in(d.c), in(size.first * size.second * windows), in(size.second), in(windows),
+                                       in(d.ow), in(down.taps * size.second * windows - down.windows * d.ow),
+                                       in(right.taps * windows - right.windows)});
+}
 
 }  // namespace
 
 void im2col(View x, Out cols, const Im2colDims& d) {
+  if (cols.size() == 0) return;
   with_float(x.dtype, [&](auto type) {
-    using T = decltype(type);
-    for_each(cols.size(), TakeColumns<T>{x.as<T>(), d, cols.as<T>()});
+    with_width(x, cols, d, [&](auto width) {
+      using T = decltype(type);
+      using I = decltype(width);
+      const auto& [size, stride, padding, dilation] = d.window;
+      const int64_t windows = d.oh * d.ow, taps = size.first * size.second;
+      const bool rows_of_sectors = windows * int64_t{sizeof(T)} >= kSector;  // else taps beside each other fill them
+      const int64_t part = rows_of_sectors ? max_of(int64_t{1}, min_of(taps, cols.size() / kManyThreads)) : 1;
+      const int64_t parts = ceil_div(taps, part);
+      const auto in = [](int64_t number) { return static_cast<I>(number); };
+      for_each(d.n * d.c * parts * windows, TakeColumns<I, T>{x.as<T>(),
+                                                              cols.as<T>(),
+                                                              DividerOf<I>(windows),
+                                                              DividerOf<I>(d.ow),
+                                                              DividerOf<I>(parts),
+                                                              DividerOf<I>(size.second),
+                                                              in(taps),
+                                                              in(part),
+                                                              in(d.h),
+                                                              in(d.w),
+                                                              {in(stride.first), in(stride.second)},
+                                                              {in(padding.first), in(padding.second)},
+                                                              {in(dilation.first), in(dilation.second)}});
+    });
   });
 }
 
 void col2im(View cols, Out x, const Im2colDims& d) {
+  if (x.size() == 0) return;
   with_float(x.dtype, [&](auto type) {
-    using T = decltype(type);
-    for_each(x.size(), AddColumns<T>{cols.as<T>(), d, x.as<T>()});
+    with_width(x, cols, d, [&](auto width) {
+      using T = decltype(type);
+      using I = decltype(width);
+      constexpr int kChannels = static_cast<int>(kSector / int64_t{sizeof(T)});
+      if (d.c % kChannels == 0 && on_border(x.data))
+        add_columns<kChannels, I>(cols.as<T>(), x.as<T>(), d);
+      else
+        add_columns<1, I>(cols.as<T>(), x.as<T>(), d);
+    });
   });
 }
 

@@ -180,8 +180,9 @@ struct Spread {
     const Region<I> region(windows, i);
     const auto window = source.template window<N>(i, region.row, region.column);
     const auto put = [&](I down, I right, I tap, bool inside) {
-      Pack<T, N> pixel;
-      for (int k = 0; k < N; ++k) pixel.v[k] = inside ? static_cast<T>(window.at(k, tap)) : T(0);
+      Pack<T, N> pixel = {};
+      if (inside)
+        for (int k = 0; k < N; ++k) pixel.v[k] = static_cast<T>(window.at(k, tap));
       store_pack(dx + region.at(down, right), pixel);
     };
     constexpr int kUnrolled = N > 1 ? kSide : 0;
