@@ -1,6 +1,6 @@
-// Sliding windows as columns and back. A thread takes one window of one plane under several taps, whose columns its
-// neighbours write beside its own; back, a thread adds up a sector of channels of one pixel, its neighbours those of
-// the pixels beside. An image's element adds up the columns that show it in the order of the taps, as the reference
+// Sliding windows as columns and back. A thread takes one window of several planes under several taps, whose columns
+// its neighbours write beside its own; back, a thread adds up a sector of channels of one pixel, its neighbours those
+// of the pixels beside. An image's element adds up the columns that show it in the order of the taps, as the reference
 // does.
 #include "core/im2col.h"
 
@@ -13,33 +13,71 @@ namespace fastdl::cuda::gpu {
 namespace {
 
 constexpr int64_t kManyThreads = int64_t{1} << 18;  // enough to fill the largest device
+constexpr int kPlanes = 4;                          // that a thread takes together, where there are so many
 constexpr int64_t kSector = 32;                     // bytes that memory reads and writes at once
 
-template <class I, class T>
+// The same window of kPlanes planes under `part` taps.
+template <int kPlanes, class I, class T>
 struct TakeColumns {
   const T* x;
   T* cols;  // [n][c][i][j][p][q]
-  DividerOf<I> windows, window_columns, parts, tap_columns;
-  I taps, part;  // a thread takes so many taps
-  I h, w, stride[2], padding[2], dilation[2];
+  DividerOf<I> windows, windows_in_row, parts, taps_in_row;
+  I taps, part, x_plane, cols_plane, h, w, stride[2], padding[2], dilation[2];
+
+  TakeColumns(const T* x_, T* cols_, const Im2colDims& d, int64_t taps_, int64_t part_)
+      : x(x_),
+        cols(cols_),
+        windows(d.oh * d.ow),
+        windows_in_row(d.ow),
+        parts(ceil_div(taps_, part_)),
+        taps_in_row(d.window.kernel_size.second),
+        taps(static_cast<I>(taps_)),
+        part(static_cast<I>(part_)),
+        x_plane(static_cast<I>(d.h * d.w)),
+        cols_plane(static_cast<I>(taps_ * d.oh * d.ow)),
+        h(static_cast<I>(d.h)),
+        w(static_cast<I>(d.w)),
+        stride{static_cast<I>(d.window.stride.first), static_cast<I>(d.window.stride.second)},
+        padding{static_cast<I>(d.window.padding.first), static_cast<I>(d.window.padding.second)},
+        dilation{static_cast<I>(d.window.dilation.first), static_cast<I>(d.window.dilation.second)} {}
 
   FASTDL_DEVICE_ONLY void operator()(int64_t task) const {
     const I i = static_cast<I>(task), group = windows(i), window = i - group * static_cast<I>(windows.divisor);
-    const I plane = parts(group), p = window_columns(window);
-    I tap = (group - plane * static_cast<I>(parts.divisor)) * part, tap_row = tap_columns(tap);
-    I tap_column = tap - tap_row * static_cast<I>(tap_columns.divisor);
-    const I up = p * stride[0] - padding[0];
-    const I left = (window - p * static_cast<I>(window_columns.divisor)) * stride[1] - padding[1];
-    const T* const image = x + int64_t{plane} * h * w;
-    T* to = cols + (int64_t{plane} * taps + tap) * static_cast<I>(windows.divisor) + window;
-    for (const I end = min_of(taps, tap + part); tap < end; ++tap, to += windows.divisor) {
-      const I row = up + tap_row * dilation[0], column = left + tap_column * dilation[1];
+    const I planes = parts(group), plane = planes * kPlanes, p = windows_in_row(window);
+    I tap = (group - planes * static_cast<I>(parts.divisor)) * part;
+    const I tap_row = taps_in_row(tap);
+    I tap_column = tap - tap_row * static_cast<I>(taps_in_row.divisor);
+    const I left = (window - p * static_cast<I>(windows_in_row.divisor)) * stride[1] - padding[1];
+    I row = p * stride[0] - padding[0] + tap_row * dilation[0], column = left + tap_column * dilation[1];
+    I to = plane * cols_plane + tap * static_cast<I>(windows.divisor) + window;
+    for (const I end = min_of(taps, tap + part); tap < end; ++tap) {
       const bool inside = row >= 0 && row < h && column >= 0 && column < w;
-      *to = inside ? image[row * w + column] : T(0);
-      if (++tap_column == tap_columns.divisor) tap_column = 0, ++tap_row;
+      T shown[kPlanes] = {};
+      if (inside) {
+        const T* const from = x + (plane * x_plane + row * w + column);
+        for (I k = 0; k < kPlanes; ++k) shown[k] = from[k * x_plane];
+      }
+      T* const beside = cols + to;
+      for (I k = 0; k < kPlanes; ++k) beside[k * cols_plane] = shown[k];
+      to += static_cast<I>(windows.divisor);
+      column += dilation[1];
+      if (++tap_column == static_cast<I>(taps_in_row.divisor)) {
+        tap_column = 0;
+        column = left;
+        row += dilation[0];
+      }
     }
   }
 };
+
+template <int kPlanes, class I, class T>
+void take_columns(const T* x, T* cols, const Im2colDims& d) {
+  const int64_t taps = d.window.kernel_size.first * d.window.kernel_size.second, windows = d.oh * d.ow;
+  const int64_t groups = d.n * d.c / kPlanes;
+  const bool rows_of_sectors = windows * int64_t{sizeof(T)} >= kSector;  // else taps beside each other fill them
+  const int64_t part = rows_of_sectors ? max_of(int64_t{1}, min_of(taps, groups * windows * taps / kManyThreads)) : 1;
+  for_each(groups * ceil_div(taps, part) * windows, TakeColumns<kPlanes, I, T>(x, cols, d, taps, part));
+}
 
 // Pixels of one axis, and the windows that have a tap over them, in the order of the taps.
 template <class I>
@@ -51,7 +89,8 @@ std::vector<Span<I>> windows_over(int64_t pixels, int64_t windows, int64_t taps,
       const int64_t pixel = window * stride + tap * dilation - padding;
       if (pixel < 0 || pixel >= pixels) continue;
       Span<I>& span = spans[static_cast<std::size_t>(pixel)];
-      if (span.count++ == 0) span.first = static_cast<I>(window), span.tap = static_cast<I>(tap);
+      if (span.count == 0) span = {static_cast<I>(window), 0, static_cast<I>(tap), 0};
+      span.inside = ++span.count;
     }
   return spans;
 }
@@ -127,25 +166,10 @@ void im2col(View x, Out cols, const Im2colDims& d) {
     with_width(x, cols, d, [&](auto width) {
       using T = decltype(type);
       using I = decltype(width);
-      const auto& [size, stride, padding, dilation] = d.window;
-      const int64_t windows = d.oh * d.ow, taps = size.first * size.second;
-      const bool rows_of_sectors = windows * int64_t{sizeof(T)} >= kSector;  // else taps beside each other fill them
-      const int64_t part = rows_of_sectors ? max_of(int64_t{1}, min_of(taps, cols.size() / kManyThreads)) : 1;
-      const int64_t parts = ceil_div(taps, part);
-      const auto in = [](int64_t number) { return static_cast<I>(number); };
-      for_each(d.n * d.c * parts * windows, TakeColumns<I, T>{x.as<T>(),
-                                                              cols.as<T>(),
-                                                              DividerOf<I>(windows),
-                                                              DividerOf<I>(d.ow),
-                                                              DividerOf<I>(parts),
-                                                              DividerOf<I>(size.second),
-                                                              in(taps),
-                                                              in(part),
-                                                              in(d.h),
-                                                              in(d.w),
-                                                              {in(stride.first), in(stride.second)},
-                                                              {in(padding.first), in(padding.second)},
-                                                              {in(dilation.first), in(dilation.second)}});
+      if (d.n * d.c % kPlanes == 0)
+        take_columns<kPlanes, I>(x.as<T>(), cols.as<T>(), d);
+      else
+        take_columns<1, I>(x.as<T>(), cols.as<T>(), d);
     });
   });
 }

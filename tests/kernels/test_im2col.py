@@ -18,7 +18,7 @@ WINDOWS = (
     ((2, 3), (1, 1), (1, 1), (4, 4), (2, 3)),  # whole windows in the padding
     ((0, 3), (1, 2), (1, 1), (1, 0), (1, 1)),  # no image, windows in its padding
 )  # fmt: skip
-PLANES = ((0, 3), (2, 0), (1, 1), (2, 3), (1, 17))
+PLANES = ((0, 3), (2, 0), (1, 1), (2, 3), (1, 17), (2, 4), (1, 16))  # also whole sectors of channels
 
 
 def values(shape, dtype="float64", seed=0):
@@ -76,6 +76,15 @@ def test_compiled(cpu, reference, window, dtype):
             np.testing.assert_array_equal(got, want)
             if got.ndim == 4:
                 assert got.transpose(0, 2, 3, 1).flags.c_contiguous
+
+
+def test_more_columns_than_threads(cpu, reference):
+    """Where a thread of the GPU takes several taps: two of nine here."""
+    x = values((2, 16, 51, 50), "float32")
+    window = ((3, 3), (1, 1), (1, 1), (1, 1))
+    for planes in (x, x[:1, :7]):
+        for got, want in zip(columns_and_back(cpu, planes, window), columns_and_back(reference, planes, window)):
+            np.testing.assert_array_equal(got, want)
 
 
 def test_layouts(backend):
