@@ -18,7 +18,8 @@ WINDOWS = (
     ((2, 3), (1, 1), (1, 1), (4, 4), (2, 3)),  # whole windows in the padding
     ((0, 3), (1, 2), (1, 1), (1, 0), (1, 1)),  # no image, windows in its padding
 )  # fmt: skip
-PLANES = ((0, 3), (2, 0), (1, 1), (2, 3), (1, 17), (2, 4), (1, 16))  # also whole sectors of channels
+PLANES = ((0, 3), (2, 0), (1, 1), (2, 3), (1, 17))
+GROUPS = ((2, 4), (1, 8), (3, 16))  # of planes and channels, as the GPU's threads take them together
 
 
 def values(shape, dtype="float64", seed=0):
@@ -78,13 +79,22 @@ def test_compiled(cpu, reference, window, dtype):
                 assert got.transpose(0, 2, 3, 1).flags.c_contiguous
 
 
-def test_more_columns_than_threads(cpu, reference):
-    """Where a thread of the GPU takes several taps: two of nine here."""
-    x = values((2, 16, 51, 50), "float32")
-    window = ((3, 3), (1, 1), (1, 1), (1, 1))
-    for planes in (x, x[:1, :7]):
-        for got, want in zip(columns_and_back(cpu, planes, window), columns_and_back(reference, planes, window)):
+@pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.parametrize("window", WINDOWS, ids=str)
+def test_groups(backend, reference, window, dtype):
+    for planes in GROUPS:
+        x = values((*planes, *window[0]), dtype)
+        for got, want in zip(columns_and_back(backend, x, window[1:]), columns_and_back(reference, x, window[1:])):
             np.testing.assert_array_equal(got, want)
+
+
+@pytest.mark.parametrize("planes", [(4, 9), (1, 7)], ids=str)
+def test_more_columns_than_threads(backend, reference, planes):
+    """A thread of the GPU takes several taps: three and two of nine."""
+    x = values((*planes, 110, 109), "float32")
+    window = ((3, 3), (1, 1), (1, 1), (1, 1))
+    for got, want in zip(columns_and_back(backend, x, window), columns_and_back(reference, x, window)):
+        np.testing.assert_array_equal(got, want)
 
 
 def test_layouts(backend):

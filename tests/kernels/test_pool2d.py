@@ -29,6 +29,7 @@ WINDOWS = (
 UNDILATED = [window for window in WINDOWS if window[4] == (1, 1)]
 # batch and channels: nothing, one, primes, around the vector widths of both dtypes
 BATCHES = ((0, 3), (2, 0), *((1 + c % 2, c) for c in (1, 3, 7, 8, 9, 15, 16, 17, 31, 32, 65)))
+GROUPS = ((2, 4), (1, 8))  # which the GPU's threads take whole
 COUNTS = ((True, None), (False, None), (True, 3), (False, -2))  # count_include_pad, divisor_override
 ADAPTIVE = (
     ((4, 4), (1, 1)), ((4, 4), (2, 2)), ((5, 7), (3, 2)), ((5, 7), (5, 7)), ((3, 2), (5, 7)),
@@ -175,6 +176,21 @@ def test_compiled_max_pool2d(cpu, reference, window, dtype):
         check_max_pool2d(cpu, reference, values((*batch, *window[0]), dtype, 1, ties), window, dtype)
 
 
+@pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.parametrize("window", WINDOWS, ids=str)
+def test_max_pool2d_of_groups_of_channels(backend, reference, window, dtype):
+    for batch, ties in itertools.product(GROUPS, (False, True)):
+        check_max_pool2d(backend, reference, values((*batch, *window[0]), dtype, 1, ties), window, dtype)
+
+
+@pytest.mark.parametrize("window", WINDOWS[:5], ids=str)
+def test_max_pool2d_of_groups_with_nan(backend, reference, window):
+    x = values((2, 8, *window[0]), "float32", 1, ties=True)
+    x[np.random.default_rng(2).random(x.shape) < 0.2] = nan
+    for got, want in zip(backend.max_pool2d_forward(x, *window[1:]), reference.max_pool2d_forward(x, *window[1:])):
+        np.testing.assert_array_equal(got, want)
+
+
 # average
 
 
@@ -242,6 +258,13 @@ def test_compiled_avg_pool2d(cpu, reference, window, dtype):
         check_avg_pool2d(cpu, reference, values((*batch, *window[0]), dtype), (*average(window), *count))
 
 
+@pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.parametrize("window", UNDILATED, ids=str)
+def test_avg_pool2d_of_groups_of_channels(backend, reference, window, dtype):
+    for batch, count in itertools.product(GROUPS, COUNTS[:3]):
+        check_avg_pool2d(backend, reference, values((*batch, *window[0]), dtype), (*average(window), *count))
+
+
 def test_a_huge_kernel_costs_no_more_than_the_image(backend):
     x = values((1, 2, 3, 4))
     size, pad = (2**31 - 1, 1), (2**30 - 1, 0)
@@ -288,6 +311,12 @@ def check_adaptive(cpu, reference, x, out):
     dx = cpu.adaptive_avg_pool2d_backward(dy, x.shape[2:])
     assert_close(dx, reference.adaptive_avg_pool2d_backward(dy, x.shape[2:]), "pool2d")
     assert_channels_last(y, dx)
+
+
+@pytest.mark.parametrize("case", ADAPTIVE, ids=str)
+def test_adaptive_avg_pool2d_of_groups_of_channels(backend, reference, case):
+    for batch, dtype in itertools.product(GROUPS, FLOATS):
+        check_adaptive(backend, reference, values((*batch, *case[0]), dtype), case[1])
 
 
 @pytest.mark.parametrize("dtype", FLOATS)
