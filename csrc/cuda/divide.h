@@ -13,7 +13,7 @@ struct Divider {
   std::uint64_t multiplier;
   int shift = 0;
 
-  explicit Divider(int64_t by) : divisor(by > 0 ? by : 1) {
+  explicit Divider(int64_t by = 1) : divisor(by > 0 ? by : 1) {
     while ((int64_t{1} << shift) < divisor) ++shift;
     const auto wide = static_cast<unsigned __int128>(divisor);
     multiplier = static_cast<std::uint64_t>(((static_cast<unsigned __int128>(1) << (62 + shift)) + wide - 1) / wide);
@@ -35,13 +35,17 @@ struct Divider32 {
   std::uint32_t multiplier;
   int shift = 0;
 
-  explicit Divider32(int64_t by) : divisor(static_cast<std::int32_t>(by > 0 ? by : 1)) {
+  explicit Divider32(int64_t by = 1) : divisor(static_cast<std::int32_t>(by > 0 ? by : 1)) {
     while ((int64_t{1} << shift) < divisor) ++shift;
     multiplier = static_cast<std::uint32_t>(((int64_t{1} << (31 + shift)) + divisor - 1) / divisor);
   }
   FASTDL_DEVICE_ONLY std::int32_t operator()(std::int32_t x) const {
-    const std::uint64_t product = std::uint64_t{static_cast<std::uint32_t>(x) << 1} * multiplier;
-    return static_cast<std::int32_t>(static_cast<std::uint32_t>(product >> 32) >> shift);
+    const auto high = static_cast<std::uint32_t>(x) << 1;
+#if defined(__CUDA_ARCH__)
+    return static_cast<std::int32_t>(__umulhi(high, multiplier) >> shift);
+#else
+    return static_cast<std::int32_t>(static_cast<std::uint32_t>((std::uint64_t{high} * multiplier) >> 32) >> shift);
+#endif
   }
 };
 
