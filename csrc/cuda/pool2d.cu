@@ -1,14 +1,12 @@
 // Pooling on channels-last images: a thread per pack of channels of one window or pixel, bound by memory.
 //
 // Every element is written once. Backward, where windows are disjoint and small, a thread spreads its window over the
-// pixels from there to the next window; elsewhere each pixel of dx gathers from the windows that hold it, and dy and
-// the offsets are read again from the caches.
+// pixels from there to the next window; elsewhere the pixels of dx gather from the windows that hold them, four pixels
+// a thread for 3 x 3 taps 2 apart, else one, and dy and the offsets are read again from the caches.
 #include <initializer_list>
 #include <limits>
 
-#include "core/activation_math.h"
-#include "cuda/map.h"
-#include "cuda/pool2d_regions.h"
+#include "cuda/pool2d_backward.h"
 
 namespace fastdl::cuda::gpu {
 
@@ -65,13 +63,6 @@ struct MaxForward {
   }
 };
 
-// The shares of windows in their averages, rows' and columns' in one block on the device.
-struct Shares {
-  const double *rows, *columns;
-
-  FASTDL_DEVICE_ONLY double of(int64_t row, int64_t column) const { return rows[row] * columns[column]; }
-};
-
 template <class I, class T>
 struct AverageForward {
   using W = Wide<T>;
@@ -95,102 +86,6 @@ struct AverageForward {
     }
     for (int k = 0; k < N; ++k) sum.v[k] *= share;
     store_rounded(y + i, sum);
-  }
-};
-
-// What a window gives to the pixel under one of its taps: dy where that tap won (with y: and a ReLU let x through,
-// which the largest shows for its window), or an equal share of dy.
-template <class T, class Offset>
-struct Won {
-  const T* dy;
-  const Offset* offsets;
-  const T* y;
-
-  template <int N>
-  struct Window {
-    Pack<T, N> dy;
-    Pack<Offset, N> winner;
-    template <class I>
-    FASTDL_DEVICE_ONLY T at(int k, I tap) const {
-      return static_cast<I>(winner.v[k]) == tap ? dy.v[k] : T(0);
-    }
-  };
-  template <int N>
-  FASTDL_DEVICE_ONLY Window<N> window(int64_t at, int64_t, int64_t) const {
-    Window<N> w{load_pack<N>(dy + at), load_pack<N>(offsets + at)};
-    if (y != nullptr) {
-      const Pack<T, N> largest = load_pack<N>(y + at);
-      for (int k = 0; k < N; ++k) w.dy.v[k] = activation::relu_backward(w.dy.v[k], largest.v[k]);
-    }
-    return w;
-  }
-};
-
-template <class T>
-struct Share {
-  using W = Wide<T>;
-  const T* dy;
-  Shares shares;
-
-  template <int N>
-  struct Window {
-    Pack<W, N> part;
-    template <class I>
-    FASTDL_DEVICE_ONLY W at(int k, I) const {
-      return part.v[k];
-    }
-  };
-  template <int N>
-  FASTDL_DEVICE_ONLY Window<N> window(int64_t at, int64_t row, int64_t column) const {
-    Window<N> w{load_wide<N>(dy + at)};
-    const W share = static_cast<W>(shares.of(row, column));
-    for (int k = 0; k < N; ++k) w.part.v[k] *= share;
-    return w;
-  }
-};
-
-template <class I, class T, class Source>
-struct Gather {
-  Images<I> pixels;
-  Source source;
-  T* dx;
-
-  template <int N>
-  FASTDL_DEVICE_ONLY void run(int64_t i, Nothing) const {
-    const Region<I> region(pixels, i);
-    Pack<Wide<T>, N> sum = {};
-    region.each([&](I down, I right) {
-      const auto window = source.template window<N>(region.at(down, right), region.rows.first + down,
-                                                    region.columns.first + right);  // averages: in steps of 1
-      const I tap = region.tap(down, right);
-      for (int k = 0; k < N; ++k) sum.v[k] += window.at(k, tap);
-    });
-    store_rounded(dx + i, sum);
-  }
-};
-
-template <int kSide, class I, class T, class Source>
-struct Spread {
-  Images<I> windows;
-  Source source;
-  T* dx;
-
-  template <int N>
-  FASTDL_DEVICE_ONLY void run(int64_t i, Nothing) const {
-    const Region<I> region(windows, i);
-    const auto window = source.template window<N>(i, region.row, region.column);
-    const auto put = [&](I down, I right, I tap, bool inside) {
-      Pack<T, N> pixel = {};
-      if (inside)
-        for (int k = 0; k < N; ++k) pixel.v[k] = static_cast<T>(window.at(k, tap));
-      store_pack(dx + region.at(down, right), pixel);
-    };
-    constexpr int kUnrolled = N > 1 ? kSide : 0;
-    if (kUnrolled > 0 && region.is_square(kUnrolled) && region.is_inside(kUnrolled - 1, kUnrolled - 1))
-      region.template each_of_square<kUnrolled>(
-          [&](I down, I right) { put(down, right, down * kUnrolled + right, true); });
-    else
-      region.each([&](I down, I right) { put(down, right, region.tap(down, right), region.is_inside(down, right)); });
   }
 };
 
@@ -226,12 +121,18 @@ void with_kind(const View& x, const View& y, const Pool2dDims& d, const F& f) {
   with_any_float(x.dtype, [&](auto type) { with_width(d, x.size(), y.size(), [&](auto width) { f(type, width); }); });
 }
 
-// f.run<N> over the elements of an image, N channels together where they are whole packs in every array.
-template <class T, class F>
-void over_image(const View& image, std::initializer_list<const void*> arrays, const F& f) {
+// Are an image's channels whole packs in every array?
+template <class T>
+bool are_packed(const View& image, std::initializer_list<const void*> arrays) {
   bool packed = image.shape[1] % kPack<T> == 0;
   for (const void* array : arrays) packed = packed && on_border(array);
-  for_packs<kPack<T>>(image.size(), packed, PrepareNothing{}, f);
+  return packed;
+}
+
+// f.run<N> over the elements of an image, N channels together where that goes.
+template <class T, class F>
+void over_image(const View& image, std::initializer_list<const void*> arrays, const F& f) {
+  for_packs<kPack<T>>(image.size(), are_packed<T>(image, arrays), PrepareNothing{}, f);
 }
 
 // Calls f(side) where all windows have side x side taps and kernels that know it are worth it, else f(0).
@@ -269,6 +170,12 @@ void backward(const View& dy, const View& dx, const Pool2dDims& d, std::initiali
         over_image<T>(dy, arrays, Spread<side.value, I, T, Source>{windows, source, dx.as<T>()});
       });
   }
+  if constexpr (kWorth)
+    if (in_twos(d.rows) && in_twos(d.columns)) {
+      const GatherTwos<T, Source> gather(d, channels, source, dx.as<T>());
+      const int64_t cells = dx.shape[0] * gather.cells(d.rows) * gather.cells(d.columns);
+      return for_packs<kPack<T>>(cells * channels, are_packed<T>(dx, arrays), PrepareNothing{}, gather);
+    }
   Side<I> rows = windows_of<I>(d.rows);
   const Images<I> pixels(rows, windows_of<I>(d.columns), channels, taps_in_row);
   over_image<T>(dx, arrays, Gather<I, T, Source>{pixels, source, dx.as<T>()});

@@ -127,4 +127,11 @@ struct Region {
   }
 };
 
+// The shares of windows in their averages, rows' and columns' in one block on the device.
+struct Shares {
+  const double *rows, *columns;
+
+  FASTDL_DEVICE_ONLY double of(int64_t row, int64_t column) const { return rows[row] * columns[column]; }
+};
+
 }  // namespace fastdl::cuda::gpu

@@ -166,7 +166,8 @@ def check_max_pool2d(cpu, reference, x, window, dtype):
     assert_close(dx, reference.max_pool2d_backward(dy, offsets, *geometry(window)), "pool2d")
     indices = cpu.max_pool2d_indices(offsets, *geometry(window))
     assert_close(indices, reference.max_pool2d_indices(offsets, *geometry(window)), "pool2d")
-    assert_channels_last(*got, dx, indices)
+    if cpu is not reference:  # whose arrays lie in any order
+        assert_channels_last(*got, dx, indices)
 
 
 @pytest.mark.parametrize("dtype", FLOATS)
@@ -248,7 +249,8 @@ def check_avg_pool2d(cpu, reference, x, args):
     dy = values(want.shape, x.dtype, 2)
     dx = cpu.avg_pool2d_backward(dy, x.shape[2:], *args)
     assert_close(dx, reference.avg_pool2d_backward(dy, x.shape[2:], *args), "pool2d")
-    assert_channels_last(y, dx)
+    if cpu is not reference:  # whose arrays lie in any order
+        assert_channels_last(y, dx)
 
 
 @pytest.mark.parametrize("dtype", FLOATS)
@@ -310,7 +312,8 @@ def check_adaptive(cpu, reference, x, out):
     dy = values(want.shape, x.dtype, 2)
     dx = cpu.adaptive_avg_pool2d_backward(dy, x.shape[2:])
     assert_close(dx, reference.adaptive_avg_pool2d_backward(dy, x.shape[2:]), "pool2d")
-    assert_channels_last(y, dx)
+    if cpu is not reference:  # whose arrays lie in any order
+        assert_channels_last(y, dx)
 
 
 @pytest.mark.parametrize("case", ADAPTIVE, ids=str)
