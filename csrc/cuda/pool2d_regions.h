@@ -73,6 +73,7 @@ struct Images {
   I other_rows, other_columns, row_step, column_step;
   I taps_in_row, tap_down, tap_right;
 
+  // r gets the table of both axes.
   Images(Side<I>& r, const Side<I>& c, int64_t channels_, int64_t taps_in_row_)
       : channels(channels_),
         columns(static_cast<int64_t>(c.spans.size())),

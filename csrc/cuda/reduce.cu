@@ -91,11 +91,11 @@ struct Sum {
   DividerOf<I> results;
   I elements, piece;
 
-  // Every step-th element of [i, end). Loads are under way together.
-  template <class At>
+  // Every step-th element of [i, end), with kAhead loads under way together.
+  template <int kAhead, class At>
   FASTDL_DEVICE_ONLY static double add(const T* from, I i, I end, I step, const At& at) {
     double sum = 0;
-    FASTDL_UNROLL_BY(8)
+    FASTDL_UNROLL_BY(kAhead)
     for (; i < end; i += step) {
       const double value = static_cast<double>(from[at(i)]);
       sum += squares ? value * value : value;
@@ -105,9 +105,9 @@ struct Sum {
   FASTDL_DEVICE_ONLY double add(I r, I p, I first, I step) const {
     const T* const from = x + kept.at(r).x;
     const I begin = p * piece + first, end = min_of(elements, (p + 1) * piece);
-    if (reduced.ndim <= 1) return add(from, begin, end, step, [&](I i) { return i * reduced.dims[0].x_stride; });
-    if (reduced.ndim == 2) return add(from, begin, end, step, [&](I i) { return reduced.template x_at<2>(i); });
-    return add(from, begin, end, step, [&](I i) { return reduced.at(i).x; });
+    if (reduced.ndim <= 1) return add<8>(from, begin, end, step, [&](I i) { return i * reduced.dims[0].x_stride; });
+    if (reduced.ndim == 2) return add<8>(from, begin, end, step, [&](I i) { return reduced.template x_at<2>(i); });
+    return add<1>(from, begin, end, step, [&](I i) { return reduced.at(i).x; });
   }
   FASTDL_DEVICE_ONLY void put(I r, I p, double sum) const {
     if (partial != nullptr)
