@@ -39,9 +39,9 @@ struct Rounded {
   template <int N, class T>
   FASTDL_DEVICE_ONLY void store(int64_t i, const Pack<T, N>& weights) const {
     if (data == nullptr) return;
-    Pack<bfloat16, N> rounded;
-    for (int k = 0; k < N; ++k) rounded.v[k] = bfloat16(weights.v[k]);
-    store_pack(data + i, rounded);
+    Pack<float, N> floats;
+    for (int k = 0; k < N; ++k) floats.v[k] = static_cast<float>(weights.v[k]);
+    store_rounded(data + i, floats);
   }
 };
 
