@@ -3,10 +3,11 @@
 // the channels between them: 3 and 5 transfers of the size of x. The second pass walks up from the last row, so that it
 // begins with what the first left in the cache.
 //
-// Arrays along the channels are of type W, what images of type T are computed in. Sums are taken in double, forward of
-// the distances from each thread's first row. Threads and blocks are merged in a fixed order (Chan, Golub and LeVeque
-// 1983), by the shape and the device's size alone. Scratch: at most kMostSumBlocks blocks of 2 * 128 doubles, or one of
-// 2 c. A fused ReLU keeps nothing: backward computes the sign of its argument again, from the same rounded factors.
+// Arrays along the channels are of type W, what images of type T are computed in. A thread takes its sums in W, of at
+// most kRunRows rows, forward of the distances from one of three rows; everything after that is in double. Threads and
+// blocks are merged in a fixed order, by the shape and the device's size alone. Scratch: at most 512 blocks
+// of 2 * 256 doubles, or one of 2 c. A fused ReLU keeps nothing: backward computes the sign of its argument again, from
+// the same rounded factors.
 #include "core/batch_norm.h"
 
 #include "cuda/batch_norm_on_chip.h"
@@ -20,77 +21,86 @@ T* data_of(const View& v) {
   return v ? v.as<T>() : nullptr;
 }
 
-// Channels that a thread takes together: with 8 their factors and sums would not fit in its registers.
-template <class T>
-inline constexpr int kChannels = kPack<T> < 4 ? kPack<T> : 4;
-
-// Calls f(T{}, std::integral_constant<int, N>{}) with whole packs of N channels where all of the arrays [m,c] allow it.
+// Calls f(T{}, std::integral_constant<int, N>{}) with the widest packs of N channels that all of the arrays [m,c]
+// allow.
 template <class F>
 void with_packs(const View& x, std::initializer_list<View> others, const F& f) {
   with_any_float(x.dtype, [&](auto type) {
     using T = decltype(type);
-    bool packed = x.shape[1] % kChannels<T> == 0 && on_border(x.data);
+    constexpr int most = kPack<T>;
+    bool packed = on_border(x.data);
     for (const View& other : others) packed = packed && (!other || on_border(other.data));
-    packed ? f(type, std::integral_constant<int, kChannels<T>>{}) : f(type, std::integral_constant<int, 1>{});
+    if (packed && x.shape[1] % most == 0) return f(type, std::integral_constant<int, most>{});
+    if constexpr (most > 4)
+      if (packed && x.shape[1] % 4 == 0) return f(type, std::integral_constant<int, 4>{});
+    f(type, std::integral_constant<int, 1>{});
   });
 }
 
+// Channels that a thread takes together on the chip: with more their sums would take too much of its memory.
+template <int N>
+inline constexpr int kChipChannels = N < 4 ? N : 4;
+
 template <bool relu, int N, class T>
 Normalise<relu, N, T> normalising(const View& x, const Affine<Wide<T>>& affine, const View& residual, const View& y) {
-  return {affine, x.as<T>(), data_of<T>(residual), x.shape[1], y.as<T>()};
+  return {affine, x.as<T>(), data_of<T>(residual), y.as<T>()};
 }
 
-// `statistics` says what to do with the moments, but not yet how they are taken.
+// `statistics` says what to do with the sums, but not yet where they are.
 template <bool relu, int N, class T>
-void forward(const View& x, FinishForward<Wide<T>> statistics, const Affine<Wide<T>>& affine, const View& residual,
+void forward(const View& x, FinishForward<T> statistics, const Affine<Wide<T>>& affine, const View& residual,
              const View& y) {
+  using Chip = ForwardOnChip<relu, kChipChannels<N>, T>;
   const int64_t rows = x.shape[0], channels = x.shape[1], packs = channels / N;
-  Columns& columns = statistics.columns = OnChip<ForwardOnChip<relu, N, T>>::share_out(rows, packs);
+  Columns columns = OnChip<Chip>::share_out(rows, channels / Chip::kColumns);
   const bool on_chip = columns.blocks > 0;
-  if (!on_chip) columns = columns_of(rows, packs, kMostSumBlocks);
+  if (!on_chip) columns = columns_for<TakeMoments<N, T>>(rows, packs);
+  statistics.blocks = columns.blocks;
   statistics.partial = workspace<double>(columns.blocks * 2 * channels);
-  const auto normalise = normalising<relu, N, T>(x, affine, residual, y);
   if (on_chip) {
-    for_sums_on_chip(columns, ForwardOnChip<relu, N, T>{statistics, normalise});
+    for_sums_on_chip(
+        columns, Chip{statistics, normalising<relu, Chip::kColumns, T>(x, affine, residual, y), statistics.partial});
     return;
   }
-  for_sums(columns, TakeMoments<N, T>{x.as<T>(), channels, statistics.partial});
+  for_sums(columns, TakeMoments<N, T>{statistics.origin, x.as<T>(), statistics.partial});
   for_tasks(channels, kFinishThreads, statistics);
-  for_strips(columns_of(rows, packs, kMostMapBlocks), normalise);
+  for_strips(rows, packs, normalising<relu, N, T>(x, affine, residual, y));
 }
 
 // `centered`: x was normalised with statistics of its own, through which gradients pass as well.
-template <Gate gate, int N, class T>
-void backward(const Incoming<gate, N, T>& incoming, const View& x, const Affine<Wide<T>>& affine, bool centered,
+template <int N, Gate gate, class T>
+void backward(const Incoming<gate, T>& incoming, const View& x, const Affine<Wide<T>>& affine, bool centered,
               const View& dx, const View& dweight, const View& dbias) {
   using W = Wide<T>;
+  using Chip = BackwardOnChip<gate, kChipChannels<N>, T>;
   const int64_t rows = x.shape[0], channels = x.shape[1], packs = channels / N;
   W *slope = nullptr, *offset = nullptr;
-  const auto input = [&](auto relu) {
-    return InputGradient<decltype(relu)::value, N, T>{affine, incoming.for_dx(), x.as<T>(),     slope,
-                                                      offset, channels,          data_of<T>(dx)};
-  };
   if (dweight || dbias || centered) {
-    Columns columns = OnChip<BackwardOnChip<gate, N, T>>::share_out(rows, packs);
+    Columns columns = OnChip<Chip>::share_out(rows, channels / Chip::kColumns);
     const bool on_chip = columns.blocks > 0;
-    if (!on_chip) columns = columns_of(rows, packs, kMostSumBlocks);
+    if (!on_chip) columns = columns_for<TakeGradients<gate, N, T>>(rows, packs);
     const int64_t sums = columns.blocks * 2 * channels;
     double* const partial = workspace<double>(sums + 2 * channels);
     if (dx && centered) {
       slope = reinterpret_cast<W*>(partial + sums);
       offset = reinterpret_cast<W*>(partial + sums + channels);
     }
-    const TakeGradients<gate, N, T> gradients{affine, incoming, x.as<T>(), channels, partial};
-    const FinishBackward<W> finish{columns,           channels, partial, affine, data_of<W>(dweight),
-                                   data_of<W>(dbias), slope,    offset};
+    const FinishBackward<W> finish{rows,   channels,       affine, data_of<W>(dweight), data_of<W>(dbias), slope,
+                                   offset, columns.blocks, partial};
     if (on_chip) {
-      for_sums_on_chip(columns, BackwardOnChip<gate, N, T>{gradients, finish, input(std::false_type{})});
+      for_sums_on_chip(columns, Chip{{affine, incoming, x.as<T>(), partial},
+                                     finish,
+                                     {affine, nullptr, nullptr, slope, offset, data_of<T>(dx)},
+                                     partial});
       return;
     }
-    for_sums(columns, gradients);
+    for_sums(columns, TakeGradients<gate, N, T>{affine, incoming, x.as<T>(), partial});
     for_tasks(channels, kFinishThreads, finish);
   }
-  if (dx) for_strips(columns_of(rows, packs, kMostMapBlocks), input(std::bool_constant<gate == Gate::computed>{}));
+  if (dx)
+    for_strips(rows, packs,
+               InputGradient<gate == Gate::computed, N, T>{affine, incoming.for_dx(), x.as<T>(), slope, offset,
+                                                           data_of<T>(dx)});
 }
 
 }  // namespace
@@ -109,16 +119,18 @@ void batch_norm_forward(View x, View weight, View bias, double eps, Out y, Out m
       for_each(channels, ZeroBoth<W>{means, invstds, batches});
       return;
     }
-    const FinishForward<W> statistics{{},
+    const FinishForward<T> statistics{{x.as<T>(), rows, channels},
+                                      rows,
                                       channels,
-                                      nullptr,
                                       eps,
                                       running.momentum,
                                       means,
                                       invstds,
                                       Statistic<W>(running.mean),
                                       Statistic<W>(running.var),
-                                      batches};
+                                      batches,
+                                      0,
+                                      nullptr};
     const Affine<W> affine{means, invstds, nullptr, data_of<W>(weight), data_of<W>(bias), 0};
     relu ? forward<true, N, T>(x, statistics, affine, residual, y)
          : forward<false, N, T>(x, statistics, affine, residual, y);
@@ -132,7 +144,7 @@ void batch_norm_inference(View x, View weight, View bias, View running_mean, Vie
     constexpr int N = decltype(pack)::value;
     const Affine<W> affine{running_mean.as<W>(), nullptr,          running_var.as<W>(),
                            data_of<W>(weight),   data_of<W>(bias), eps};
-    for_strips(columns_of(x.shape[0], x.shape[1] / N, kMostMapBlocks), normalising<false, N, T>(x, affine, View{}, y));
+    for_strips(x.shape[0], x.shape[1] / N, normalising<false, N, T>(x, affine, View{}, y));
   });
 }
 
@@ -143,8 +155,8 @@ void batch_norm_backward(View dy, View x, View weight, View bias, View mean, Vie
     using W = Wide<T>;
     constexpr int N = decltype(pack)::value;
     const Affine<W> affine{mean.as<W>(), invstd.as<W>(), nullptr, data_of<W>(weight), data_of<W>(bias), 0};
-    relu ? backward(Incoming<Gate::computed, N, T>{dy.as<T>()}, x, affine, true, dx, dweight, dbias)
-         : backward(Incoming<Gate::none, N, T>{dy.as<T>()}, x, affine, true, dx, dweight, dbias);
+    relu ? backward<N>(Incoming<Gate::computed, T>{dy.as<T>()}, x, affine, true, dx, dweight, dbias)
+         : backward<N>(Incoming<Gate::none, T>{dy.as<T>()}, x, affine, true, dx, dweight, dbias);
   });
 }
 
@@ -154,9 +166,8 @@ void batch_norm_residual_backward(View dy, View more, View y, View x, View weigh
     using T = decltype(type);
     using W = Wide<T>;
     const Affine<W> affine{mean.as<W>(), invstd.as<W>(), nullptr, data_of<W>(weight), nullptr, 0};
-    const Incoming<Gate::kept, decltype(pack)::value, T> incoming{dy.as<T>(), data_of<T>(more), y.as<T>(),
-                                                                  dresidual.as<T>()};
-    backward(incoming, x, affine, true, dx, dweight, dbias);
+    const Incoming<Gate::kept, T> incoming{dy.as<T>(), data_of<T>(more), y.as<T>(), dresidual.as<T>()};
+    backward<decltype(pack)::value>(incoming, x, affine, true, dx, dweight, dbias);
   });
 }
 
@@ -166,7 +177,7 @@ void batch_norm_inference_backward(View dy, View x, View weight, View running_me
     using T = decltype(type);
     using W = Wide<T>;
     const Affine<W> affine{running_mean.as<W>(), nullptr, running_var.as<W>(), data_of<W>(weight), nullptr, eps};
-    backward(Incoming<Gate::none, decltype(pack)::value, T>{dy.as<T>()}, x, affine, false, dx, dweight, dbias);
+    backward<decltype(pack)::value>(Incoming<Gate::none, T>{dy.as<T>()}, x, affine, false, dx, dweight, dbias);
   });
 }
 

@@ -1,5 +1,5 @@
-// The statistics of the columns of x [m,c], as the forward pass of batch norm takes them: moments by blocks of rows in
-// double, merged in a fixed order into mean and invstd [c].
+// The statistics of the columns of x [m,c], as the forward pass of batch norm takes them: sums of the distances from an
+// origin and of their squares, which are simply added, and finished into mean and invstd [c].
 #pragma once
 #include <cmath>
 
@@ -7,77 +7,60 @@
 
 namespace fastdl::cuda::gpu {
 
-// Count, mean and sum of squared distances from it.
-template <int N>
-struct Moments {
-  double count = 0, mean[N] = {}, squares[N] = {};
+// What a column's distances are taken from: the middle one of three of its rows. The sum of squares in float loses
+// digits where the origin is many deviations off: for that, two of the three rows must be far from most of the others,
+// few enough not to make the deviation large. In double no more digits are lost than n has, as the origin is one of n
+// rows.
+template <class T>
+struct Origin {
+  const T *a, *b, *c;
 
-  FASTDL_DEVICE_ONLY void merge(const Moments& other) {
-    if (other.count == 0) return;
-    const double total = count + other.count, share = other.count / total;
-    for (int k = 0; k < N; ++k) {
-      const double distance = other.mean[k] - mean[k];
-      mean[k] += distance * share;
-      squares[k] += other.squares[k] + (count > 0 ? distance * distance * (count * share) : 0);
-    }
-    count = total;
+  Origin(const T* x, int64_t rows, int64_t channels)
+      : a(x + rows / 5 * channels), b(x + rows / 3 * channels), c(x + rows * 2 / 3 * channels) {}
+  template <int N>
+  FASTDL_DEVICE_ONLY Pack<Wide<T>, N> of(int64_t channel) const {
+    const Pack<Wide<T>, N> p = load_wide<N>(a + channel), q = load_wide<N>(b + channel), r = load_wide<N>(c + channel);
+    Pack<Wide<T>, N> middle;
+    for (int k = 0; k < N; ++k)
+      middle.v[k] = std::fmax(std::fmin(p.v[k], q.v[k]), std::fmin(std::fmax(p.v[k], q.v[k]), r.v[k]));
+    return middle;
   }
 };
 
-// Two sums of N neighbouring channels each, where a block's are [2][channel].
-template <int N>
-FASTDL_DEVICE_ONLY void store_sums(double* to, int64_t channels, const double (&first)[N], const double (&second)[N]) {
+template <int N, class W>
+FASTDL_DEVICE_ONLY void add_distances(ColumnSums<W, 2 * N>& sums, const Pack<W, N>& x, const Pack<W, N>& origin) {
   for (int k = 0; k < N; ++k) {
-    to[k] = first[k];
-    to[channels + k] = second[k];
+    const W distance = x.v[k] - origin.v[k];
+    sums.v[k] += distance;
+    sums.v[N + k] += distance * distance;
   }
 }
 
-template <int N>
-struct TwoSums {
-  double first[N] = {}, second[N] = {};
-
-  FASTDL_DEVICE_ONLY void merge(const TwoSums& other) {
-    for (int k = 0; k < N; ++k) {
-      first[k] += other.first[k];
-      second[k] += other.second[k];
-    }
-  }
-};
-
-// partial [block][mean, squares][channel]
 template <int N, class T>
 struct TakeMoments {
-  using Sum = Moments<N>;
+  static constexpr int kColumns = N, kSums = 2, kBlocks = 4;
+  using Taken = ColumnSums<Wide<T>, 2 * N>;
+  Origin<T> origin;
   const T* x;
-  int64_t channels;
   double* partial;
 
-  FASTDL_DEVICE_ONLY Sum take(const Strip& s) const {
-    Sum sum;
-    if (s.first >= s.rows) return sum;
-    const T* const column = x + s.pack * N;
-    const Pack<T, N> origin = load_pack<N>(column + s.first * channels);
-    for (int64_t r = s.first + s.step; r < s.rows; r += s.step) {
-      const Pack<T, N> u = load_pack<N>(column + r * channels);
-      for (int k = 0; k < N; ++k) {
-        const double distance = static_cast<double>(u.v[k]) - static_cast<double>(origin.v[k]);
-        sum.mean[k] += distance;
-        sum.squares[k] += distance * distance;
-      }
-    }
-    sum.count = static_cast<double>(s.count());
-    for (int k = 0; k < N; ++k) {
-      const double mean = sum.mean[k] / sum.count;
-      sum.squares[k] -= mean * sum.mean[k];
-      sum.mean[k] = static_cast<double>(origin.v[k]) + mean;
-    }
-    return sum;
-  }
-  FASTDL_DEVICE_ONLY void store(int64_t block, int64_t pack, const Sum& sum) const {
-    store_sums(partial + block * 2 * channels + pack * N, channels, sum.mean, sum.squares);
+  FASTDL_DEVICE_ONLY Taken take(const Strip& s) const {
+    const Pack<Wide<T>, N> from = origin.template of<N>(s.pack * N);
+    Taken sums;
+    each_row<kRowsAhead<Pack<T, N>, 64>>(
+        s, [&](int, int64_t at) { return load_pack<N>(x + at * N); },
+        [&](int, int64_t, const Pack<T, N>& row) { add_distances(sums, widened(row), from); });
+    return sums;
   }
 };
+
+// A channel's two sums, from those of its blocks; on every thread.
+FASTDL_DEVICE_ONLY ColumnSums<double, 2> sums_of(const Block& block, const double* partial, int64_t blocks,
+                                                 int64_t channels) {
+  const double* const from = partial + block.task;
+  return {{block.sum_of(0, blocks, [&](int64_t b) { return from[b * 2 * channels]; }),
+           block.sum_of(0, blocks, [&](int64_t b) { return from[(b * 2 + 1) * channels]; })}};
+}
 
 // A running statistic [c] of any stride, or none.
 template <class W>
@@ -93,46 +76,35 @@ struct Statistic {
   }
 };
 
-// A channel's moments from those of its blocks: around the mean of all, which comes first.
-template <class W>
+// A channel's statistics from the sums of all its rows.
+template <class T>
 struct FinishForward {
-  Columns columns;
-  int64_t channels;
-  double* partial;
+  using W = Wide<T>;
+  Origin<T> origin;
+  int64_t rows, channels;
   double eps, momentum;
   W *mean, *invstd;
   Statistic<W> running_mean, running_var;
   int64_t* batches;  // or null
+  int64_t blocks;
+  double* partial;
 
   FASTDL_DEVICE_ONLY void operator()(const Block& block) const {
-    const int64_t c = block.task;
-    const double count = static_cast<double>(columns.rows);
-    double sum = 0, squares = 0;
-    for (int64_t b = block.thread; b < columns.blocks; b += block.threads)
-      sum += partial[b * 2 * channels + c] * (static_cast<double>(columns.rows_of(b)) / count);
-    const double center = block.sum(sum);
-    for (int64_t b = block.thread; b < columns.blocks; b += block.threads) {
-      const double distance = partial[b * 2 * channels + c] - center;
-      squares += partial[(b * 2 + 1) * channels + c] + distance * distance * static_cast<double>(columns.rows_of(b));
-    }
-    const double total = block.sum(squares);
-    if (block.thread != 0) return;
-    save(c, center, total);
-    update(c, center, total);
+    const ColumnSums<double, 2> sums = sums_of(block, partial, blocks, channels);
+    if (block.thread == 0) finish(block.task, sums.v[0], sums.v[1], true);
   }
-  FASTDL_DEVICE_ONLY void save(int64_t c, double center, double squares) const {
+  // running: the running statistics as well.
+  FASTDL_DEVICE_ONLY void finish(int64_t c, double distances, double squares, bool running) const {
+    const double count = static_cast<double>(rows), distance = distances / count;
+    const double center = static_cast<double>(origin.template of<1>(c).v[0]) + distance;
+    // Rounding can leave a constant channel just below 0; NaN stays.
+    const double around = squares - distance * distances, variance = around < 0 ? 0 : around / count;
     mean[c] = static_cast<W>(center);
-    invstd[c] = static_cast<W>(1 / std::sqrt(variance(squares) + eps));
-  }
-  FASTDL_DEVICE_ONLY void update(int64_t c, double center, double squares) const {
-    const double count = static_cast<double>(columns.rows);
+    invstd[c] = static_cast<W>(1 / std::sqrt(variance + eps));
+    if (!running) return;
     running_mean.update(c, center, momentum);
-    running_var.update(c, variance(squares) * count / (count - 1), momentum);
+    running_var.update(c, variance * count / (count - 1), momentum);
     if (c == 0 && batches != nullptr) ++*batches;
-  }
-  // Rounding can leave a constant channel just below 0.
-  FASTDL_DEVICE_ONLY double variance(double squares) const {
-    return squares < 0 ? 0 : squares / static_cast<double>(columns.rows);
   }
 };
 

@@ -6,39 +6,57 @@
 
 namespace fastdl::cuda::gpu {
 
-// Threads that keep factors or sums in registers leave room for so many blocks on a processor (those before 8.0 have
-// no place for more). All blocks of a launch fit on a device of 132 processors at once; their number does not depend
-// on the device, as it decides the order of sums.
-#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 800
-constexpr int kMapBlocksPerProcessor = 4;
-#else
-constexpr int kMapBlocksPerProcessor = 6;
-#endif
-constexpr int kSumBlocksPerProcessor = 4;
-constexpr int64_t kMostMapBlocks = 768, kMostSumBlocks = 512;
+// F::kBlocks blocks of a kernel have room on a processor; those before 8.0 have no place for more than four. All blocks
+// of a launch fit on a device of so many processors at once; their number does not depend on the device, as it decides
+// the order of sums.
+constexpr int64_t kUsualProcessors = 128;
 
 constexpr int kFinishThreads = 128;  // that add up a column's sums of blocks
 
 constexpr int kEmulatedLanes = 8;  // of a block in plain loops: so that sums are merged there as well
 
+// A thread adds up to kRunRows rows in the type that it computes in, such runs in double: its error does not grow with
+// the rows.
 #if defined(__CUDACC__)
-constexpr int kColumnThreads = kThreads, kColumnWidth = kWarp;
+constexpr int kColumnThreads = kThreads, kColumnWidth = kWarp, kRunRows = 128;
 #else
-constexpr int kColumnThreads = kEmulatedLanes, kColumnWidth = 1;
+constexpr int kColumnThreads = kEmulatedLanes, kColumnWidth = 1, kRunRows = 8;
 #endif
 
-// How a matrix is shared out, by its shape alone: blocks of `width` packs side by side and `lanes` rows, `tiles` of
-// them along the columns and `blocks` down the rows.
+// One thread's part: so many rows of one pack of columns, the first and their distance as numbers of packs from the
+// beginning of the array.
+struct Strip {
+  int64_t pack, first, step;
+  int count;
+};
+
+// How a matrix is shared out, by its shape alone: blocks of 2^bits packs side by side and `lanes` rows, `tiles` of them
+// along the columns and `blocks` down the rows. Each lane has `whole` rows, the first `rest` of all lanes one more.
 struct Columns {
   int64_t rows, packs;
-  int width, lanes;
+  int bits, lanes;
   int64_t tiles, blocks;
+  int whole, rest;
+  int64_t step;  // in packs
 
-  FASTDL_BOTH int64_t step() const { return blocks * lanes; }
-  // How many rows the lanes of a block take together.
-  FASTDL_BOTH int64_t rows_of(int64_t block) const {
-    const int64_t left = rows % step() - block * lanes;
-    return rows / step() * lanes + max_of(int64_t{0}, min_of(left, int64_t{lanes}));
+  void share_out(int64_t among) {
+    blocks = among;
+    whole = static_cast<int>(rows / (blocks * lanes));
+    rest = static_cast<int>(rows % (blocks * lanes));
+    step = blocks * lanes * packs;
+  }
+  FASTDL_BOTH int width() const { return 1 << bits; }
+  FASTDL_BOTH int column(int thread) const { return thread & (width() - 1); }
+  FASTDL_BOTH int lane(int thread) const { return thread >> bits; }
+  FASTDL_BOTH int64_t pack(unsigned tile, int thread) const { return (int64_t{tile} << bits) + column(thread); }
+  FASTDL_BOTH Strip strip(unsigned tile, unsigned block, int thread) const {
+    const int row = static_cast<int>(block) * lanes + lane(thread);
+    const int64_t p = pack(tile, thread);
+    return {p, row * packs + p, step, whole + (row < rest)};
+  }
+  // The same from the last row up.
+  FASTDL_BOTH Strip upward(const Strip& s) const {
+    return {s.pack, (rows - 1) * packs + 2 * s.pack - s.first, -s.step, s.count};
   }
 };
 
@@ -46,21 +64,128 @@ struct Columns {
 inline Columns columns_of(int64_t rows, int64_t packs, int64_t most_blocks, int threads = kColumnThreads,
                           int widest = kColumnWidth) {
   constexpr int kRowsPerThread = 4;
-  Columns c{rows, packs, 1, 1, 0, 0};
-  while (c.width < packs && c.width < widest) c.width *= 2;
-  c.lanes = threads / c.width;
-  c.tiles = ceil_div(packs, c.width);
+  Columns c{rows, packs, 0, 0, 0, 0, 0, 0, 0};
+  while (c.width() < packs && c.width() < widest) ++c.bits;
+  c.lanes = threads >> c.bits;
+  c.tiles = ceil_div(packs, c.width());
   const int64_t most = most_blocks / max_of(c.tiles, int64_t{1});
-  c.blocks = max_of(int64_t{1}, min_of(ceil_div(rows, c.lanes * kRowsPerThread), most));
+  c.share_out(max_of(int64_t{1}, min_of(ceil_div(rows, c.lanes * kRowsPerThread), most)));
   return c;
 }
 
-// One thread's part: rows first, first + step, ... of one pack of columns.
-struct Strip {
-  int64_t pack, first, step, rows;
+template <class F>
+Columns columns_for(int64_t rows, int64_t packs) {
+  return columns_of(rows, packs, F::kBlocks * kUsualProcessors);
+}
 
-  FASTDL_BOTH int64_t count() const { return first < rows ? ceil_div(rows - first, step) : 0; }
-  FASTDL_BOTH int64_t row(int64_t i) const { return first + i * step; }
+// f(i, at, load(i, at)) for each row i of a strip, where its pack is number `at` of the array. kAhead rows are loaded
+// before the first of them is used; past the end it is the last row again, so that no load has a condition.
+template <int kAhead, class Load, class F>
+FASTDL_DEVICE_ONLY void each_row(const Strip& s, const Load& load, const F& f) {
+  using Item = decltype(load(0, s.first));
+  Item items[kAhead];
+  int i = 0;
+  FASTDL_UNROLL_BY(1)
+  for (int64_t at = s.first; i + kAhead <= s.count; i += kAhead, at += kAhead * s.step) {
+    FASTDL_UNROLL
+    for (int a = 0; a < kAhead; ++a) items[a] = load(i + a, at + a * s.step);
+    FASTDL_UNROLL
+    for (int a = 0; a < kAhead; ++a) f(i + a, at + a * s.step, items[a]);
+  }
+  if constexpr (kAhead > 1) {
+    const int left = s.count - i;
+    if (left == 0) return;
+    const int64_t at = s.first + i * s.step;
+    FASTDL_UNROLL
+    for (int a = 0; a < kAhead - 1; ++a) {
+      const int there = min_of(a, left - 1);
+      items[a] = load(i + there, at + there * s.step);
+    }
+    FASTDL_UNROLL
+    for (int a = 0; a < kAhead - 1; ++a)
+      if (a < left) f(i + a, at + a * s.step, items[a]);
+  }
+}
+
+// How many rows to load before the first is used, for so many bytes on their way.
+template <class Item, int kBytes>
+inline constexpr int kRowsAhead = sizeof(Item) >= kBytes      ? 1
+                                  : kBytes / sizeof(Item) < 8 ? kBytes / sizeof(Item)
+                                                              : 8;
+
+// f(thread) on each of a block's `threads`, after all have done what came before.
+template <int threads, class F>
+FASTDL_DEVICE_ONLY void each_thread(const F& f) {
+#if defined(__CUDACC__)
+  __syncthreads();
+  f(static_cast<int>(threadIdx.x));
+#else
+  for (int thread = 0; thread < threads; ++thread) f(thread);
+#endif
+}
+
+// K sums, of one strip in the type that is computed in, of more in double.
+template <class V, int K>
+struct ColumnSums {
+  V v[K] = {};
+};
+
+// The kSums sums of each of kColumns columns that F takes: of a block's threads in its memory, those of one kind side
+// by side, and of all blocks in F's partial [block][sum][column].
+template <class F, int threads>
+struct BlockSums {
+  static constexpr int N = F::kColumns, kValues = F::kSums * N;
+  static constexpr int64_t kBytes = int64_t{threads} * kValues * sizeof(double);
+  const Columns& columns;
+  double* memory;
+
+  FASTDL_DEVICE_ONLY double& at(int value, int thread) const { return memory[value * threads + thread]; }
+  template <class V>
+  FASTDL_DEVICE_ONLY void set(int thread, const ColumnSums<V, kValues>& sums) const {
+    for (int v = 0; v < kValues; ++v) at(v, thread) = static_cast<double>(sums.v[v]);
+  }
+  template <class V>
+  FASTDL_DEVICE_ONLY void add(int thread, const ColumnSums<V, kValues>& sums) const {
+    for (int v = 0; v < kValues; ++v) at(v, thread) += static_cast<double>(sums.v[v]);
+  }
+  // To lane 0 those of all lanes, of which only the first `used` may have anything: four lanes a step.
+  FASTDL_DEVICE_ONLY void merge(int64_t used) const {
+    int left = columns.lanes;
+    while (left > 1 && left / 2 >= used) left /= 2;
+    while (left > 1) {
+      const int next = left > 2 ? left / 4 : 1;
+      each_thread<threads>([&](int thread) {
+        if (columns.lane(thread) >= next) return;
+        ColumnSums<double, kValues> sums;  // all read before one is written
+        for (int v = 0; v < kValues; ++v) sums.v[v] = at(v, thread);
+        for (int lane = next; lane < left; lane += next)
+          for (int v = 0; v < kValues; ++v) sums.v[v] += at(v, thread + (lane << columns.bits));
+        set(thread, sums);
+      });
+      left = next;
+    }
+  }
+  FASTDL_DEVICE_ONLY void store(double* partial, unsigned tile, unsigned block) const {
+    each_thread<threads>([&](int thread) {
+      FASTDL_UNROLL_BY(1)
+      for (int i = thread; i < kValues << columns.bits; i += threads) {
+        const int64_t p = columns.pack(tile, i);
+        if (p < columns.packs) *place(partial, block, p, columns.lane(i)) = at(columns.lane(i), columns.column(i));
+      }
+    });
+  }
+  // Of the blocks first, first + lanes, ...: what they have stored.
+  FASTDL_DEVICE_ONLY ColumnSums<double, kValues> stored(double* partial, int64_t pack, int64_t first) const {
+    ColumnSums<double, kValues> sums;
+    for (int64_t b = first; b < columns.blocks; b += columns.lanes)
+      for (int v = 0; v < kValues; ++v) sums.v[v] += *place(partial, b, pack, v);
+    return sums;
+  }
+
+ private:
+  FASTDL_DEVICE_ONLY double* place(double* partial, int64_t block, int64_t pack, int value) const {
+    return partial + ((block * F::kSums + value / N) * columns.packs + pack) * N + value % N;
+  }
 };
 
 // store_rounded to a row of a strip. nvcc 13.0 would store the elements one by one, as it does where an address is a
@@ -81,70 +206,74 @@ FASTDL_DEVICE_ONLY void store_in_row(T* p, const Pack<Wide<T>, N>& pack) {
   store_rounded(p, pack);
 }
 
+// The sums of one block: f.partial gets those that f.take(strip) gives on its lanes, merged in a fixed order.
+template <class F>
+FASTDL_DEVICE_ONLY void block_sums(const Columns& c, const F& f, double* memory, unsigned tile, unsigned block) {
+  const BlockSums<F, kColumnThreads> sums{c, memory};
+  each_thread<kColumnThreads>([&](int thread) {
+    const Strip s = c.strip(tile, block, thread);
+    if (s.pack >= c.packs || s.count == 0) sums.set(thread, typename F::Taken());
+    FASTDL_UNROLL_BY(1)
+    for (int done = 0; s.pack < c.packs && done < s.count; done += kRunRows) {
+      const auto taken = f.take(Strip{s.pack, s.first + done * s.step, s.step, min_of(s.count - done, kRunRows)});
+      done == 0 ? sums.set(thread, taken) : sums.add(thread, taken);
+    }
+  });
+  sums.merge(c.rows);
+  sums.store(f.partial, tile, block);
+}
+
 #if defined(__CUDACC__)
 
 template <class F>
-__global__ void __launch_bounds__(kThreads, kMapBlocksPerProcessor) strips_kernel(Columns c, F f) {
-  const int thread = static_cast<int>(threadIdx.x);
-  const unsigned tiles = static_cast<unsigned>(c.tiles), block = blockIdx.x / tiles, tile = blockIdx.x % tiles;
-  const int64_t pack = int64_t{tile} * c.width + thread % c.width;
-  if (pack < c.packs) f(Strip{pack, int64_t{block} * c.lanes + thread / c.width, c.step(), c.rows});
+__global__ void __launch_bounds__(kThreads, F::kBlocks) strips_kernel(Columns c, F f) {
+  const Strip s = c.strip(blockIdx.x, blockIdx.y, static_cast<int>(threadIdx.x));
+  if (s.pack < c.packs) f(c.upward(s));
 }
 
 template <class F>
-__global__ void __launch_bounds__(kThreads, kSumBlocksPerProcessor) sums_kernel(Columns c, F f) {
-  using Sum = typename F::Sum;
-  __shared__ alignas(16) unsigned char memory[kThreads * sizeof(Sum)];
-  Sum* const sums = reinterpret_cast<Sum*>(memory);
-  const int thread = static_cast<int>(threadIdx.x), lane = thread / c.width;
-  const unsigned tiles = static_cast<unsigned>(c.tiles), block = blockIdx.x / tiles, tile = blockIdx.x % tiles;
-  const int64_t pack = int64_t{tile} * c.width + thread % c.width;
-  new (sums + thread)
-      Sum(pack < c.packs ? f.take(Strip{pack, int64_t{block} * c.lanes + lane, c.step(), c.rows}) : Sum());
-  for (int half = c.lanes / 2; half > 0; half /= 2) {
-    __syncthreads();
-    if (lane < half) sums[thread].merge(sums[thread + half * c.width]);
-  }
-  if (lane == 0 && pack < c.packs) f.store(block, pack, sums[thread]);
+__global__ void __launch_bounds__(kThreads, F::kBlocks) sums_kernel(Columns c, F f) {
+  __shared__ double memory[BlockSums<F, kThreads>::kBytes / sizeof(double)];
+  block_sums(c, f, memory, blockIdx.x, blockIdx.y);
 }
 
-// f(strip) on every thread.
+inline dim3 grid_of(const Columns& c) { return {static_cast<unsigned>(c.tiles), static_cast<unsigned>(c.blocks)}; }
+
+// f(strip) on every thread, from the last row up.
 template <class F>
-void for_strips(const Columns& c, const F& f) {
+void for_strips(int64_t rows, int64_t packs, const F& f) {
+  const Columns c = columns_for<F>(rows, packs);
   if (c.tiles == 0) return;
-  strips_kernel<<<static_cast<unsigned>(c.tiles * c.blocks), kThreads, 0, stream()>>>(c, f);
+  strips_kernel<<<grid_of(c), kThreads, 0, stream()>>>(c, f);
   check_launch();
 }
 
-// f.store(block, pack, sum) for every pack of columns in each block of rows, where sum is what f.take(strip) gave on
-// the block's lanes, merged in a fixed order.
+// block_sums of every block.
 template <class F>
 void for_sums(const Columns& c, const F& f) {
   if (c.tiles == 0) return;
-  sums_kernel<<<static_cast<unsigned>(c.tiles * c.blocks), kThreads, 0, stream()>>>(c, f);
+  sums_kernel<<<grid_of(c), kThreads, 0, stream()>>>(c, f);
   check_launch();
 }
 
 #else
 
 template <class F>
-void for_strips(const Columns& c, const F& f) {
-  for (int64_t block = 0; block < c.blocks; ++block)
-    for (int64_t pack = 0; pack < c.packs; ++pack)
-      for (int lane = 0; lane < c.lanes; ++lane) f(Strip{pack, block * c.lanes + lane, c.step(), c.rows});
+void for_strips(int64_t rows, int64_t packs, const F& f) {
+  const Columns c = columns_for<F>(rows, packs);
+  for (unsigned block = 0; block < c.blocks; ++block)
+    for (unsigned tile = 0; tile < c.tiles; ++tile)
+      for (int thread = 0; thread < kColumnThreads; ++thread) {
+        const Strip s = c.strip(tile, block, thread);
+        if (s.pack < c.packs) f(c.upward(s));
+      }
 }
 
 template <class F>
 void for_sums(const Columns& c, const F& f) {
-  for (int64_t block = 0; block < c.blocks; ++block)
-    for (int64_t pack = 0; pack < c.packs; ++pack) {
-      typename F::Sum sums[kEmulatedLanes];
-      for (int lane = 0; lane < c.lanes; ++lane)
-        sums[lane] = f.take(Strip{pack, block * c.lanes + lane, c.step(), c.rows});
-      for (int half = c.lanes / 2; half > 0; half /= 2)
-        for (int lane = 0; lane < half; ++lane) sums[lane].merge(sums[lane + half]);
-      f.store(block, pack, sums[0]);
-    }
+  double memory[BlockSums<F, kColumnThreads>::kBytes / sizeof(double)];
+  for (unsigned block = 0; block < c.blocks; ++block)
+    for (unsigned tile = 0; tile < c.tiles; ++tile) block_sums(c, f, memory, tile, block);
 }
 
 #endif
