@@ -78,33 +78,36 @@ Columns columns_for(int64_t rows, int64_t packs) {
   return columns_of(rows, packs, F::kBlocks * kUsualProcessors);
 }
 
-// f(i, at, load(i, at)) for each row i of a strip, where its pack is number `at` of the array. kAhead rows are loaded
-// before the first of them is used; past the end it is the last row again, so that no load has a condition.
+// f(i, at, load(i, at)) for kRows rows from row i on, in place `at`: all are loaded before the first is used.
+template <int kRows, class Load, class F>
+FASTDL_DEVICE_ONLY void rows_together(int i, int64_t at, int64_t step, const Load& load, const F& f) {
+  decltype(load(i, at)) items[kRows];
+  FASTDL_UNROLL
+  for (int a = 0; a < kRows; ++a) items[a] = load(i + a, at + a * step);
+  FASTDL_UNROLL
+  for (int a = 0; a < kRows; ++a) f(i + a, at + a * step, items[a]);
+}
+
+// The same for what is left of a strip from row i on, fewer than 2 * kRows rows.
+template <int kRows, class Load, class F>
+FASTDL_DEVICE_ONLY void rows_left(const Strip& s, int i, const Load& load, const F& f) {
+  if (i + kRows <= s.count) {
+    rows_together<kRows>(i, s.first + i * s.step, s.step, load, f);
+    i += kRows;
+  }
+  if constexpr (kRows > 1) rows_left<kRows / 2>(s, i, load, f);
+}
+
+// The same for each row i of a strip, where its pack is number `at` of the array, kAhead rows at a time, and then half
+// as many and so on: a load under a condition would be moved to where it is used.
 template <int kAhead, class Load, class F>
 FASTDL_DEVICE_ONLY void each_row(const Strip& s, const Load& load, const F& f) {
-  using Item = decltype(load(0, s.first));
-  Item items[kAhead];
   int i = 0;
   FASTDL_UNROLL_BY(1)
-  for (int64_t at = s.first; i + kAhead <= s.count; i += kAhead, at += kAhead * s.step) {
-    FASTDL_UNROLL
-    for (int a = 0; a < kAhead; ++a) items[a] = load(i + a, at + a * s.step);
-    FASTDL_UNROLL
-    for (int a = 0; a < kAhead; ++a) f(i + a, at + a * s.step, items[a]);
-  }
-  if constexpr (kAhead > 1) {
-    const int left = s.count - i;
-    if (left == 0) return;
-    const int64_t at = s.first + i * s.step;
-    FASTDL_UNROLL
-    for (int a = 0; a < kAhead - 1; ++a) {
-      const int there = min_of(a, left - 1);
-      items[a] = load(i + there, at + there * s.step);
-    }
-    FASTDL_UNROLL
-    for (int a = 0; a < kAhead - 1; ++a)
-      if (a < left) f(i + a, at + a * s.step, items[a]);
-  }
+  for (int64_t at = s.first; i + kAhead <= s.count; i += kAhead, at += kAhead * s.step)
+    rows_together<kAhead>(i, at, s.step, load, f);
+  if constexpr (kAhead > 1)
+    if (i < s.count) rows_left<kAhead / 2>(s, i, load, f);
 }
 
 // How many rows to load before the first is used, for so many bytes on their way.

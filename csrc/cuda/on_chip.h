@@ -23,13 +23,13 @@ constexpr int kChipThreads = kEmulatedLanes;
 constexpr int64_t kMostAlone = 16;
 #endif
 
-// Up to so many rows per thread (1024 of 16 floats, 4096 of one channel) a block takes all rows: two rounds of loads,
-// which take no longer than a wait for others. Of more than kMostAlone such blocks most would queue.
+// Up to so many rows per thread (1024 of 16 floats, 4096 of one channel) a block takes all rows: one round of loads
+// or two, which take no longer than a wait for others. Of more than kMostAlone such blocks most would queue.
 constexpr int kRowsAlone = 8;
 
 // Rows that a thread loads before it uses the first.
 template <class Item>
-inline constexpr int kChipRowsAhead = sizeof(Item) <= 8 ? 8 : 4;
+inline constexpr int kChipRowsAhead = sizeof(Item) <= 16 ? 8 : 4;
 
 // What a thread has kept.
 template <class Item>
@@ -61,13 +61,16 @@ struct OnChip {
     Columns alone = c;
     alone.share_out(1);
     if (rows <= c.lanes * kRowsAlone && c.tiles <= kMostAlone && bytes(alone) <= block_memory()) return alone;
-    if (c.tiles * c.blocks > waiting_blocks() || bytes(c) > block_memory()) c.blocks = 0;
+    if (c.tiles * c.blocks > waiting_blocks() || bytes(c) > block_memory())
+      c.blocks = 0;
+    else  // with as many rows for every thread, fewer blocks take no longer
+      c.share_out(max_of(int64_t{1}, ceil_div(rows, c.lanes * max_of(int64_t{1}, most_rows(c)))));
     return c;
   }
   static int64_t bytes(const Columns& c) {
-    const int64_t most = c.whole + (c.rest > 0);
-    return Kept::kBytes + kChipThreads * most * F::kItems * static_cast<int64_t>(sizeof(Item));
+    return Kept::kBytes + kChipThreads * most_rows(c) * F::kItems * static_cast<int64_t>(sizeof(Item));
   }
+  static int64_t most_rows(const Columns& c) { return c.whole + (c.rest > 0); }
   FASTDL_BOTH bool waits() const { return columns.blocks > 1; }
 
   FASTDL_DEVICE_ONLY void before(unsigned tile, unsigned block, unsigned char* memory) const {
