@@ -4,10 +4,10 @@
 // begins with what the first left in the cache.
 //
 // Arrays along the channels are of type W, what images of type T are computed in. A thread takes its sums in W, of at
-// most kRunRows rows, forward of the distances from one of three rows; everything after that is in double. Threads and
-// blocks are merged in a fixed order, by the shape and the device's size alone. Scratch: at most 512 blocks
-// of 2 * 256 doubles, or one of 2 c. A fused ReLU keeps nothing: backward computes the sign of its argument again, from
-// the same rounded factors.
+// most kRunRows rows or those that it keeps on the chip, forward of the distances from one of three rows; everything
+// after that is in double. Threads and blocks are merged in a fixed order, by the shape and the device's size alone.
+// Scratch: at most 512 blocks of 2 * 256 doubles, or one of 2 c. A fused ReLU keeps nothing: backward computes the sign
+// of its argument again, from the same rounded factors.
 #include "core/batch_norm.h"
 
 #include "cuda/batch_norm_on_chip.h"

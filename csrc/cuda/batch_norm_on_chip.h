@@ -28,11 +28,11 @@ struct ForwardOnChip {
         });
     return sums;
   }
-  FASTDL_DEVICE_ONLY void finish(int64_t c, double distances, double squares, bool alone) const {
-    statistics.finish(c, distances, squares, alone);
+  FASTDL_DEVICE_ONLY void finish(int64_t c, double distances, double squares, bool once) const {
+    statistics.finish(c, distances, squares, once);
   }
   FASTDL_DEVICE_ONLY void apply(const Strip& s, const Slots<Item>& x) const {
-    normalise.template rows<4>(s, [&](int i, int64_t) { return x[i]; });
+    normalise.template rows<kKeptRowsAhead>(s, [&](int i, int64_t) { return x[i]; });
   }
 };
 
@@ -64,7 +64,8 @@ struct BackwardOnChip {
   FASTDL_DEVICE_ONLY void finish(int64_t c, double dy, double product, bool) const { sums.finish(c, dy, product); }
   FASTDL_DEVICE_ONLY void apply(const Strip& s, const Slots<Item>& kept) const {
     if (input.dx == nullptr) return;
-    input.template rows<4>(s, [&](int i, int64_t) { return typename Input::Row{kept[2 * i + 1], kept[2 * i]}; });
+    input.template rows<kKeptRowsAhead>(
+        s, [&](int i, int64_t) { return typename Input::Row{kept[2 * i + 1], kept[2 * i]}; });
   }
 };
 

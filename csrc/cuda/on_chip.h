@@ -30,6 +30,7 @@ constexpr int kRowsAlone = 8;
 // Rows that a thread loads before it uses the first.
 template <class Item>
 inline constexpr int kChipRowsAhead = sizeof(Item) <= 16 ? 8 : 4;
+constexpr int kKeptRowsAhead = 4;  // the same of rows that it has kept
 
 // What a thread has kept.
 template <class Item>
@@ -40,7 +41,7 @@ struct Slots {
 
 // What the blocks do before they wait for each other, and after. f says what is kept, in kItems of type Item per row:
 //   Taken take(strip, slots)                      keeps the strip's rows
-//   void finish(column, first, second, alone)     its two sums of all rows; alone: on one block only
+//   void finish(column, first, second, once)      its two sums of all rows; once: on one block only
 //   void apply(strip, slots)                      knows what finish wrote, and has the rows of take
 template <class F>
 struct OnChip {
