@@ -161,6 +161,7 @@ struct BlockSums {
         if (columns.lane(thread) >= next) return;
         ColumnSums<double, kValues> sums;  // all read before one is written
         for (int v = 0; v < kValues; ++v) sums.v[v] = at(v, thread);
+        FASTDL_UNROLL_BY(1)
         for (int lane = next; lane < left; lane += next)
           for (int v = 0; v < kValues; ++v) sums.v[v] += at(v, thread + (lane << columns.bits));
         set(thread, sums);
@@ -177,11 +178,12 @@ struct BlockSums {
       }
     });
   }
-  // Of the blocks first, first + lanes, ...: what they have stored.
-  FASTDL_DEVICE_ONLY ColumnSums<double, kValues> stored(double* partial, int64_t pack, int64_t first) const {
+  // Of the blocks lane, lane + lanes, ...: what they have stored.
+  FASTDL_DEVICE_ONLY ColumnSums<double, kValues> stored(double* partial, int64_t pack, int lane) const {
     ColumnSums<double, kValues> sums;
-    for (int64_t b = first; b < columns.blocks; b += columns.lanes)
-      for (int v = 0; v < kValues; ++v) sums.v[v] += *place(partial, b, pack, v);
+    FASTDL_UNROLL_BY(1)  // a count of rounds would take a division
+    for (int block = lane; block < columns.blocks; block += columns.lanes)
+      for (int v = 0; v < kValues; ++v) sums.v[v] += *place(partial, block, pack, v);
     return sums;
   }
 
