@@ -110,11 +110,12 @@ FASTDL_DEVICE_ONLY void each_row(const Strip& s, const Load& load, const F& f) {
     if (i < s.count) rows_left<kAhead / 2>(s, i, load, f);
 }
 
-// How many rows to load before the first is used, for so many bytes on their way.
+// How many rows to load before the first is used, for so many bytes on their way, but four at most: each takes
+// registers for its place as well.
 template <class Item, int kBytes>
-inline constexpr int kRowsAhead = sizeof(Item) >= kBytes      ? 1
-                                  : kBytes / sizeof(Item) < 8 ? kBytes / sizeof(Item)
-                                                              : 8;
+inline constexpr int kRowsAhead = kBytes < 2 * sizeof(Item)   ? 1
+                                  : kBytes < 4 * sizeof(Item) ? 2
+                                                              : 4;
 
 // f(thread) on each of a block's `threads`, after all have done what came before.
 template <int threads, class F>
