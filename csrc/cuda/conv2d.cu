@@ -109,17 +109,6 @@ struct PutPixels {
 };
 
 template <class T>
-struct PutWeights {
-  T* dweight;
-  Shape s;
-
-  FASTDL_DEVICE_ONLY void operator()(int64_t group, int64_t filter, int64_t column, T sum) const {
-    const int64_t tap = column / s.channels;
-    dweight[s.weight_at(group * s.filters + filter, tap, column - tap * s.channels)] = sum;
-  }
-};
-
-template <class T>
 const T* or_null(const View& x) {
   return x ? x.as<T>() : nullptr;
 }
@@ -184,8 +173,8 @@ void weight_gradient(View dy, View x, Out dweight, const Conv2dDims& d) {
   const Shape s(d, dweight);
   const int64_t pixels = d.n * d.oh * d.ow;
   const auto own = [&] {
+    if (weights_on_tensor_cores(dy, x, dweight, d)) return;
     const PutWeights<Wide<T>> put{dweight.as<Wide<T>>(), s};
-    if (weights_on_tensor_cores(dy.as<const T>(), x.as<const T>(), d.groups, pixels, s, put)) return;
     const std::vector<Tap> taps = tap_table(s, 1, s.taps());
     multiply<Wide<T>>(d.groups, s.filters, s.taps() * s.channels, pixels,
                       Matrix<T>{dy.as<T>(), 1, d.o, false, s.filters}, Patches<T>(x.as<T>(), taps, s, false), put);
