@@ -52,6 +52,8 @@ void add_libraries(py::module_& m) {
         "Whether kernels believe that a CUDA graph is being captured.");
   m.def("emulate_clock", &cuda::gpu::emulate_clock, py::arg("on"),
         "Whether each candidate for a plan seems faster than those before it, rather than as fast.");
+  m.def("emulate_order", &cuda::gpu::emulate_order, py::arg("order"),
+        "In which order the threads of a kernel run between two barriers: 0 theirs, 1 the reverse, others mix them.");
 #endif
 }
 

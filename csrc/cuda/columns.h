@@ -13,14 +13,12 @@ constexpr int64_t kUsualProcessors = 128;
 
 constexpr int kFinishThreads = 128;  // that add up a column's sums of blocks
 
-constexpr int kEmulatedLanes = 8;  // of a block in plain loops: so that sums are merged there as well
-
 // A thread adds up to kRunRows rows in the type that it computes in, such runs in double: its error does not grow with
-// the rows.
+// the rows. Emulated: fewer, so that small arrays take all ways.
 #if defined(__CUDACC__)
 constexpr int kColumnThreads = kThreads, kColumnWidth = kWarp, kRunRows = 128;
 #else
-constexpr int kColumnThreads = kEmulatedLanes, kColumnWidth = 1, kRunRows = 8;
+constexpr int kColumnThreads = 64, kColumnWidth = 8, kRunRows = 8;
 #endif
 
 // One thread's part: so many rows of one pack of columns, the first and their distance as numbers of packs from the
@@ -117,17 +115,6 @@ inline constexpr int kRowsAhead = kBytes < 2 * sizeof(Item)   ? 1
                                   : kBytes < 4 * sizeof(Item) ? 2
                                                               : 4;
 
-// f(thread) on each of a block's `threads`, after all have done what came before.
-template <int threads, class F>
-FASTDL_DEVICE_ONLY void each_thread(const F& f) {
-#if defined(__CUDACC__)
-  __syncthreads();
-  f(static_cast<int>(threadIdx.x));
-#else
-  for (int thread = 0; thread < threads; ++thread) f(thread);
-#endif
-}
-
 // K sums, of one strip in the type that is computed in, of more in double.
 template <class V, int K>
 struct ColumnSums {
@@ -142,14 +129,15 @@ struct BlockSums {
   static constexpr int64_t kBytes = int64_t{threads} * kValues * sizeof(double);
   const Columns& columns;
   double* memory;
+  int thread;
 
   FASTDL_DEVICE_ONLY double& at(int value, int thread) const { return memory[value * threads + thread]; }
   template <class V>
-  FASTDL_DEVICE_ONLY void set(int thread, const ColumnSums<V, kValues>& sums) const {
+  FASTDL_DEVICE_ONLY void set(const ColumnSums<V, kValues>& sums) const {
     for (int v = 0; v < kValues; ++v) at(v, thread) = static_cast<double>(sums.v[v]);
   }
   template <class V>
-  FASTDL_DEVICE_ONLY void add(int thread, const ColumnSums<V, kValues>& sums) const {
+  FASTDL_DEVICE_ONLY void add(const ColumnSums<V, kValues>& sums) const {
     for (int v = 0; v < kValues; ++v) at(v, thread) += static_cast<double>(sums.v[v]);
   }
   // To lane 0 those of all lanes, of which only the first `used` may have anything: four lanes a step.
@@ -158,26 +146,25 @@ struct BlockSums {
     while (left > 1 && left / 2 >= used) left /= 2;
     while (left > 1) {
       const int next = left > 2 ? left / 4 : 1;
-      each_thread<threads>([&](int thread) {
-        if (columns.lane(thread) >= next) return;
+      __syncthreads();
+      if (columns.lane(thread) < next) {
         ColumnSums<double, kValues> sums;  // all read before one is written
         for (int v = 0; v < kValues; ++v) sums.v[v] = at(v, thread);
         FASTDL_UNROLL_BY(1)
         for (int lane = next; lane < left; lane += next)
           for (int v = 0; v < kValues; ++v) sums.v[v] += at(v, thread + (lane << columns.bits));
-        set(thread, sums);
-      });
+        set(sums);
+      }
       left = next;
     }
+    __syncthreads();
   }
   FASTDL_DEVICE_ONLY void store(double* partial, unsigned tile, unsigned block) const {
-    each_thread<threads>([&](int thread) {
-      FASTDL_UNROLL_BY(1)
-      for (int i = thread; i < kValues << columns.bits; i += threads) {
-        const int64_t p = columns.pack(tile, i);
-        if (p < columns.packs) *place(partial, block, p, columns.lane(i)) = at(columns.lane(i), columns.column(i));
-      }
-    });
+    FASTDL_UNROLL_BY(1)
+    for (int i = thread; i < kValues << columns.bits; i += threads) {
+      const int64_t p = columns.pack(tile, i);
+      if (p < columns.packs) *place(partial, block, p, columns.lane(i)) = at(columns.lane(i), columns.column(i));
+    }
   }
   // Of the blocks lane, lane + lanes, ...: what they have stored.
   FASTDL_DEVICE_ONLY ColumnSums<double, kValues> stored(double* partial, int64_t pack, int lane) const {
@@ -212,25 +199,6 @@ FASTDL_DEVICE_ONLY void store_in_row(T* p, const Pack<Wide<T>, N>& pack) {
   store_rounded(p, pack);
 }
 
-// The sums of one block: f.partial gets those that f.take(strip) gives on its lanes, merged in a fixed order.
-template <class F>
-FASTDL_DEVICE_ONLY void block_sums(const Columns& c, const F& f, double* memory, unsigned tile, unsigned block) {
-  const BlockSums<F, kColumnThreads> sums{c, memory};
-  each_thread<kColumnThreads>([&](int thread) {
-    const Strip s = c.strip(tile, block, thread);
-    if (s.pack >= c.packs || s.count == 0) sums.set(thread, typename F::Taken());
-    FASTDL_UNROLL_BY(1)
-    for (int done = 0; s.pack < c.packs && done < s.count; done += kRunRows) {
-      const auto taken = f.take(Strip{s.pack, s.first + done * s.step, s.step, min_of(s.count - done, kRunRows)});
-      done == 0 ? sums.set(thread, taken) : sums.add(thread, taken);
-    }
-  });
-  sums.merge(c.rows);
-  sums.store(f.partial, tile, block);
-}
-
-#if defined(__CUDACC__)
-
 template <class F>
 __global__ void __launch_bounds__(kThreads, F::kBlocks) strips_kernel(Columns c, F f) {
   const Strip s = c.strip(blockIdx.x, blockIdx.y, static_cast<int>(threadIdx.x));
@@ -239,8 +207,19 @@ __global__ void __launch_bounds__(kThreads, F::kBlocks) strips_kernel(Columns c,
 
 template <class F>
 __global__ void __launch_bounds__(kThreads, F::kBlocks) sums_kernel(Columns c, F f) {
-  __shared__ double memory[BlockSums<F, kThreads>::kBytes / sizeof(double)];
-  block_sums(c, f, memory, blockIdx.x, blockIdx.y);
+  FASTDL_SHARED(double, memory, [BlockSums<F, kColumnThreads>::kBytes / sizeof(double)]);
+  const unsigned tile = blockIdx.x, block = blockIdx.y;
+  const int thread = static_cast<int>(threadIdx.x);
+  const BlockSums<F, kColumnThreads> sums{c, memory, thread};
+  const Strip s = c.strip(tile, block, thread);
+  if (s.pack >= c.packs || s.count == 0) sums.set(typename F::Taken());
+  FASTDL_UNROLL_BY(1)
+  for (int done = 0; s.pack < c.packs && done < s.count; done += kRunRows) {
+    const auto taken = f.take(Strip{s.pack, s.first + done * s.step, s.step, min_of(s.count - done, kRunRows)});
+    done == 0 ? sums.set(taken) : sums.add(taken);
+  }
+  sums.merge(c.rows);
+  sums.store(f.partial, tile, block);
 }
 
 inline dim3 grid_of(const Columns& c) { return {static_cast<unsigned>(c.tiles), static_cast<unsigned>(c.blocks)}; }
@@ -250,38 +229,14 @@ template <class F>
 void for_strips(int64_t rows, int64_t packs, const F& f) {
   const Columns c = columns_for<F>(rows, packs);
   if (c.tiles == 0) return;
-  strips_kernel<<<grid_of(c), kThreads, 0, stream()>>>(c, f);
-  check_launch();
+  launch(strips_kernel<F>, {grid_of(c), kColumnThreads}, c, f);
 }
 
-// block_sums of every block.
+// f.partial gets, for every block, the sums of those that f.take(strip) gives on its lanes, merged in a fixed order.
 template <class F>
 void for_sums(const Columns& c, const F& f) {
   if (c.tiles == 0) return;
-  sums_kernel<<<grid_of(c), kThreads, 0, stream()>>>(c, f);
-  check_launch();
+  launch(sums_kernel<F>, {grid_of(c), kColumnThreads}, c, f);
 }
-
-#else
-
-template <class F>
-void for_strips(int64_t rows, int64_t packs, const F& f) {
-  const Columns c = columns_for<F>(rows, packs);
-  for (unsigned block = 0; block < c.blocks; ++block)
-    for (unsigned tile = 0; tile < c.tiles; ++tile)
-      for (int thread = 0; thread < kColumnThreads; ++thread) {
-        const Strip s = c.strip(tile, block, thread);
-        if (s.pack < c.packs) f(c.upward(s));
-      }
-}
-
-template <class F>
-void for_sums(const Columns& c, const F& f) {
-  double memory[BlockSums<F, kColumnThreads>::kBytes / sizeof(double)];
-  for (unsigned block = 0; block < c.blocks; ++block)
-    for (unsigned tile = 0; tile < c.tiles; ++tile) block_sums(c, f, memory, tile, block);
-}
-
-#endif
 
 }  // namespace fastdl::cuda::gpu

@@ -104,15 +104,15 @@ struct WarpRow {
 
   FASTDL_DEVICE_ONLY WarpRow(const T* at, int64_t n, int on) : x(at), lane(on), left(static_cast<int>(n) - on) {
     FASTDL_UNROLL
-    for (int j = 0; j < kept; ++j) v[j] = j * kLanes < left ? W(x[lane + j * kLanes]) : kBeyond;
+    for (int j = 0; j < kept; ++j) v[j] = j * kWarp < left ? W(x[lane + j * kWarp]) : kBeyond;
   }
   FASTDL_DEVICE_ONLY bool first() const { return lane == 0; }
-  FASTDL_DEVICE_ONLY bool mine(int64_t i) const { return i % kLanes == lane; }
+  FASTDL_DEVICE_ONLY bool mine(int64_t i) const { return i % kWarp == lane; }
   template <class F>
   FASTDL_DEVICE_ONLY void each(const F& f) const {
     FASTDL_UNROLL
     for (int j = 0; j < kept; ++j)
-      if (j * kLanes < left) f(lane + j * kLanes, v[j]);
+      if (j * kWarp < left) f(lane + j * kWarp, v[j]);
   }
   FASTDL_DEVICE_ONLY W top() const {
     W best = kBeyond;
@@ -135,8 +135,7 @@ struct WarpRow {
   }
 };
 
-// A row at x that the threads of a block go through together, kRowThreads or a number that is known when they do.
-constexpr int kRowThreads = kLanes == 1 ? 1 : kThreads;
+// A row at x that the threads of a block go through together, kThreads or a number that is known when they do.
 template <class T, int known>
 struct BlockRow {
   using W = Wide<T>;
@@ -155,7 +154,7 @@ struct BlockRow {
     const W none = -std::numeric_limits<W>::infinity();
     W best = none;
     each([&](int64_t, W u) { best = max_of(best, u); });
-    return block.reduce(best, none, [](W a, W b) { return max_of(a, b); });
+    return block.reduce(best, [](W a, W b) { return max_of(a, b); });
   }
   FASTDL_DEVICE_ONLY W shares(W top) const {
     return sum([&](int64_t, W u) { return Math<W>::exp_share(u - top); });
@@ -262,10 +261,10 @@ template <class T, class Index, int kept>
 struct WarpLosses : Losses<T, Index> {
   static constexpr int kBlocks = sizeof(Wide<T>) <= 4 ? 2 : 1;  // for 128 registers, or twice as many
   FASTDL_DEVICE_ONLY void operator()(const Block& block, const Whole<Wide<T>>& all) const {
-    for (int warp = block.thread / kLanes; warp < kTeams; warp += (block.threads + kLanes - 1) / kLanes)
+    for (int warp = block.thread / kWarp; warp < kTeams; warp += block.threads / kWarp)
       if (const int64_t team = block.task * kTeams + warp; team < this->teams)
         this->take_all(team, all,
-                       [&](const T* x) { return WarpRow<T, kept>(x, this->labels.classes, block.thread % kLanes); });
+                       [&](const T* x) { return WarpRow<T, kept>(x, this->labels.classes, block.thread % kWarp); });
   }
 };
 
@@ -274,9 +273,9 @@ struct BlockLosses : Losses<T, Index> {
   static constexpr int kBlocks = sizeof(Wide<T>) <= 4 ? 4 : 2;  // for the shared memory, and for the registers
   FASTDL_DEVICE_ONLY void operator()(const Block& block, const Whole<Wide<T>>& all) const {
     constexpr int64_t kMost = kRowBytes / static_cast<int64_t>(sizeof(T));
-    FASTDL_SHARED T kept[kMost];  // each thread reads what it wrote
+    FASTDL_SHARED(T, kept, [kMost]);  // each thread reads what it wrote
     this->take_all(block.task, all, [&](const T* x) {
-      BlockRow<T, kRowThreads> row{x, block, this->labels.classes};
+      BlockRow<T, kThreads> row{x, block, this->labels.classes};
       if (row.n > kMost) return row;
       row.each([&](int64_t i, Wide<T> u) { kept[i] = static_cast<T>(u); });
       row.x = kept;
@@ -348,9 +347,9 @@ void with_labels(const View& logits, const View& target, const View& weight, int
 template <class T, class Index>
 void take_losses(const Losses<T, Index>& losses) {
   const int64_t classes = losses.labels.classes;
-  if (classes <= kLanes)
+  if (classes <= kWarp)
     for_tasks_finished(ceil_div(losses.teams, kTeams), WarpLosses<T, Index, 1>{losses});
-  else if (classes <= kKept<Wide<T>> * kLanes)
+  else if (classes <= kKept<Wide<T>> * kWarp)
     for_tasks_finished(ceil_div(losses.teams, kTeams), WarpLosses<T, Index, kKept<Wide<T>>>{losses});
   else
     for_tasks_finished(losses.teams, BlockLosses<T, Index>{losses});

@@ -27,8 +27,8 @@ struct CopyRows {
 
 template <class T, class Index>
 struct AddRows {
-  static constexpr int kColumns = 4;  // of a lane, kLanes apart
-  static constexpr int kPiece = kColumns * kLanes;
+  static constexpr int kColumns = 4;  // of a lane, kWarp apart
+  static constexpr int kPiece = kColumns * kWarp;
   static constexpr int kList = 1024, kAhead = 4;
   const T* dy;
   const Index* index;
@@ -36,8 +36,8 @@ struct AddRows {
   T* dweight;
 
   FASTDL_DEVICE_ONLY void operator()(const Block& block) const {
-    FASTDL_SHARED int64_t places[kList];  // in index
-    FASTDL_SHARED int numbers[kList];     // of the row there, from the block's first on
+    FASTDL_SHARED(int64_t, places, [kList]);  // in index
+    FASTDL_SHARED(int, numbers, [kList]);     // of the row there, from the block's first on
     const int64_t first = block.task * rows_per_block, last = min_of(rows, first + rows_per_block);
     int64_t next = 0;
     do {
@@ -63,19 +63,19 @@ struct AddRows {
   // Pieces of rows are shared out among the warps.
   FASTDL_DEVICE_ONLY void add_listed(const Block& block, const int64_t* places, const int* numbers, int listed,
                                      int64_t height, bool begun) const {
-    const int lane = block.thread % kLanes;
+    const int lane = block.thread % kWarp;
     const int64_t pieces = ceil_div(width, kPiece);
-    for (int64_t piece = block.thread / kLanes; piece < height * pieces; piece += block.threads / kLanes) {
+    for (int64_t piece = block.thread / kWarp; piece < height * pieces; piece += block.threads / kWarp) {
       const int64_t number = piece / pieces, column = (piece - number * pieces) * kPiece + lane;
       T* const to = dweight + (block.task * rows_per_block + number) * width;
       T sum[kColumns] = {};
       if (begun) load(to, column, sum);
-      for (int i = 0; i < listed; i += kLanes) {
+      for (int i = 0; i < listed; i += kWarp) {
         std::uint32_t found = ballot(i + lane < listed && numbers[i + lane] == number);
         while (found != 0) add_next(places + i, column, found, sum);
       }
       for (int j = 0; j < kColumns; ++j)
-        if (column + j * kLanes < width) to[column + j * kLanes] = sum[j];
+        if (column + j * kWarp < width) to[column + j * kWarp] = sum[j];
     }
   }
 
@@ -96,7 +96,7 @@ struct AddRows {
   }
 
   FASTDL_DEVICE_ONLY void load(const T* from, int64_t column, T (&to)[kColumns]) const {
-    for (int j = 0; j < kColumns; ++j) to[j] = column + j * kLanes < width ? from[column + j * kLanes] : T(0);
+    for (int j = 0; j < kColumns; ++j) to[j] = column + j * kWarp < width ? from[column + j * kWarp] : T(0);
   }
 };
 

@@ -1,6 +1,5 @@
-// Launching device code. nvcc makes kernels of it; any other compiler makes plain loops, with blocks of one thread,
-// which is how the tests run the formulas and the index arithmetic of every kernel without a GPU
-// (fastdl._cuda_emulated).
+// Launching device code, and what the threads of a block have in common. nvcc makes kernels of it, any other compiler
+// functions that emulated.h runs: fastdl._cuda_emulated, for tests without a GPU.
 //
 // Kernels here take pointers and numbers by value. Work is cut by shape alone (on_chip.h also goes by what the device
 // holds) and sums are added in a fixed order: no atomics on floats, the same bits in every run.
@@ -19,13 +18,18 @@
 #define FASTDL_UNROLL _Pragma("unroll")
 #define FASTDL_UNROLL_BY(n) _Pragma(FASTDL_WORDS(unroll n))  // so many loads on their way at once
 #define FASTDL_WORDS(words) #words
-#define FASTDL_SHARED __shared__  // an array of a block's threads, in a function that all of them call
+// An array of a block's threads, in a function that all of them call: FASTDL_SHARED(float, tile, [16][64]);
+#define FASTDL_SHARED(type, name, ...) __shared__ alignas(16) type name __VA_ARGS__
+// What the launch asked for of it, as an array of bytes.
+#define FASTDL_SHARED_BYTES(name) extern __shared__ alignas(16) unsigned char name[]
 #else
+#include "cuda/emulated.h"
 #define FASTDL_LAMBDA [=]
 #define FASTDL_DEVICE_ONLY FASTDL_INLINE
 #define FASTDL_UNROLL
 #define FASTDL_UNROLL_BY(n)
-#define FASTDL_SHARED
+#define FASTDL_SHARED(type, name, ...) auto& name = emulated::shared<type __VA_ARGS__>([] {})
+#define FASTDL_SHARED_BYTES(name) auto* const name = static_cast<unsigned char*>(emulated::shared_memory(nullptr, 0))
 #endif
 
 namespace fastdl::cuda::gpu {
@@ -33,6 +37,7 @@ namespace fastdl::cuda::gpu {
 using std::int64_t;
 
 constexpr int kThreads = 256, kWarp = 32;
+constexpr unsigned kAllLanes = 0xffffffffu;
 constexpr int64_t kBlocksPerProcessor = 8;  // of kThreads threads: all that fit on most architectures
 
 template <class T>
@@ -46,23 +51,13 @@ FASTDL_BOTH T max_of(T a, T b) {
 FASTDL_BOTH int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 // The threads of a warp, which see each other's conditions: bit i says whether it holds on lane i.
-#if defined(__CUDACC__)
-constexpr int kLanes = kWarp;
-FASTDL_DEVICE_ONLY std::uint32_t ballot(bool condition) { return __ballot_sync(0xffffffffu, condition); }
+FASTDL_DEVICE_ONLY std::uint32_t ballot(bool condition) { return __ballot_sync(kAllLanes, condition); }
 FASTDL_DEVICE_ONLY int lowest_bit(std::uint32_t bits) { return __ffs(static_cast<int>(bits)) - 1; }
-#else
-constexpr int kLanes = 1;
-FASTDL_DEVICE_ONLY std::uint32_t ballot(bool condition) { return condition; }
-FASTDL_DEVICE_ONLY int lowest_bit(std::uint32_t bits) { return __builtin_ctz(bits); }
-#endif
 
 // f over the lanes' x in a fixed order, on every lane.
 template <class T, class F>
 FASTDL_DEVICE_ONLY T reduce_lanes(T x, const F& f) {
-#if defined(__CUDACC__)
-  for (int step = kWarp / 2; step > 0; step /= 2) x = f(x, __shfl_xor_sync(0xffffffffu, x, step));
-#endif
-  (void)f;
+  for (int step = kWarp / 2; step > 0; step /= 2) x = f(x, __shfl_xor_sync(kAllLanes, x, step));
   return x;
 }
 
@@ -71,30 +66,23 @@ struct Block {
   int64_t task;
   int thread, threads;
 
-  FASTDL_DEVICE_ONLY void sync() const {
-#if defined(__CUDACC__)
-    __syncthreads();
-#endif
-  }
+  FASTDL_DEVICE_ONLY void sync() const { __syncthreads(); }
 
-  // f over the threads' x in a fixed order, on every thread; `none` is what f leaves any x as it is with.
+  // f over the threads' x in a fixed order, on every thread.
   template <class T, class F>
-  FASTDL_DEVICE_ONLY T reduce(T x, T none, const F& f) const {
-#if defined(__CUDACC__)
-    __shared__ T sums[kThreads / kWarp];
+  FASTDL_DEVICE_ONLY T reduce(T x, const F& f) const {
+    FASTDL_SHARED(T, sums, [kThreads / kWarp]);
     x = reduce_lanes(x, f);
     if (thread % kWarp == 0) sums[thread / kWarp] = x;
-    __syncthreads();
+    sync();
     x = sums[0];
     for (int warp = 1; warp < threads / kWarp; ++warp) x = f(x, sums[warp]);
-    __syncthreads();  // the next call may write
-#endif
-    (void)none, (void)f;
+    sync();  // the next call may write
     return x;
   }
   template <class T>
   FASTDL_DEVICE_ONLY T sum(T x) const {
-    return reduce(x, T(0), [](T a, T b) { return a + b; });
+    return reduce(x, [](T a, T b) { return a + b; });
   }
 
   // The sum of f(i) for begin <= i < end, in double and in a fixed order, on every thread.
@@ -107,22 +95,18 @@ struct Block {
 
   // On how many threads before this one the condition holds; total: on how many of all.
   FASTDL_DEVICE_ONLY int rank(bool condition, int& total) const {
-    int before = 0;
-    total = condition;
-#if defined(__CUDACC__)
-    __shared__ int counts[kThreads / kWarp];
+    FASTDL_SHARED(int, counts, [kThreads / kWarp]);
     const std::uint32_t holds = ballot(condition);
     if (thread % kWarp == 0) counts[thread / kWarp] = __popc(holds);
-    __syncthreads();
+    sync();
+    int before = 0;
     total = 0;
     for (int warp = 0; warp < threads / kWarp; ++warp) {
       if (warp < thread / kWarp) before += counts[warp];
       total += counts[warp];
     }
-    __syncthreads();  // the next call may write
-    before += __popc(holds & ((1u << thread % kWarp) - 1));
-#endif
-    return before;
+    sync();  // the next call may write
+    return before + __popc(holds & ((1u << thread % kWarp) - 1));
   }
 };
 
@@ -141,12 +125,19 @@ inline constexpr int kPack = sizeof(T) >= 8 ? 2 : 4;
 template <>
 inline constexpr int kPack<bfloat16> = 8;
 
+template <class Pack, class T>
+FASTDL_BOTH auto* as_pack(T* p) {
+#if !defined(__CUDACC__)
+  emulated::check_alignment(p, alignof(Pack));
+#endif
+  return reinterpret_cast<std::conditional_t<std::is_const_v<T>, const Pack, Pack>*>(p);
+}
 template <int N, class T>
 FASTDL_BOTH Pack<T, N> load_pack(const T* p) {
   if constexpr (N == 1)
     return {{*p}};
   else
-    return *reinterpret_cast<const Pack<T, N>*>(p);
+    return *as_pack<Pack<T, N>>(p);
 }
 template <int N, class T>
 FASTDL_BOTH Pack<T, N> filled(T x) {
@@ -164,7 +155,7 @@ FASTDL_BOTH void store_pack(T* p, const Pack<T, N>& pack) {
   if constexpr (N == 1)
     *p = pack.v[0];
   else
-    *reinterpret_cast<Pack<T, N>*>(p) = pack;
+    *as_pack<Pack<T, N>>(p) = pack;
 }
 
 // Two bfloat16 in a word, the first in its lower half: one instruction for each on the way up, one for both on the way
@@ -223,7 +214,35 @@ FASTDL_BOTH void store_rounded(T* p, const Pack<Wide<T>, N>& pack) {
   store_pack(p, rounded<T>(pack));
 }
 
+// How many threads a kernel has, and what they need: bytes of shared memory beside what it declares; waits: blocks wait
+// for each other, so that all of them run at the same time, or there is an error.
+struct Launch {
+  dim3 blocks;
+  int threads = kThreads;
+  int64_t bytes = 0;
+  bool waits = false;
+};
+
+template <class... P>
+void launch(void (*kernel)(P...), const Launch& l, const std::type_identity_t<P>&... args) {
 #if defined(__CUDACC__)
+  if (l.bytes > 0)  // always all that there is: another thread may be launching the same kernel
+    (void)cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(block_memory()));
+  void* arguments[] = {const_cast<void*>(static_cast<const void*>(&args))...};
+  const dim3 threads(static_cast<unsigned>(l.threads));
+  const auto bytes = static_cast<std::size_t>(l.bytes);
+  if (l.waits)
+    (void)cudaLaunchCooperativeKernel(kernel, l.blocks, threads, arguments, bytes, stream());
+  else
+    (void)cudaLaunchKernel(kernel, l.blocks, threads, arguments, bytes, stream());
+  check_launch();
+#else
+  const auto call = [&] { kernel(args...); };
+  emulated::run(
+      {l.blocks, l.threads, static_cast<std::size_t>(l.bytes), l.waits},
+      [](const void* of) { (*static_cast<const decltype(call)*>(of))(); }, &call);
+#endif
+}
 
 template <class F>
 __global__ void __launch_bounds__(kThreads) each_kernel(int64_t n, F f) {
@@ -248,7 +267,7 @@ __global__ void __launch_bounds__(Needs<F>::kThreads, Needs<F>::kBlocks) tasks_k
 template <int N, class Prepare, class F>
 __global__ void __launch_bounds__(kThreads) packs_kernel(int64_t n, Prepare prepare, F f) {
   using Ready = decltype(prepare());
-  __shared__ alignas(16) unsigned char shared[sizeof(Ready)];
+  FASTDL_SHARED(unsigned char, shared, [sizeof(Ready)]);
   if (threadIdx.x == 0) new (shared) Ready(prepare());
   __syncthreads();
   const Ready ready = *reinterpret_cast<const Ready*>(shared);
@@ -263,7 +282,7 @@ __global__ void __launch_bounds__(kThreads, F::kBlocks) finished_tasks_kernel(in
   const int thread = static_cast<int>(threadIdx.x), threads = static_cast<int>(blockDim.x);
   const auto ready = f.prepare(Block{blockIdx.x, thread, threads});
   for (int64_t task = blockIdx.x; task < tasks; task += gridDim.x) f(Block{task, thread, threads}, ready);
-  __shared__ bool last;
+  FASTDL_SHARED(bool, last);
   __threadfence();
   __syncthreads();
   if (thread == 0) last = atomicAdd(done, 1u) == gridDim.x - 1;
@@ -282,8 +301,7 @@ inline unsigned grid_of(int64_t blocks, int64_t per_processor = kBlocksPerProces
 template <class F>
 void for_each(int64_t n, const F& f) {
   if (n <= 0) return;
-  each_kernel<<<grid_of(ceil_div(n, kThreads)), kThreads, 0, stream()>>>(n, f);
-  check_launch();
+  launch(each_kernel<F>, {grid_of(ceil_div(n, kThreads))}, n, f);
 }
 
 // f(block) for every task, `threads` (a multiple of 32, at most kThreads) to each.
@@ -291,11 +309,7 @@ template <class F>
 void for_tasks(int64_t tasks, int threads, const F& f) {
   if (tasks <= 0) return;
   const unsigned blocks = grid_of(tasks, kBlocksPerProcessor * kThreads / threads);
-  constexpr int kBytes = Needs<F>::kSharedBytes;
-  if constexpr (kBytes > 0)
-    (void)cudaFuncSetAttribute(tasks_kernel<F>, cudaFuncAttributeMaxDynamicSharedMemorySize, kBytes);
-  tasks_kernel<<<blocks, static_cast<unsigned>(threads), kBytes, stream()>>>(tasks, f);
-  check_launch();
+  launch(tasks_kernel<F>, {blocks, threads, Needs<F>::kSharedBytes}, tasks, f);
 }
 
 // f(block, ready) for every task, kThreads to each, where ready is what f.prepare(block) gave each block before its
@@ -303,8 +317,7 @@ void for_tasks(int64_t tasks, int threads, const F& f) {
 template <class F>
 void for_tasks_finished(int64_t tasks, const F& f) {
   unsigned* const done = counter();
-  finished_tasks_kernel<<<grid_of(tasks, F::kBlocks), kThreads, 0, stream()>>>(tasks, done, f);
-  check_launch();
+  launch(finished_tasks_kernel<F>, {grid_of(tasks, F::kBlocks)}, tasks, done, f);
 }
 
 // f.run<N>(i, prepare()) for packs of N elements from i on, and run<1> for what is left. packed: every array begins on
@@ -314,40 +327,10 @@ void for_packs(int64_t n, bool packed, const Prepare& prepare, const F& f) {
   if (n <= 0) return;
   const unsigned blocks = grid_of(ceil_div(n, kThreads * (packed ? N : 1)));
   if (packed)
-    packs_kernel<N><<<blocks, kThreads, 0, stream()>>>(n, prepare, f);
+    launch(packs_kernel<N, Prepare, F>, {blocks}, n, prepare, f);
   else
-    packs_kernel<1><<<blocks, kThreads, 0, stream()>>>(n, prepare, f);
-  check_launch();
+    launch(packs_kernel<1, Prepare, F>, {blocks}, n, prepare, f);
 }
-
-#else
-
-template <class F>
-void for_each(int64_t n, const F& f) {
-  for (int64_t i = 0; i < n; ++i) f(i);
-}
-
-template <class F>
-void for_tasks(int64_t tasks, int, const F& f) {
-  for (int64_t task = 0; task < tasks; ++task) f(Block{task, 0, 1});
-}
-
-template <class F>
-void for_tasks_finished(int64_t tasks, const F& f) {
-  const auto ready = f.prepare(Block{0, 0, 1});
-  for (int64_t task = 0; task < tasks; ++task) f(Block{task, 0, 1}, ready);
-  f.finish(Block{0, 0, 1});
-}
-
-template <int N, class Prepare, class F>
-void for_packs(int64_t n, bool packed, const Prepare& prepare, const F& f) {
-  const auto ready = prepare();
-  int64_t i = 0;
-  for (; packed && i + N <= n; i += N) f.template run<N>(i, ready);
-  for (; i < n; ++i) f.template run<1>(i, ready);
-}
-
-#endif
 
 inline bool on_border(const void* p) { return reinterpret_cast<std::uintptr_t>(p) % 16 == 0; }
 

@@ -17,12 +17,7 @@ namespace fastdl::cuda::gpu {
 constexpr int kTile = 64, kDeep = 16, kPatch = 4;  // rows and columns of a tile, k's at once, and of a thread's part
 constexpr int64_t kMostTiles = 264;                // two for each processor of a large device
 constexpr int64_t kPieceOfK = 256;                 // k's that are worth a piece
-constexpr int kPatches = kTile / kPatch * (kTile / kPatch);
-#if defined(__CUDACC__)
-constexpr int kPatchesOfThread = kPatches / kThreads;
-#else
-constexpr int kPatchesOfThread = kPatches;
-#endif
+static_assert(kTile / kPatch * (kTile / kPatch) == kThreads);
 
 // How a product is shared out among blocks, by its sizes alone: tiles of so many rows and columns, and a long k with
 // few of them in pieces of whole chunks.
@@ -57,12 +52,13 @@ struct Product {
   Put put;
 
   FASTDL_DEVICE_ONLY void operator()(const Block& block) const {
-    FASTDL_SHARED T left[kDeep][kTile + kPatch];  // a column more of patches: rows begin in other banks
-    FASTDL_SHARED T right[kDeep][kTile + kPatch];
+    FASTDL_SHARED(T, left, [kDeep][kTile + kPatch]);  // a column more of patches: rows begin in other banks
+    FASTDL_SHARED(T, right, [kDeep][kTile + kPatch]);
     const auto [which, batch, row, column, begin, end] = t.part(block.task);
     const auto a_of = a.of(batch);
     const auto b_of = b.of(batch);
-    T sum[kPatchesOfThread][kPatch][kPatch] = {};
+    const int down = block.thread / (kTile / kPatch) * kPatch, across = block.thread % (kTile / kPatch) * kPatch;
+    T sum[kPatch][kPatch] = {};
     for (int64_t from = begin; from < end; from += kDeep) {
       for (int e = block.thread; e < kDeep * kTile; e += block.threads) {
         const int i = a.k_near ? e / kDeep : e % kTile, ka = a.k_near ? e % kDeep : e / kTile;
@@ -71,20 +67,14 @@ struct Product {
         right[kb][j] = column + j < t.n && from + kb < end ? b_of.at(from + kb, column + j) : T(0);
       }
       block.sync();
-      for (int p = 0; p < kPatchesOfThread; ++p) {
-        const int patch = block.thread + p * block.threads;
-        add(left, right, patch / (kTile / kPatch) * kPatch, patch % (kTile / kPatch) * kPatch, sum[p]);
-      }
+      add(left, right, down, across, sum);
       block.sync();
     }
-    for (int p = 0; p < kPatchesOfThread; ++p) {
-      const int patch = block.thread + p * block.threads;
-      const int64_t i0 = row + patch / (kTile / kPatch) * kPatch, j0 = column + patch % (kTile / kPatch) * kPatch;
-      FASTDL_UNROLL  // an index that isn't a constant would put the sums into memory
-          for (int i = 0; i < kPatch; ++i)
-              FASTDL_UNROLL for (int j = 0; j < kPatch; ++j) if (i0 + i < t.m && j0 + j < t.n)
-                  put(which, i0 + i, j0 + j, sum[p][i][j]);
-    }
+    const int64_t i0 = row + down, j0 = column + across;
+    FASTDL_UNROLL  // an index that isn't a constant would put the sums into memory
+        for (int i = 0; i < kPatch; ++i)
+            FASTDL_UNROLL for (int j = 0; j < kPatch; ++j) if (i0 + i < t.m && j0 + j < t.n)
+                put(which, i0 + i, j0 + j, sum[i][j]);
   }
 
   FASTDL_DEVICE_ONLY static void add(const T (&left)[kDeep][kTile + kPatch], const T (&right)[kDeep][kTile + kPatch],

@@ -241,11 +241,10 @@ struct Extremum {
     const I begin = p * piece + static_cast<I>(block.thread), end = min_of(n, (p + 1) * piece);
     const Best<T> mine = find(x + r * n, begin, end, static_cast<I>(block.threads));
     const T none = smallest ? std::numeric_limits<T>::infinity() : -std::numeric_limits<T>::infinity();
-    const T value = block.reduce(mine.index < 0 ? none : mine.value, none,
-                                 [](T a, T b) { return Better<smallest>{}(b, a) ? b : a; });
+    const T value =
+        block.reduce(mine.index < 0 ? none : mine.value, [](T a, T b) { return Better<smallest>{}(b, a) ? b : a; });
     const bool has = mine.index >= 0 && !Better<smallest>{}(value, mine.value);
-    const int64_t first =
-        block.reduce(has ? mine.index : kNone, kNone, [](int64_t a, int64_t b) { return min_of(a, b); });
+    const int64_t first = block.reduce(has ? mine.index : kNone, [](int64_t a, int64_t b) { return min_of(a, b); });
     if (block.thread == 0) put(block.task, {value, first});
   }
   FASTDL_DEVICE_ONLY void operator()(int64_t task) const {

@@ -38,7 +38,7 @@ struct Line {
     const W none = -std::numeric_limits<W>::infinity();
     W best = none;
     each([&](int64_t i) { best = max_of(best, W(x[i])); });
-    return threads_share() ? block.reduce(best, none, [](W a, W b) { return max_of(a, b); }) : best;
+    return threads_share() ? block.reduce(best, [](W a, W b) { return max_of(a, b); }) : best;
   }
 
  private:

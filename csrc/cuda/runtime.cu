@@ -206,8 +206,14 @@ thread_local float t_time = 0;
 }  // namespace
 
 int current_device() { return 0; }
-std::int64_t block_memory() { return 3072; }
-std::int64_t waiting_blocks() { return 4; }
+std::int64_t processors() { return 4; }
+int compute_capability_major() { return 9; }
+std::int64_t block_memory() { return 24 << 10; }
+std::int64_t waiting_blocks() { return processors(); }
+unsigned* counter() {
+  thread_local unsigned count = 0;
+  return &count;
+}
 bool is_capturing() { return t_capturing; }
 void emulate_capture(bool on) { t_capturing = on; }
 void emulate_clock(bool on) { t_time = on ? -1.0f : 0.0f; }

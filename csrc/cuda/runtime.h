@@ -13,17 +13,18 @@ namespace fastdl::cuda::gpu {
 #if defined(__CUDACC__) || defined(FASTDL_CUDA)
 cudaStream_t stream();  // of this thread's call, set by the bindings from CuPy's current stream
 void set_stream(void* stream);
+void check_launch();  // throws RuntimeError with CUDA's words if the last launch failed
+void probe();         // runs a kernel and waits for it; throws likewise
+#endif
+
+// Emulated: device 0, with few processors of the newest kind.
+int current_device();
 std::int64_t processors();       // multiprocessors of the current device
 int compute_capability_major();  // of the current device
-void check_launch();             // throws RuntimeError with CUDA's words if the last launch failed
+
 // A number on the device that is 0 before and after a kernel counts with it. Calls take turns with many of them, as
 // graphs recorded on this stream may be launched on several others at once.
 unsigned* counter();
-void probe();  // runs a kernel and waits for it; throws likewise
-#endif
-
-// Emulated: device 0.
-int current_device();
 
 // Shared memory that a block may have on the current device, in bytes; and how many such blocks run at the same time
 // and may wait for each other, 0 where none may. Emulated: little and few, so that small arrays pass both borders.
@@ -39,6 +40,8 @@ void emulate_capture(bool on);
 // What is timed takes no time, or with `on` less than what was timed before.
 void emulate_clock(bool on);
 float emulated_time();
+// The threads of a kernel, where they could run at the same time: in order (0), in reverse (1), or mixed (other seeds).
+void emulate_order(unsigned order);
 #endif
 
 // A small table of the host as the device sees it: uploaded once for each content and device, and kept. Raises while a

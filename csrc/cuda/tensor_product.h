@@ -3,7 +3,6 @@
 //
 // A block makes 128 x 128 or 128 x 64 results, 64 bytes of k at a time: the next ones are on their way from global
 // memory while the present ones, in shared memory, are multiplied. A warp makes 64 x 32 by instructions of 16 x 8.
-// Elsewhere than in device code one thread does the work of all, lane by lane, so that tests see the same places.
 //
 // An operand has of(batch), which gives something with line(i), a row of a or a column of b; start(k) and next(step), a
 // place along k and that of the next chunk; and place(line, step): where 16 bytes from there along k (k_near), or of
@@ -18,9 +17,7 @@ namespace fastdl::cuda::gpu {
 // Do tensor cores serve elements of E? Floats only where they may be rounded.
 template <class E>
 bool on_tensor_cores() {
-#if defined(__CUDACC__)
   if (compute_capability_major() < 8) return false;
-#endif
   return std::is_same_v<E, bfloat16> || (std::is_same_v<E, float> && get_tf32());
 }
 
@@ -31,12 +28,12 @@ inline constexpr bool by_itself = requires { &Source::place; };
 // One operand's way into shared memory: the vectors of its part of the tile that a thread takes there, chunk by chunk.
 // They are of so many lines and so many places along k, one of one of them. What place() finds goes there by itself,
 // what vector() puts together by way of registers.
-template <class E, class Tile, bool columns, int kWorkers, class Source>
+template <class E, class Tile, bool columns, int kThreads, class Source>
 struct Stage {
   static constexpr bool near = Source::k_near, direct = by_itself<Source>;
   static constexpr int kAbreast = (near ? kChunk<E> : Tile::kLines) / kVector<E>;  // vectors of a line, or of a k
-  static constexpr int kVectors = Tile::kLines * (kChunkBytes / kVectorBytes) / kWorkers;
-  static constexpr int kInRow = kAbreast > kWorkers ? kAbreast / kWorkers : 1, kRows = kVectors / kInRow;
+  static constexpr int kVectors = Tile::kLines * (kChunkBytes / kVectorBytes) / kThreads;
+  static constexpr int kInRow = kAbreast > kThreads ? kAbreast / kThreads : 1, kRows = kVectors / kInRow;
   static constexpr int kOfLines = near ? kRows : kInRow, kOfSteps = near ? kInRow : kRows;
   const Source source;
   int thread;
@@ -50,8 +47,8 @@ struct Stage {
     FASTDL_UNROLL
     for (int i = 0; i < kOfSteps; ++i) step[i] = source.start(k + k_at(i));
   }
-  FASTDL_DEVICE_ONLY int row_at(int i) const { return (thread + i * kInRow * kWorkers) / kAbreast; }
-  FASTDL_DEVICE_ONLY int vector_at(int i) const { return (thread + i * kWorkers) % kAbreast * kVector<E>; }
+  FASTDL_DEVICE_ONLY int row_at(int i) const { return (thread + i * kInRow * kThreads) / kAbreast; }
+  FASTDL_DEVICE_ONLY int vector_at(int i) const { return (thread + i * kThreads) % kAbreast * kVector<E>; }
   FASTDL_DEVICE_ONLY int line_at(int i) const { return near ? row_at(i) : vector_at(i); }
   FASTDL_DEVICE_ONLY int k_at(int i) const { return near ? vector_at(i) : row_at(i); }
   FASTDL_DEVICE_ONLY E* at(E* tile, int l, int i) const {
@@ -106,8 +103,9 @@ template <class E, int columns, class A, class B, class Put>
 struct TensorProduct {
   using Left = Layout<E, kTensorRows, A::k_near>;
   using Right = Layout<E, columns, B::k_near>;
-  using Team = gpu::Team<columns>;
-  static constexpr int kThreads = Team::kThreads, kBlocks = columns == kWide ? 1 : by_itself<A> && by_itself<B> ? 3 : 2;
+  static constexpr int kThreads = kTensorThreads<columns>, kBlocks = columns == kWide               ? 1
+                                                                     : by_itself<A> && by_itself<B> ? 3
+                                                                                                    : 2;
   static constexpr int kTile = Left::kSize + Right::kSize, kSharedBytes = kStages * kTile * static_cast<int>(sizeof(E));
   TensorTiling<E, columns> t;
   A a;
@@ -115,15 +113,11 @@ struct TensorProduct {
   Put put;
 
   FASTDL_DEVICE_ONLY void operator()(const Block& block) const {
-#if defined(__CUDACC__)
-    alignas(kVectorBytes) extern __shared__ unsigned char tensor_memory[];
+    FASTDL_SHARED_BYTES(tensor_memory);
     E* const tiles = reinterpret_cast<E*>(tensor_memory);
-#else
-    alignas(kVectorBytes) E tiles[kStages * kTile];
-#endif
     const auto [which, batch, row, column, first, end] = t.part(block.task);
-    Stage<E, Left, false, Team::kWorkers, A> from_a(a.of(batch), row, first, block.thread);
-    Stage<E, Right, true, Team::kWorkers, B> from_b(b.of(batch), column, first, block.thread);
+    Stage<E, Left, false, kThreads, A> from_a(a.of(batch), row, first, block.thread);
+    Stage<E, Right, true, kThreads, B> from_b(b.of(batch), column, first, block.thread);
     int64_t left = end - first;  // of k, beginning with the chunk that is sent next
     E* ahead = tiles;            // where it is sent
     const auto begin = [&] {
@@ -136,27 +130,27 @@ struct TensorProduct {
       ahead = after(ahead, tiles);
     };
     for (int chunk = 0; chunk < kStages - 1; ++chunk) begin(), finish();
-    Sums<Team::kLanes> sums = {};
+    const Lane lane(block.thread);
+    Sums sums = {};
     E* now = tiles;
     for (int64_t k = first; k < end; k += kChunk<E>) {
       wait_for_groups<kStages - 2>();
       from_a.settle(now), from_b.settle(now + Left::kSize);
       block.sync();
       begin();
-      add_chunk<E, Left, Right>(now, now + Left::kSize, block, sums);
+      add_chunk<E, Left, Right>(now, now + Left::kSize, lane, sums);
       finish();
       now = after(now, tiles);
     }
     block.sync();  // the next task may write
-    for (int at = 0; at < Team::kLanes; ++at) write(Lane(block.thread + at), which, row, column, sums[at]);
+    write(lane, which, row, column, sums);
   }
 
   FASTDL_DEVICE_ONLY static E* after(E* tile, E* tiles) {
     return tile == tiles + (kStages - 1) * kTile ? tiles : tile + kTile;
   }
   // A lane's results of a row: all beside each other, or in pairs (line_of_column).
-  FASTDL_DEVICE_ONLY void write(const Lane& lane, int64_t which, int64_t row, int64_t column,
-                                const float (&sums)[kDown][kAcross][4]) const {
+  FASTDL_DEVICE_ONLY void write(const Lane& lane, int64_t which, int64_t row, int64_t column, const Sums& sums) const {
     constexpr int kTogether = B::k_near ? kAlong : 2;
     const int64_t first = column + lane.column() + lane.quad * kTogether;
     FASTDL_UNROLL
@@ -193,7 +187,7 @@ void multiply_on_tensor_cores(const Tiling<kTensorRows, columns, kChunk<E>>& t, 
   multiply_parts(
       t, sums, put,
       [&](const auto& to) { return TensorProduct<E, columns, A, B, std::decay_t<decltype(to)>>{t, a, b, to}; },
-      Team<columns>::kThreads);
+      kTensorThreads<columns>);
 }
 
 // Lines of a matrix: `count` of them, `apart` from one batch's to the next one's. step: from line to line (k_near), or

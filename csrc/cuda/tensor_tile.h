@@ -18,44 +18,26 @@ inline constexpr int kVector = kVectorBytes / static_cast<int>(sizeof(E));
 template <class E>
 inline constexpr int kChunk = kChunkBytes / static_cast<int>(sizeof(E));
 
-// Of a tile with so many columns: the threads that make it, how many move its operands, and for how many of them each
-// multiplies.
+// The threads that make a tile with so many columns.
 template <int columns>
-struct Team {
-  static constexpr int kThreads = kTensorRows / kWarpRows * (columns / kWarpColumns) * kWarp;
-#if defined(__CUDACC__)
-  static constexpr int kWorkers = kThreads, kLanes = 1;
-#else
-  static constexpr int kWorkers = 1, kLanes = kThreads;
-#endif
-};
+inline constexpr int kTensorThreads = kTensorRows / kWarpRows * (columns / kWarpColumns) * kWarp;
 
 // What a thread moves at once: kVector elements, as the words that they are.
 using Words = Pack<std::uint32_t, kVectorBytes / 4>;
 template <class E>
 FASTDL_DEVICE_ONLY Words load_words(const E* p) {
-#if defined(__CUDA_ARCH__)
-  return *reinterpret_cast<const Words*>(p);
-#else
-  Words words;
-  __builtin_memcpy(&words, p, sizeof words);
-  return words;
-#endif
+  return *as_pack<Words>(p);
 }
 template <class E>
 FASTDL_DEVICE_ONLY void store_words(E* p, const Words& words) {
-#if defined(__CUDA_ARCH__)
-  *reinterpret_cast<Words*>(p) = words;
-#else
-  __builtin_memcpy(p, &words, sizeof words);
-#endif
+  *as_pack<Words>(p) = words;
 }
 
 // To shared memory, zeros for null, without waiting: groups of such copies are done in order.
 template <class E>
 FASTDL_DEVICE_ONLY void copy_async(E* to, const E* from) {
 #if !defined(__CUDACC__)
-  store_words(to, from != nullptr ? load_words(from) : Words{});
+  emulated::copy_later(to, from);
 #elif defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 800
   asm volatile(
       "cp.async.ca.shared.global [%0], [%1], 16, %2;" ::"r"(static_cast<std::uint32_t>(__cvta_generic_to_shared(to))),
@@ -64,14 +46,18 @@ FASTDL_DEVICE_ONLY void copy_async(E* to, const E* from) {
 #endif
 }
 FASTDL_DEVICE_ONLY void end_group() {
-#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 800
+#if !defined(__CUDACC__)
+  emulated::end_group();
+#elif defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 800
   asm volatile("cp.async.commit_group;" ::: "memory");
 #endif
 }
 // For all but the last `running` groups.
 template <int running>
 FASTDL_DEVICE_ONLY void wait_for_groups() {
-#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 800
+#if !defined(__CUDACC__)
+  emulated::wait_for_groups(running);
+#elif defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 800
   asm volatile("cp.async.wait_group %0;" ::"n"(running) : "memory");
 #endif
 }
@@ -138,13 +124,24 @@ FASTDL_BOTH int line_of_column(int column) {
          column % 2;
 }
 
-#if defined(__CUDACC__)
-
 // Four blocks of eight lines by four words: lane l says where row l % 8 of block l / 8 begins, and gets, of each block,
 // the word of its quad in the line of its group. of_k: rows are k's, and a word two of them.
 template <bool of_k>
 FASTDL_DEVICE_ONLY void load_blocks(const void* row, std::uint32_t& r0, std::uint32_t& r1, std::uint32_t& r2,
                                     std::uint32_t& r3) {
+#if !defined(__CUDACC__)
+  emulated::check_alignment(row, kVectorBytes);
+  const auto rows = emulated::exchange(row, emulated::What::matrix);
+  const int lane = static_cast<int>(threadIdx.x) % kWarp, group = lane / 4, quad = lane % 4;
+  const auto word_of = [&](int block) {
+    std::uint16_t halves[2];
+    for (int h = 0; h < 2; ++h)
+      halves[h] = of_k ? static_cast<const std::uint16_t*>(rows[block * 8 + quad * 2 + h])[group]
+                       : static_cast<const std::uint16_t*>(rows[block * 8 + group])[quad * 2 + h];
+    return std::uint32_t{halves[0]} | std::uint32_t{halves[1]} << 16;
+  };
+  r0 = word_of(0), r1 = word_of(1), r2 = word_of(2), r3 = word_of(3);
+#else
   const auto at = static_cast<std::uint32_t>(__cvta_generic_to_shared(row));
   if constexpr (of_k)
     asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0,%1,%2,%3}, [%4];"
@@ -156,20 +153,12 @@ FASTDL_DEVICE_ONLY void load_blocks(const void* row, std::uint32_t& r0, std::uin
                  : "=r"(r0), "=r"(r1), "=r"(r2), "=r"(r3)
                  : "r"(at)
                  : "memory");
+#endif
 }
 
 // Of k's of floats the words are read one by one.
 template <class E, class Tile>
 inline constexpr bool kByBlocks = Tile::k_near || sizeof(E) == 2;
-
-#else
-
-template <class E, class Tile>
-inline constexpr bool kByBlocks = false;
-template <bool>
-void load_blocks(const void*, std::uint32_t&, std::uint32_t&, std::uint32_t&, std::uint32_t&) {}
-
-#endif
 
 // A lane's registers of both operands in a step.
 template <class E, class Left, class Right>
@@ -214,7 +203,34 @@ struct Fragments {
   }
 };
 
-#if defined(__CUDACC__)
+#if !defined(__CUDACC__)
+
+// The instruction, by the layout of fragments in the PTX manual (m16n8k16 of bfloat16, m16n8k8 of TF32): of a, register
+// r holds row group + 8 (r odd) and, of each half of the columns, those of the quad; of b the column of the group; of c
+// two neighbouring columns.
+template <class E>
+void multiply_add(float (&c)[4], const std::uint32_t (&a)[4], const std::uint32_t (&b)[2]) {
+  constexpr int kPerWord = 4 / static_cast<int>(sizeof(E));
+  struct Operands {
+    E a[4][kPerWord], b[2][kPerWord];
+  } mine;
+  __builtin_memcpy(mine.a, a, sizeof mine.a);
+  __builtin_memcpy(mine.b, b, sizeof mine.b);
+  const auto lanes = emulated::exchange(mine, emulated::What::product);
+  const int lane = static_cast<int>(threadIdx.x) % kWarp, group = lane / 4, quad = lane % 4;
+  float sums[4] = {};
+  for (int half = 0; half < 2; ++half)
+    for (int q = 0; q < 4; ++q) {
+      const Operands row = lanes[group * 4 + q];
+      const Operands columns[2] = {lanes[quad * 2 * 4 + q], lanes[(quad * 2 + 1) * 4 + q]};
+      for (int e = 0; e < kPerWord; ++e)
+        for (int r = 0; r < 4; ++r)
+          sums[r] += static_cast<float>(row.a[half * 2 + r / 2][e]) * static_cast<float>(columns[r % 2].b[half][e]);
+    }
+  for (int r = 0; r < 4; ++r) c[r] += sums[r];
+}
+
+#else
 
 template <class E>
 FASTDL_DEVICE_ONLY void multiply_add(float (&c)[4], const std::uint32_t (&a)[4], const std::uint32_t (&b)[2]) {
@@ -230,74 +246,20 @@ FASTDL_DEVICE_ONLY void multiply_add(float (&c)[4], const std::uint32_t (&a)[4],
 #endif
 }
 
-#else
-
-// What the 32 lanes' instruction does, by the layout of fragments in the PTX manual (m16n8k16 of bfloat16, m16n8k8 of
-// TF32): of a, register r holds row group + 8 (r odd) and, of each half of the columns, those of the quad; of b the
-// column of the group; of c two neighbouring columns.
-template <class E>
-void multiply_add(float (&c)[kWarp][4], const std::uint32_t (&a)[kWarp][4], const std::uint32_t (&b)[kWarp][2]) {
-  constexpr int kPerWord = 4 / static_cast<int>(sizeof(E)), kDepth = 8 * kPerWord;
-  float left[16][kDepth], right[kDepth][8];
-  for (int lane = 0; lane < kWarp; ++lane)
-    for (int h = 0; h < kPerWord; ++h) {
-      const auto value = [&](std::uint32_t word) {
-        E x;
-        __builtin_memcpy(&x, reinterpret_cast<const char*>(&word) + h * static_cast<int>(sizeof(E)), sizeof x);
-        return static_cast<float>(x);
-      };
-      const int group = lane / 4, quad = lane % 4;
-      for (int r = 0; r < 4; ++r)
-        left[r % 2 == 0 ? group : group + 8][quad * kPerWord + h + (r < 2 ? 0 : kDepth / 2)] = value(a[lane][r]);
-      for (int r = 0; r < 2; ++r) right[quad * kPerWord + h + (r == 0 ? 0 : kDepth / 2)][group] = value(b[lane][r]);
-    }
-  for (int lane = 0; lane < kWarp; ++lane)
-    for (int r = 0; r < 4; ++r) {
-      const int row = lane / 4 + (r < 2 ? 0 : 8), column = lane % 4 * 2 + r % 2;
-      float sum = 0;
-      for (int k = 0; k < kDepth; ++k) sum += left[row][k] * right[k][column];
-      c[lane][r] += sum;
-    }
-}
-
 #endif
 
-template <int lanes>
-using Sums = float[lanes][kDown][kAcross][4];
+using Sums = float[kDown][kAcross][4];
 
 // sums += left right' over one chunk.
-template <class E, class Left, class Right, int lanes>
-FASTDL_DEVICE_ONLY void add_chunk(const E* left, const E* right, const Block& block, Sums<lanes>& sums) {
-#if defined(__CUDACC__)
-  const Lane lane(block.thread);
+template <class E, class Left, class Right>
+FASTDL_DEVICE_ONLY void add_chunk(const E* left, const E* right, const Lane& lane, Sums& sums) {
   FASTDL_UNROLL
   for (int step = 0; step < kSteps; ++step) {
     const Fragments<E, Left, Right> f(left, right, lane, step);
     FASTDL_UNROLL
     for (int d = 0; d < kDown; ++d)
-      FASTDL_UNROLL for (int c = 0; c < kAcross; ++c) multiply_add<E>(sums[0][d][c], f.a[d], f.b[c]);
+      FASTDL_UNROLL for (int c = 0; c < kAcross; ++c) multiply_add<E>(sums[d][c], f.a[d], f.b[c]);
   }
-#else
-  (void)block;
-  for (int warp = 0; warp < lanes / kWarp; ++warp)
-    for (int step = 0; step < kSteps; ++step) {
-      std::uint32_t a[kDown][kWarp][4], b[kAcross][kWarp][2];
-      for (int lane = 0; lane < kWarp; ++lane) {
-        const Fragments<E, Left, Right> f(left, right, Lane(warp * kWarp + lane), step);
-        for (int d = 0; d < kDown; ++d) __builtin_memcpy(a[d][lane], f.a[d], sizeof f.a[d]);
-        for (int c = 0; c < kAcross; ++c) __builtin_memcpy(b[c][lane], f.b[c], sizeof f.b[c]);
-      }
-      for (int d = 0; d < kDown; ++d)
-        for (int c = 0; c < kAcross; ++c) {
-          float part[kWarp][4];
-          for (int lane = 0; lane < kWarp; ++lane)
-            __builtin_memcpy(part[lane], sums[warp * kWarp + lane][d][c], sizeof part[lane]);
-          multiply_add<E>(part, a[d], b[c]);
-          for (int lane = 0; lane < kWarp; ++lane)
-            __builtin_memcpy(sums[warp * kWarp + lane][d][c], part[lane], sizeof part[lane]);
-        }
-    }
-#endif
 }
 
 }  // namespace fastdl::cuda::gpu
