@@ -60,19 +60,20 @@ test-pure: build  ## run the tests on an install without compiled kernels
 	@FASTDL_PURE=1 $(PIP) install --no-build-isolation --no-deps --target $(PURE) .
 	PYTHONPATH=$(PURE) FASTDL_PURE=1 $(BIN)/python -m pytest $(ARGS)
 
-# Without a GPU: the CUDA kernels as plain loops under the tests of every kernel and, behind a stand-in for CuPy, of
-# tensors; and through nvcc where there is one.
+# Without a GPU: the CUDA kernels on the host, thread by thread, under the tests of every kernel and, behind a stand-in
+# for CuPy, of tensors; the kernels again with threads in reverse; and through nvcc where there is one.
 EMULATED := build/emulated
 CUDA := build/cuda
 CUDA_CMAKE = $(abspath $(BIN))/cmake -S . -G Ninja -DSKBUILD_PROJECT_NAME=fastdl -DSKBUILD_PROJECT_VERSION=0 \
   -DPython_EXECUTABLE=$(abspath $(BIN))/python -Dpybind11_DIR=$$($(BIN)/python -m pybind11 --cmakedir) -DFASTDL_WERROR=ON
-test-cuda: build  ## test the CUDA kernels without a GPU: as plain loops, and whether nvcc compiles them
+test-cuda: build  ## test the CUDA kernels without a GPU: on the host, and whether nvcc compiles them
 	@PATH="$(abspath $(BIN)):$$PATH" $(CUDA_CMAKE) -B $(EMULATED)/cmake -DFASTDL_CUDA_EMULATED=ON >/dev/null
 	$(BIN)/ninja -C $(EMULATED)/cmake _cuda_emulated
 	@rm -rf $(EMULATED)/site && mkdir -p $(EMULATED)/site
 	@cp -r "$$($(BIN)/python -c 'import fastdl, os; print(os.path.dirname(fastdl.__file__))')" $(EMULATED)/site/fastdl
 	@cp $(EMULATED)/cmake/_cuda_emulated*.so $(EMULATED)/site/fastdl/
 	PYTHONPATH=$(EMULATED)/site $(BIN)/python -m pytest -q -k "emulated or cuda" $(ARGS)
+	FASTDL_EMULATED_ORDER=1 PYTHONPATH=$(EMULATED)/site $(BIN)/python -m pytest -q -k emulated tests/kernels $(ARGS)
 	@if ! command -v nvcc >/dev/null; then echo "no nvcc: the CUDA kernels were not compiled for a GPU"; else \
 	  rm -rf $(CUDA) && PATH="$(abspath $(BIN)):$$PATH" $(CUDA_CMAKE) -B $(CUDA) -DFASTDL_CUDA=ON \
 	    -DCMAKE_CUDA_ARCHITECTURES=90-real >/dev/null && \

@@ -18,13 +18,13 @@ except ImportError:
 
 
 def _emulated():
-    """The CUDA kernels as plain loops, behind their bindings for CuPy and a stand-in for it."""
+    """The CUDA kernels on the host, behind their bindings for CuPy and a stand-in for it."""
     try:
         module, cupy = cupy_stand_in.emulated()
         module.set_bfloat16(kernels.use_bfloat16())
         return OnGpu(module, cupy, "emulated")
-    except ImportError:
-        pytest.skip("the CUDA kernels are not built as plain loops (make test-cuda)")
+    except ModuleNotFoundError:
+        pytest.skip("the CUDA kernels are not built for the host (make test-cuda)")
 
 
 def _backend(name):
@@ -94,8 +94,8 @@ def cuda():
         except RuntimeError:
             try:
                 stack.enter_context(cupy_stand_in.installed())
-            except ImportError:
-                pytest.skip("no GPU, and the CUDA kernels are not built as plain loops (make test-cuda)")
+            except ModuleNotFoundError:
+                pytest.skip("no GPU, and the CUDA kernels are not built for the host (make test-cuda)")
         yield kernels.backend("cuda")
 
 

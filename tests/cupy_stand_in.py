@@ -1,12 +1,13 @@
 """CuPy for machines without a GPU: the part of its API that fastdl uses, on the host's memory, as strict as CuPy is.
 
 An array here is no NumPy array, never becomes one in silence, and does not mix with them. Behind it, the CUDA kernels
-run as plain loops (`fastdl._cuda_emulated`). What CuPy does not have, or does differently, must not be added here.
+run on the host (`fastdl._cuda_emulated`). What CuPy does not have, or does differently, must not be added here.
 """
 
 import contextlib
 import ctypes
 import importlib
+import os
 import sys
 import weakref
 from types import ModuleType, SimpleNamespace
@@ -303,10 +304,11 @@ def _known(own: dict, value):
 
 
 def emulated():
-    """The module of the emulated kernels and this module as its CuPy; ImportError where it is not built."""
+    """The module of the emulated kernels and this module as its CuPy; ModuleNotFoundError where it is not built."""
     with installed() as backend:
         module = importlib.import_module("fastdl._cuda_emulated")
         module.relu_forward(zeros(1, np.float32))  # finds its CuPy once
+        module.emulate_order(int(os.environ.get("FASTDL_EMULATED_ORDER", "0")))
         module.BFLOAT16 = backend.BFLOAT16
     return module, _module()
 

@@ -1,5 +1,5 @@
-// The module of the CUDA kernels: `fastdl._cuda`, on CuPy arrays, and `fastdl._cuda_emulated`, the same sources as
-// plain loops on NumPy arrays, for tests on machines without a GPU.
+// The module of the CUDA kernels: `fastdl._cuda`, on CuPy arrays, and `fastdl._cuda_emulated`, the same sources on
+// the host (csrc/cuda/emulated.h) and its arrays, for tests on machines without a GPU.
 #include "bindings/array.h"
 #include "bindings/errors.h"
 #include "bindings/families.h"

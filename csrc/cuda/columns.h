@@ -8,18 +8,16 @@ namespace fastdl::cuda::gpu {
 
 // F::kBlocks blocks of a kernel have room on a processor; those before 8.0 have no place for more than four. All blocks
 // of a launch fit on a device of so many processors at once; their number does not depend on the device, as it decides
-// the order of sums.
-constexpr int64_t kUsualProcessors = 128;
-
-constexpr int kFinishThreads = 128;  // that add up a column's sums of blocks
-
-// A thread adds up to kRunRows rows in the type that it computes in, such runs in double: its error does not grow with
-// the rows. Emulated: fewer, so that small arrays take all ways.
+// the order of sums. A thread adds up to kRunRows rows in the type that it computes in, such runs in double: its error
+// does not grow with the rows. Emulated: less of all, so that small arrays take all ways.
 #if defined(__CUDACC__)
+constexpr int64_t kUsualProcessors = 128;
 constexpr int kColumnThreads = kThreads, kColumnWidth = kWarp, kRunRows = 128;
 #else
+constexpr int64_t kUsualProcessors = 4;
 constexpr int kColumnThreads = 64, kColumnWidth = 8, kRunRows = 8;
 #endif
+constexpr int kFinishThreads = 128;  // that add up a column's sums of blocks
 
 // One thread's part: so many rows of one pack of columns, the first and their distance as numbers of packs from the
 // beginning of the array.

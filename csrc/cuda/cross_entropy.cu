@@ -83,7 +83,11 @@ struct Slope {
 };
 
 constexpr int kTeams = kThreads / kWarp;  // warps of a block that have rows of their own
-constexpr int64_t kMostTeams = 32768;     // each adds up the losses of its rows
+#if defined(__CUDACC__)
+constexpr int64_t kMostTeams = 32768;  // each adds up the losses of its rows
+#else
+constexpr int64_t kMostTeams = 40;
+#endif
 template <class W>
 constexpr int kKept = 128 / static_cast<int>(sizeof(W));  // elements of a row on a lane
 constexpr int64_t kRowBytes = 47 << 10;                   // of a row in shared memory, beside the block's sums

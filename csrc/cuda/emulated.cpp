@@ -15,15 +15,16 @@
 #include <random>
 #include <stdexcept>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "cuda/runtime.h"
 
 namespace fastdl::cuda::gpu {
 
-constinit thread_local dim3 threadIdx, blockIdx, blockDim, gridDim;
-
 namespace emulated {
+
+constinit thread_local Place t_place{};
 
 namespace {
 
@@ -46,7 +47,7 @@ class Fiber {
     ucontext_t context;
     (void)getcontext(&context);
     context.uc_stack.ss_sp = memory_;
-    context.uc_stack.ss_size = kBytes;
+    context.uc_stack.ss_size = kBytes - shift_;
     context.uc_link = nullptr;
     makecontext(&context, begin, 0);
     (void)setcontext(&context);
@@ -56,16 +57,16 @@ class Fiber {
   jmp_buf place;
 
  private:
-  static constexpr std::size_t kBytes = 256 << 10;
+  static constexpr std::size_t kBytes = 256 << 10, kLine = 64;
   void* memory_;
+  // So that what neighbours have on their stacks lies in different lines of the cache.
+  const std::size_t shift_ = reinterpret_cast<std::uintptr_t>(memory_) / kBytes * 5 % 64 * kLine;
 };
 
 struct Copy {
   void* to;
   const void* from;
 };
-
-enum class State : std::uint8_t { ready, waiting, done };
 
 struct Shared {
   static constexpr std::size_t kGuard = 64;
@@ -95,6 +96,10 @@ struct Team {
   std::vector<unsigned char> slots;  // [warp][turn][lane][kMostExchanged]
 };
 
+}  // namespace
+
+enum class State : std::uint8_t { ready, waiting, done };
+
 struct Thread {
   unsigned index = 0;
   Team* team = nullptr;
@@ -105,15 +110,15 @@ struct Thread {
   std::vector<std::vector<Copy>> groups{1};
 };
 
-class Run;
-thread_local Run* t_run = nullptr;
-thread_local Thread* t_thread = nullptr;
+namespace {
 
 // The fibers of an OS thread that nothing runs on.
 std::vector<std::unique_ptr<Fiber>>& idle_fibers() {
   thread_local std::vector<std::unique_ptr<Fiber>> fibers;
   return fibers;
 }
+
+}  // namespace
 
 // Some blocks of a launch whose threads take turns.
 class Run {
@@ -168,11 +173,18 @@ class Run {
     } catch (...) {
       error_ = std::current_exception();
     }
-    t_thread->state = State::done;
+    t_place.now->state = State::done;
   }
+  // Goes to the next thread that waits on a fiber of its own, or home, where one that is done leaves its fiber.
   void leave() {
-    Fiber& fiber = *t_thread->fiber;
-    if (_setjmp(fiber.place) == 0) _longjmp(home_, 1);
+    Fiber& fiber = *t_place.now->fiber;
+    if (_setjmp(fiber.place) != 0) return;
+    while (turn_ != order_.size() && order_[turn_]->state != State::ready) ++turn_;
+    if (t_place.now->state == State::done || turn_ == order_.size() || order_[turn_]->fiber == nullptr)
+      _longjmp(home_, 1);
+    Thread& next = *order_[turn_++];
+    take_place(next);
+    _longjmp(next.fiber->place, 1);
   }
   const Grid& grid() const { return grid_; }
 
@@ -182,13 +194,9 @@ class Run {
   // Every thread that can goes on until it waits or is done. Are there threads that wait?
   bool step() {
     if (t_order > 1) std::shuffle(order_.begin(), order_.end(), random_);
-    bool waiting = false;
-    for (Thread* const thread : order_) {
-      if (thread->state == State::ready) resume(*thread);
-      if (error_) std::rethrow_exception(error_);
-      waiting = waiting || thread->state == State::waiting;
-    }
-    return waiting;
+    for (turn_ = 0; turn_ != order_.size();)
+      if (Thread& thread = *order_[turn_++]; thread.state == State::ready) resume(thread);
+    return std::any_of(threads_.begin(), threads_.end(), [](const Thread& t) { return t.state == State::waiting; });
   }
 
   void resume(Thread& thread) {
@@ -198,22 +206,23 @@ class Run {
       thread.fiber = idle.back().release();
       idle.pop_back();
     }
-    t_thread = &thread;
-    threadIdx = thread.index;
-    blockIdx = thread.team->index;
+    take_place(thread);
     go(*thread.fiber);
-    if (thread.state == State::done) {
-      idle.emplace_back(thread.fiber);
-      thread.fiber = nullptr;
-    }
+    if (error_) std::rethrow_exception(error_);
+    if (t_place.now->state == State::done) idle.emplace_back(std::exchange(t_place.now->fiber, nullptr));
+  }
+  static void take_place(Thread& thread) {
+    t_place.now = &thread;
+    t_place.thread = thread.index;
+    t_place.block = thread.team->index;
   }
   void go(Fiber& fiber) {
     if (_setjmp(home_) == 0) fiber.enter(&begin);
   }
   static void begin() {
     while (true) {
-      t_run->run_body();
-      t_run->leave();
+      t_place.run->run_body();
+      t_place.run->leave();
     }
   }
 
@@ -243,11 +252,10 @@ class Run {
   std::vector<Team> teams_;
   std::vector<Thread> threads_;
   std::vector<Thread*> order_;
+  std::size_t turn_ = 0;  // the next thread of them
   std::exception_ptr error_;
   jmp_buf home_;
 };
-
-}  // namespace
 
 void run(const Grid& grid, void (*body)(const void*), const void* of) {
   constexpr std::int64_t kMostShared = 99 << 10;  // the least that a block may have where there are tensor cores
@@ -256,31 +264,29 @@ void run(const Grid& grid, void (*body)(const void*), const void* of) {
   if (blocks == 0 || grid.threads <= 0 || grid.threads % kWarp != 0 || grid.blocks.z != 1 ||
       static_cast<std::int64_t>(grid.dynamic_bytes) > most_bytes || (grid.waits && blocks > waiting_blocks()))
     throw std::runtime_error("a kernel could not be launched: its grid is not one that the device takes");
-  blockDim = static_cast<unsigned>(grid.threads);
-  gridDim = grid.blocks;
   Run run(grid, body, of);
-  t_run = &run;
+  t_place = {{}, {}, static_cast<unsigned>(grid.threads), grid.blocks, nullptr, &run};
   run.run();
 }
 
 void wait(What what) {
-  Thread& thread = *t_thread;
-  if (what == What::grid && !t_run->grid().waits)
+  Thread& thread = *t_place.now;
+  if (what == What::grid && !t_place.run->grid().waits)
     throw std::runtime_error("emulated kernel: blocks wait for each other");
   thread.state = State::waiting;
   thread.what = what;
   thread.exchanges += what > What::grid;
-  t_run->leave();
+  t_place.run->leave();
 }
 
 unsigned char* exchanged() {
-  const std::size_t warp = t_thread->index / kWarp, turn = t_thread->exchanges % 2;
-  return t_thread->team->slots.data() + (warp * 2 + turn) * kWarp * kMostExchanged;
+  const std::size_t warp = t_place.now->index / kWarp, turn = t_place.now->exchanges % 2;
+  return t_place.now->team->slots.data() + (warp * 2 + turn) * kWarp * kMostExchanged;
 }
 
 void* shared_memory(const void* key, std::size_t bytes) {
-  std::vector<Shared>& shared = t_thread->team->shared;
-  if (key == nullptr) bytes = t_run->grid().dynamic_bytes;
+  std::vector<Shared>& shared = t_place.now->team->shared;
+  if (key == nullptr) bytes = t_place.run->grid().dynamic_bytes;
   for (Shared& array : shared)
     if (array.key == key) return array.memory.get();
   return shared.emplace_back(key, bytes).memory.get();
@@ -290,11 +296,11 @@ void copy_later(void* to, const void* from) {
   constexpr std::size_t kBytes = 16;
   check_alignment(to, kBytes);
   check_alignment(from, kBytes);
-  t_thread->groups.back().push_back({to, from});
+  t_place.now->groups.back().push_back({to, from});
 }
-void end_group() { t_thread->groups.emplace_back(); }
+void end_group() { t_place.now->groups.emplace_back(); }
 void wait_for_groups(std::size_t running) {
-  auto& groups = t_thread->groups;  // the last is open
+  auto& groups = t_place.now->groups;  // the last is open
   if (groups.size() - 1 <= running) return;
   const auto end = groups.end() - 1 - static_cast<std::ptrdiff_t>(running);
   for (auto group = groups.begin(); group != end; ++group)

@@ -14,6 +14,10 @@
 
 #include "core/view.h"
 
+#define threadIdx ::fastdl::cuda::gpu::emulated::t_place.thread
+#define blockIdx ::fastdl::cuda::gpu::emulated::t_place.block
+#define blockDim ::fastdl::cuda::gpu::emulated::t_place.threads
+#define gridDim ::fastdl::cuda::gpu::emulated::t_place.blocks
 #define __global__
 #define __launch_bounds__(...)
 
@@ -23,10 +27,17 @@ struct dim3 {
   unsigned x, y, z;
   constexpr dim3(unsigned x_ = 1, unsigned y_ = 1, unsigned z_ = 1) : x(x_), y(y_), z(z_) {}
 };
-// Of the thread that runs now.
-extern constinit thread_local dim3 threadIdx, blockIdx, blockDim, gridDim;
-
 namespace emulated {
+
+class Run;
+struct Thread;
+// The thread that runs now.
+struct Place {
+  dim3 thread, block, threads, blocks;
+  Thread* now;
+  Run* run;
+};
+extern constinit thread_local Place t_place;
 
 struct Grid {
   dim3 blocks;

@@ -21,7 +21,7 @@
 // An array of a block's threads, in a function that all of them call: FASTDL_SHARED(float, tile, [16][64]);
 #define FASTDL_SHARED(type, name, ...) __shared__ alignas(16) type name __VA_ARGS__
 // What the launch asked for of it, as an array of bytes.
-#define FASTDL_SHARED_BYTES(name) extern __shared__ alignas(16) unsigned char name[]
+#define FASTDL_SHARED_BYTES(name) alignas(16) extern __shared__ unsigned char name[]
 #else
 #include "cuda/emulated.h"
 #define FASTDL_LAMBDA [=]
@@ -125,19 +125,21 @@ inline constexpr int kPack = sizeof(T) >= 8 ? 2 : 4;
 template <>
 inline constexpr int kPack<bfloat16> = 8;
 
-template <class Pack, class T>
-FASTDL_BOTH auto* as_pack(T* p) {
+// Emulated: an error unless p is on a border of To.
+template <class To>
+FASTDL_BOTH void check_border([[maybe_unused]] const void* p) {
 #if !defined(__CUDACC__)
-  emulated::check_alignment(p, alignof(Pack));
+  emulated::check_alignment(p, alignof(To));
 #endif
-  return reinterpret_cast<std::conditional_t<std::is_const_v<T>, const Pack, Pack>*>(p);
 }
+
 template <int N, class T>
 FASTDL_BOTH Pack<T, N> load_pack(const T* p) {
+  check_border<Pack<T, N>>(p);
   if constexpr (N == 1)
     return {{*p}};
   else
-    return *as_pack<Pack<T, N>>(p);
+    return *reinterpret_cast<const Pack<T, N>*>(p);
 }
 template <int N, class T>
 FASTDL_BOTH Pack<T, N> filled(T x) {
@@ -152,10 +154,11 @@ FASTDL_BOTH T not_a_number() {
 }
 template <int N, class T>
 FASTDL_BOTH void store_pack(T* p, const Pack<T, N>& pack) {
+  check_border<Pack<T, N>>(p);
   if constexpr (N == 1)
     *p = pack.v[0];
   else
-    *as_pack<Pack<T, N>>(p) = pack;
+    *reinterpret_cast<Pack<T, N>*>(p) = pack;
 }
 
 // Two bfloat16 in a word, the first in its lower half: one instruction for each on the way up, one for both on the way

@@ -11,14 +11,18 @@
 
 namespace fastdl::cuda::gpu {
 
-// One block has a processor's shared memory to itself: its threads must keep enough loads on their way. A strip is two
-// sectors of every row. Emulated: less of all, so that small arrays take all ways.
+// One block has a processor's shared memory to itself: its threads must keep enough loads on their way. Strips are two
+// sectors of every row wide. Emulated: less of all, so that small arrays take all ways.
 #if defined(__CUDACC__)
-constexpr int kChipThreads = 512, kStripBytes = 64;
+constexpr int kChipThreads = 512, kSectors = 64;
+template <class Item>
+inline constexpr int kChipWidth = kSectors / sizeof(Item) < kWarp ? kSectors / sizeof(Item) : kWarp;
 constexpr int64_t kMostAlone = 256;
 FASTDL_DEVICE_ONLY void sync_grid() { cooperative_groups::this_grid().sync(); }
 #else
-constexpr int kChipThreads = 64, kStripBytes = 32;
+constexpr int kChipThreads = 64;
+template <class Item>
+inline constexpr int kChipWidth = 2;
 constexpr int64_t kMostAlone = 16;
 inline void sync_grid() { emulated::wait(emulated::What::grid); }
 #endif
@@ -52,8 +56,7 @@ struct OnChip {
 
   // No blocks where the rows don't fit on the chip.
   static Columns share_out(int64_t rows, int64_t packs) {
-    constexpr int kWidest = kStripBytes / sizeof(Item) < kWarp ? kStripBytes / sizeof(Item) : kWarp;
-    Columns c = columns_of(rows, packs, waiting_blocks(), kChipThreads, kWidest);
+    Columns c = columns_of(rows, packs, waiting_blocks(), kChipThreads, kChipWidth<Item>);
     Columns alone = c;
     alone.share_out(1);
     if (rows <= c.lanes * kRowsAlone && c.tiles <= kMostAlone && bytes(alone) <= block_memory()) return alone;

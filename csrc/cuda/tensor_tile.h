@@ -26,11 +26,13 @@ inline constexpr int kTensorThreads = kTensorRows / kWarpRows * (columns / kWarp
 using Words = Pack<std::uint32_t, kVectorBytes / 4>;
 template <class E>
 FASTDL_DEVICE_ONLY Words load_words(const E* p) {
-  return *as_pack<Words>(p);
+  check_border<Words>(p);
+  return *reinterpret_cast<const Words*>(p);
 }
 template <class E>
 FASTDL_DEVICE_ONLY void store_words(E* p, const Words& words) {
-  *as_pack<Words>(p) = words;
+  check_border<Words>(p);
+  *reinterpret_cast<Words*>(p) = words;
 }
 
 // To shared memory, zeros for null, without waiting: groups of such copies are done in order.

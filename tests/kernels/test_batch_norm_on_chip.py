@@ -8,17 +8,17 @@ from kernels.test_batch_norm import EPS, NEEDS, affine, assert_results, results,
 from layouts import layouts
 from tolerances import assert_close
 
-# Rows and channels. As plain loops a block has 8 threads and 3072 bytes, and 4 blocks may wait for each other.
+# Rows and channels. On the host a block has 64 threads and 24 KB, and 4 blocks may wait for each other.
 BORDERS = [
     *(("float32", *case) for case in (
-        (32, 8), (33, 8),  # one block has 8 rows for each of its threads
-        (160, 8), (161, 8), (320, 8), (321, 8),  # x and dy fit; x does
-        (32, 3), (33, 3), (368, 3), (369, 3), (736, 3), (737, 3),  # the same without packs
-        (32, 128), (32, 132), (33, 32), (33, 36),  # strips for which there are blocks
+        (256, 8), (257, 8),  # one block has 8 rows for each of its threads
+        (1280, 8), (1281, 8), (2560, 8), (2561, 8),  # x and dy fit; x does
+        (256, 3), (257, 3), (2944, 3), (2945, 3), (5888, 3), (5889, 3),  # the same without packs
+        (256, 128), (256, 132), (257, 32), (257, 36),  # strips for which there are blocks
     )),
-    *(("float64", *case) for case in ((32, 4), (33, 4), (176, 4), (177, 4), (352, 4), (353, 4))),
+    *(("float64", *case) for case in ((256, 4), (257, 4), (1408, 4), (1409, 4), (2816, 4), (2817, 4))),
 ]  # fmt: skip
-WAYS = [(20, 8), (100, 8), (100, 3), (100, 16), (400, 8)]  # alone, waiting three times, in memory
+WAYS = [(160, 8), (800, 8), (800, 3), (800, 16), (3200, 8)]  # alone, waiting three times, in memory
 
 
 @pytest.mark.parametrize("affinity", [True, False], ids=["affine", "plain"])
@@ -59,7 +59,7 @@ def test_residual_and_count(backend, shape, relu):
 
 
 @pytest.mark.parametrize("layout", ["offset", "unaligned", "gapped"])
-@pytest.mark.parametrize("shape", [(20, 8), (100, 4), (700, 4)], ids=str)
+@pytest.mark.parametrize("shape", [(160, 8), (800, 4), (5600, 4)], ids=str)
 def test_between_two_packs(backend, reference, shape, layout):
     arrays = values(shape, "float32"), values(shape, "float32", 1), *affine(shape[1], "float32")
     wants = results(reference, *arrays, running(shape[1], "float32"))

@@ -114,13 +114,24 @@ def test_large(backend, reference):
 @pytest.mark.parametrize("dtype", FLOATS)
 @pytest.mark.parametrize("options", OPTIONS, ids=str)
 def test_forward_makes_the_gradient_of_ones_too(backend, options, dtype):
-    for n, classes in (*SHAPES, (20, 600), (2, 13_000), (40_000, 2)):
-        case = Case(n, classes, dtype, options)
-        loss, lse = case.forward(backend)
-        with unchanged(case.logits, case.target, case.weight):
-            got = backend.cross_entropy_forward(case.logits, case.target, *case.options, True)
-        assert [x.tobytes() for x in got[:2]] == [loss.tobytes(), lse.tobytes()]
-        np.testing.assert_array_equal(got[2], case.backward(backend, lse, dloss=np.ones_like(loss)), strict=True)
+    for n, classes in (*SHAPES, (20, 600), (2, 13_000)):
+        assert_both_kernels_agree(backend, Case(n, classes, dtype, options))
+
+
+@pytest.mark.parametrize("options", [(weighted, -100, 0.1, "mean") for weighted in (False, True)] + [
+    (True, -100, 0.1, reduction) for reduction in ("sum", "none")], ids=str)  # fmt: skip
+def test_more_rows_than_take_turns_on_a_gpu(backend, reference, options):
+    case = Case(40_000, 2, "float32", options)
+    case.check(backend, reference)
+    assert_both_kernels_agree(backend, case)
+
+
+def assert_both_kernels_agree(backend, case):
+    loss, lse = case.forward(backend)
+    with unchanged(case.logits, case.target, case.weight):
+        got = backend.cross_entropy_forward(case.logits, case.target, *case.options, True)
+    assert [x.tobytes() for x in got[:2]] == [loss.tobytes(), lse.tobytes()]
+    np.testing.assert_array_equal(got[2], case.backward(backend, lse, dloss=np.ones_like(loss)), strict=True)
 
 
 @pytest.mark.parametrize("weighted", [False, True])
