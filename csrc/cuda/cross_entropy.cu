@@ -66,9 +66,10 @@ struct Slope {
     even = g * s.even;
     factor = g * std::fma(s.keep, of.weight_of(label), s.even * total);
   }
-  // Of a row to `to`. The label's is written last, over one that knows of no label, by the thread that wrote that.
+  // Of a row, x in memory, to `to`. The label's is written last, over one that knows of no label, by the thread that
+  // wrote that.
   template <class Row, class T>
-  FASTDL_DEVICE_ONLY void along(const Row& row, T* to) const {
+  FASTDL_DEVICE_ONLY void along(const Row& row, const T* x, T* to) const {
     const auto share = [&](W x) { return Math<W>::exp_share(x - lse); };
     if (ignored) return row.each([&](int64_t i, W) { to[i] = static_cast<T>(W(0)); });
     if (smoothed)
@@ -77,118 +78,19 @@ struct Slope {
     else
       row.each([&](int64_t i, W x) { to[i] = static_cast<T>(share(x) * factor); });
     if (row.mine(label))
-      to[label] =
-          static_cast<T>(std::fma(share(W(row.x[label])), factor, -std::fma(labels.weight_of(label), even, own)));
+      to[label] = static_cast<T>(std::fma(share(W(x[label])), factor, -std::fma(labels.weight_of(label), even, own)));
   }
 };
 
-constexpr int kTeams = kThreads / kWarp;  // warps of a block that have rows of their own
 #if defined(__CUDACC__)
 constexpr int64_t kMostTeams = 32768;  // each adds up the losses of its rows
 #else
 constexpr int64_t kMostTeams = 40;
 #endif
-template <class W>
-constexpr int kKept = 128 / static_cast<int>(sizeof(W));  // elements of a row on a lane
-constexpr int64_t kRowBytes = 47 << 10;                   // of a row in shared memory, beside the block's sums
-constexpr int64_t kLabelsOfBlock = 8192;                  // labels that every block may count for itself
+constexpr int64_t kLabelsOfBlock = 8192;  // labels that every block may count for itself
 constexpr int64_t kLabelsOfTask = 16384;
 constexpr int64_t kWholeDoubles = 2;  // that a Whole takes
 FASTDL_BOTH int64_t parts_of(int64_t rows) { return ceil_div(rows, kLabelsOfTask); }
-
-// A row at x on the lanes of a warp, `kept` elements in the registers of each.
-template <class T, int kept>
-struct WarpRow {
-  using W = Wide<T>;
-  static constexpr W kBeyond = -std::numeric_limits<W>::infinity();  // the end: neither a maximum nor a share of one
-  const T* x;
-  int64_t lane;
-  int left;  // from the lane's first element on
-  W v[kept];
-
-  FASTDL_DEVICE_ONLY WarpRow(const T* at, int64_t n, int on) : x(at), lane(on), left(static_cast<int>(n) - on) {
-    FASTDL_UNROLL
-    for (int j = 0; j < kept; ++j) v[j] = j * kWarp < left ? W(x[lane + j * kWarp]) : kBeyond;
-  }
-  FASTDL_DEVICE_ONLY bool first() const { return lane == 0; }
-  FASTDL_DEVICE_ONLY bool mine(int64_t i) const { return i % kWarp == lane; }
-  template <class F>
-  FASTDL_DEVICE_ONLY void each(const F& f) const {
-    FASTDL_UNROLL
-    for (int j = 0; j < kept; ++j)
-      if (j * kWarp < left) f(lane + j * kWarp, v[j]);
-  }
-  FASTDL_DEVICE_ONLY W top() const {
-    W best = kBeyond;
-    FASTDL_UNROLL
-    for (int j = 0; j < kept; ++j) best = max_of(best, v[j]);
-    return reduce_lanes(best, [](W a, W b) { return max_of(a, b); });
-  }
-  // The sum of exp(x - top).
-  FASTDL_DEVICE_ONLY W shares(W top) const {
-    W total = 0;
-    FASTDL_UNROLL
-    for (int j = 0; j < kept; ++j) total += Math<W>::exp_share(v[j] - top);
-    return reduce_lanes(total, [](W a, W b) { return a + b; });
-  }
-  template <class F>
-  FASTDL_DEVICE_ONLY W sum(const F& f) const {
-    W total = 0;
-    each([&](int64_t i, W x) { total += f(i, x); });
-    return reduce_lanes(total, [](W a, W b) { return a + b; });
-  }
-};
-
-// A row at x that the threads of a block go through together, kThreads or a number that is known when they do.
-template <class T, int known>
-struct BlockRow {
-  using W = Wide<T>;
-  const T* x;
-  Block block;
-  int64_t n;
-
-  FASTDL_DEVICE_ONLY bool first() const { return block.thread == 0; }
-  FASTDL_DEVICE_ONLY int step() const { return known > 0 ? known : block.threads; }
-  FASTDL_DEVICE_ONLY bool mine(int64_t i) const { return i % step() == block.thread; }
-  template <class F>
-  FASTDL_DEVICE_ONLY void each(const F& f) const {
-    each(block.thread, n, f);
-  }
-  FASTDL_DEVICE_ONLY W top() const {
-    const W none = -std::numeric_limits<W>::infinity();
-    W best = none;
-    each([&](int64_t, W u) { best = max_of(best, u); });
-    return block.reduce(best, [](W a, W b) { return max_of(a, b); });
-  }
-  FASTDL_DEVICE_ONLY W shares(W top) const {
-    return sum([&](int64_t, W u) { return Math<W>::exp_share(u - top); });
-  }
-  // In a fixed order: kRun elements of a thread in their own type, runs in double.
-  template <class F>
-  FASTDL_DEVICE_ONLY W sum(const F& f) const {
-    constexpr int kRun = 32;
-    double total = 0;
-    for (int64_t i = block.thread; i < n; i += kRun * step()) {
-      W run = 0;
-      each(i, min_of(n, i + kRun * step()), [&](int64_t k, W u) { run += f(k, u); });
-      total += static_cast<double>(run);
-    }
-    return static_cast<W>(block.sum(total));
-  }
-
- private:
-  // f(i, x[i]) for this thread's i from `begin` on, a few at a time.
-  template <class F>
-  FASTDL_DEVICE_ONLY void each(int64_t begin, int64_t end, const F& f) const {
-    constexpr int kTogether = 16 / sizeof(W);
-    int64_t i = begin;
-    for (; i + (kTogether - 1) * step() < end; i += kTogether * step()) {
-      FASTDL_UNROLL
-      for (int a = 0; a < kTogether; ++a) f(i + a * step(), W(x[i + a * step()]));
-    }
-    for (; i < end; i += step()) f(i, W(x[i]));
-  }
-};
 
 // What rows need to know of all: what the sum of their losses is divided by, and the sum of the classes' weights.
 template <class W>
@@ -225,13 +127,13 @@ struct Losses {
   FASTDL_DEVICE_ONLY W take(const Row& row, int64_t which, const Whole<W>& all) const {
     const int64_t begin = which * labels.classes;
     const W top = row.top();
-    const W log_sum = std::log(row.shares(top));
+    const W log_sum = std::log(row.sum_of_values([&](W x) { return Math<W>::exp_share(x - top); }));
     const W spread = smoothing.even > 0
                          ? row.sum([&](int64_t i, W x) { return labels.weight_of(i) * (log_sum - (x - top)); })
                          : W(0);
     if (dlogits != nullptr) {
       const Slope<W, Index> slope(labels, smoothing, which, static_cast<W>(1 / all.divisor), all.weight, top + log_sum);
-      slope.along(row, dlogits + begin);
+      slope.along(row, logits + begin, dlogits + begin);
     }
     if (row.first()) lse[which] = top + log_sum;
     if (labels.ignored(which)) return 0;
@@ -241,12 +143,12 @@ struct Losses {
            smoothing.even * spread;
   }
 
-  // make(x) is the row at x.
+  // make(x) is the row of x.
   template <class Make>
   FASTDL_DEVICE_ONLY void take_all(int64_t team, const Whole<W>& all, const Make& make) const {
     double total = 0;
     for (int64_t which = team; which < labels.rows; which += teams) {
-      const auto row = make(logits + which * labels.classes);
+      const auto row = make(Arrays<T, 1>{{logits + which * labels.classes}});
       const W cost = take(row, which, all);
       total += static_cast<double>(cost);
       if (partial == nullptr && row.first()) loss[which] = cost;
@@ -265,10 +167,10 @@ template <class T, class Index, int kept>
 struct WarpLosses : Losses<T, Index> {
   static constexpr int kBlocks = sizeof(Wide<T>) <= 4 ? 2 : 1;  // for 128 registers, or twice as many
   FASTDL_DEVICE_ONLY void operator()(const Block& block, const Whole<Wide<T>>& all) const {
-    for (int warp = block.thread / kWarp; warp < kTeams; warp += block.threads / kWarp)
-      if (const int64_t team = block.task * kTeams + warp; team < this->teams)
-        this->take_all(team, all,
-                       [&](const T* x) { return WarpRow<T, kept>(x, this->labels.classes, block.thread % kWarp); });
+    const int64_t team = block.task * kTeams + block.thread / kWarp;
+    if (team < this->teams)
+      this->take_all(team, all,
+                     [&](const auto& x) { return WarpRow<T, 1, kept>(x, this->labels.classes, block.thread); });
   }
 };
 
@@ -276,15 +178,7 @@ template <class T, class Index>
 struct BlockLosses : Losses<T, Index> {
   static constexpr int kBlocks = sizeof(Wide<T>) <= 4 ? 4 : 2;  // for the shared memory, and for the registers
   FASTDL_DEVICE_ONLY void operator()(const Block& block, const Whole<Wide<T>>& all) const {
-    constexpr int64_t kMost = kRowBytes / static_cast<int64_t>(sizeof(T));
-    FASTDL_SHARED(T, kept, [kMost]);  // each thread reads what it wrote
-    this->take_all(block.task, all, [&](const T* x) {
-      BlockRow<T, kThreads> row{x, block, this->labels.classes};
-      if (row.n > kMost) return row;
-      row.each([&](int64_t i, Wide<T> u) { kept[i] = static_cast<T>(u); });
-      row.x = kept;
-      return row;
-    });
+    this->take_all(block.task, all, [&](const auto& x) { return keep_row(x, this->labels.classes, block); });
   }
 };
 
@@ -319,6 +213,9 @@ Whole<W>* find_whole(const Labels<W, Index>& labels, bool mean, double* partial,
 template <class T, class Index>
 struct RowGradient {
   using W = Wide<T>;
+  using Element = T;
+  static constexpr int kArrays = 1;
+  static constexpr bool kOnce = true;
   const W *dloss, *lse;
   const T* logits;
   Labels<W, Index> labels;
@@ -327,11 +224,12 @@ struct RowGradient {
   const Whole<W>* whole;
   T* dlogits;
 
-  FASTDL_DEVICE_ONLY void operator()(const Line& line) const {
-    const int64_t row = line.block.task;
-    const W by = each ? dloss[row] : static_cast<W>(static_cast<double>(dloss[0]) / whole->divisor);
-    const Slope<W, Index> slope(labels, smoothing, row, by, whole->weight, lse[row]);
-    slope.along(BlockRow<T, 0>{logits + line.start, line.block, line.n}, dlogits + line.start);
+  FASTDL_DEVICE_ONLY Arrays<T, 1> arrays() const { return {{logits}}; }
+  template <class Row>
+  FASTDL_DEVICE_ONLY void operator()(const Row& row, int64_t number, int64_t start) const {
+    const W by = each ? dloss[number] : static_cast<W>(static_cast<double>(dloss[0]) / whole->divisor);
+    const Slope<W, Index> slope(labels, smoothing, number, by, whole->weight, lse[number]);
+    slope.along(row, logits + start, dlogits + start);
   }
 };
 
@@ -350,13 +248,12 @@ void with_labels(const View& logits, const View& target, const View& weight, int
 
 template <class T, class Index>
 void take_losses(const Losses<T, Index>& losses) {
-  const int64_t classes = losses.labels.classes;
-  if (classes <= kWarp)
-    for_tasks_finished(ceil_div(losses.teams, kTeams), WarpLosses<T, Index, 1>{losses});
-  else if (classes <= kKept<Wide<T>> * kWarp)
-    for_tasks_finished(ceil_div(losses.teams, kTeams), WarpLosses<T, Index, kKept<Wide<T>>>{losses});
-  else
-    for_tasks_finished(losses.teams, BlockLosses<T, Index>{losses});
+  with_row_length<Wide<T>, 1>(losses.labels.classes, [&](auto kept) {
+    if constexpr (kept.value > 0)
+      for_tasks_finished(ceil_div(losses.teams, kTeams), WarpLosses<T, Index, kept.value>{losses});
+    else
+      for_tasks_finished(losses.teams, BlockLosses<T, Index>{losses});
+  });
 }
 
 }  // namespace

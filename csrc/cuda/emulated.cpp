@@ -101,7 +101,8 @@ struct Team {
 enum class State : std::uint8_t { ready, waiting, done };
 
 struct Thread {
-  unsigned index = 0;
+  unsigned index = 0;    // in its block
+  std::size_t warp = 0;  // of all that run at the same time
   Team* team = nullptr;
   State state = State::ready;
   What what = What::block;
@@ -125,13 +126,15 @@ class Run {
  public:
   Run(const Grid& grid, void (*body)(const void*), const void* of)
       : grid_(grid), body_(body), of_(of), random_(t_order) {
-    const unsigned together = grid.waits ? grid.blocks.x * grid.blocks.y : 1,
-                   size = static_cast<unsigned>(grid.threads);
+    constexpr unsigned kMixed = 4;  // blocks at the same time that need not be
+    const unsigned blocks = grid.blocks.x * grid.blocks.y, size = static_cast<unsigned>(grid.threads);
+    const unsigned together = grid.waits ? blocks : is_mixed() ? std::min(blocks, kMixed) : 1;
     teams_.resize(together);
     threads_.resize(std::size_t{together} * size);
     for (std::size_t i = 0; i < threads_.size(); ++i) {
       threads_[i].index = static_cast<unsigned>(i % size);
       threads_[i].team = &teams_[i / size];
+      threads_[i].warp = i / kWarp;
     }
     for (Team& team : teams_) team.slots.resize(std::size_t{size} * 2 * kMostExchanged);
     for (Thread& thread : threads_) order_.push_back(&thread);
@@ -149,13 +152,14 @@ class Run {
   void run() {
     const unsigned blocks = grid_.blocks.x * grid_.blocks.y, together = static_cast<unsigned>(teams_.size());
     for (unsigned first = 0; first < blocks; first += together) {
-      for (unsigned i = 0; i < together; ++i) {
+      for (unsigned i = 0; i < together && first + i < blocks; ++i) {
         const unsigned at = t_order == 1 ? blocks - 1 - first - i : first + i;
         teams_[i].index = {at % grid_.blocks.x, at / grid_.blocks.x};
         for (Shared& array : teams_[i].shared) array.fill();
       }
+      const std::size_t warps = std::size_t{std::min(together, blocks - first)} * blockDim.x / kWarp;
       for (Thread& thread : threads_) {
-        thread.state = State::ready;
+        thread.state = thread.warp < warps ? State::ready : State::done;
         thread.groups.resize(1);
         thread.groups[0].clear();
       }
@@ -179,7 +183,7 @@ class Run {
   void leave() {
     Fiber& fiber = *t_place.now->fiber;
     if (_setjmp(fiber.place) != 0) return;
-    while (turn_ != order_.size() && order_[turn_]->state != State::ready) ++turn_;
+    while (turn_ != order_.size() && !can_run(*order_[turn_])) ++turn_;
     if (t_place.now->state == State::done || turn_ == order_.size() || order_[turn_]->fiber == nullptr)
       _longjmp(home_, 1);
     Thread& next = *order_[turn_++];
@@ -191,12 +195,20 @@ class Run {
  private:
   [[noreturn]] static void fail(const std::string& what) { throw std::runtime_error("emulated kernel: " + what); }
 
-  // Every thread that can goes on until it waits or is done. Are there threads that wait?
+  static bool is_mixed() { return t_order > 1; }
+  bool can_run(const Thread& thread) const { return thread.state == State::ready && thread.warp != late_; }
+
+  // Every thread that can goes on until it waits or is done. Are there threads that are not? In mixed order one warp
+  // comes too late: it runs when nobody else can, which shows who should have waited for it.
   bool step() {
-    if (t_order > 1) std::shuffle(order_.begin(), order_.end(), random_);
+    if (is_mixed()) {
+      std::shuffle(order_.begin(), order_.end(), random_);
+      if (std::none_of(threads_.begin(), threads_.end(), [this](const Thread& t) { return can_run(t); })) late_ = kNone;
+    }
     for (turn_ = 0; turn_ != order_.size();)
-      if (Thread& thread = *order_[turn_++]; thread.state == State::ready) resume(thread);
-    return std::any_of(threads_.begin(), threads_.end(), [](const Thread& t) { return t.state == State::waiting; });
+      if (Thread& thread = *order_[turn_++]; can_run(thread)) resume(thread);
+    if (is_mixed() && late_ == kNone) late_ = random_() % (threads_.size() / kWarp);
+    return std::any_of(threads_.begin(), threads_.end(), [](const Thread& t) { return t.state != State::done; });
   }
 
   void resume(Thread& thread) {
@@ -235,6 +247,7 @@ class Run {
       for (auto warp = team; warp != team + whole; warp += kWarp)
         if (warp->what > What::grid) any = release_all(warp, warp + kWarp, warp->what) || any;
     }
+    any = any || std::any_of(threads_.begin(), threads_.end(), [](const Thread& t) { return t.state == State::ready; });
     if (!any) fail("threads wait for others that are done, or wait for something else");
   }
   template <class I>
@@ -253,6 +266,8 @@ class Run {
   std::vector<Thread> threads_;
   std::vector<Thread*> order_;
   std::size_t turn_ = 0;  // the next thread of them
+  static constexpr std::size_t kNone = ~std::size_t{0};
+  std::size_t late_ = kNone;  // a warp
   std::exception_ptr error_;
   jmp_buf home_;
 };

@@ -40,7 +40,8 @@ void emulate_capture(bool on);
 // What is timed takes no time, or with `on` less than what was timed before.
 void emulate_clock(bool on);
 float emulated_time();
-// The threads of a kernel, where they could run at the same time: in order (0), in reverse (1), or mixed (other seeds).
+// The threads of a kernel, where they could run at the same time: in order (0), in reverse (1), or mixed and some
+// warps late (other seeds).
 void emulate_order(unsigned order);
 #endif
 
