@@ -61,7 +61,7 @@ test-pure: build  ## run the tests on an install without compiled kernels
 	PYTHONPATH=$(PURE) FASTDL_PURE=1 $(BIN)/python -m pytest $(ARGS)
 
 # Without a GPU: the CUDA kernels on the host, thread by thread, under the tests of every kernel and, behind a stand-in
-# for CuPy, of tensors; the kernels again with threads in reverse; and through nvcc where there is one.
+# for CuPy, of tensors; the kernels again with threads in mixed order; and through nvcc where there is one.
 EMULATED := build/emulated
 CUDA := build/cuda
 CUDA_CMAKE = $(abspath $(BIN))/cmake -S . -G Ninja -DSKBUILD_PROJECT_NAME=fastdl -DSKBUILD_PROJECT_VERSION=0 \
@@ -73,7 +73,7 @@ test-cuda: build  ## test the CUDA kernels without a GPU: on the host, and wheth
 	@cp -r "$$($(BIN)/python -c 'import fastdl, os; print(os.path.dirname(fastdl.__file__))')" $(EMULATED)/site/fastdl
 	@cp $(EMULATED)/cmake/_cuda_emulated*.so $(EMULATED)/site/fastdl/
 	PYTHONPATH=$(EMULATED)/site $(BIN)/python -m pytest -q -k "emulated or cuda" $(ARGS)
-	FASTDL_EMULATED_ORDER=1 PYTHONPATH=$(EMULATED)/site $(BIN)/python -m pytest -q -k emulated tests/kernels $(ARGS)
+	FASTDL_EMULATED_ORDER=7 PYTHONPATH=$(EMULATED)/site $(BIN)/python -m pytest -q -k emulated tests/kernels $(ARGS)
 	@if ! command -v nvcc >/dev/null; then echo "no nvcc: the CUDA kernels were not compiled for a GPU"; else \
 	  rm -rf $(CUDA) && PATH="$(abspath $(BIN)):$$PATH" $(CUDA_CMAKE) -B $(CUDA) -DFASTDL_CUDA=ON \
 	    -DCMAKE_CUDA_ARCHITECTURES=90-real >/dev/null && \

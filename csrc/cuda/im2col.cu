@@ -4,8 +4,6 @@
 // does.
 #include "core/im2col.h"
 
-#include <numeric>
-
 #include "cuda/spans.h"
 
 namespace fastdl::cuda::gpu {
@@ -130,32 +128,22 @@ void with_width(const View& x, const View& cols, const Im2colDims& d, const F& f
   small ? f(std::int32_t{}) : f(int64_t{});
 }
 
-// What a step from one tap over a pixel to the next is: so many taps on, so many windows back.
-struct Step {
-  int64_t taps, windows;
-
-  // Never used, and kept small, where there is only one of them.
-  Step(int64_t stride, int64_t dilation, int64_t most_taps, int64_t most_windows) {
-    const int64_t common = std::gcd(stride, dilation);
-    taps = min_of(stride / common, most_taps);
-    windows = min_of(dilation / common, most_windows);
-  }
-};
-
 template <int kChannels, class I, class T>
 void add_columns(const T* cols, T* x, const Im2colDims& d) {
   const auto& [size, stride, padding, dilation] = d.window;
   const int64_t windows = d.oh * d.ow, groups = d.c / kChannels;
-  const Step down(stride.first, dilation.first, size.first, d.oh);
-  const Step right(stride.second, dilation.second, size.second, d.ow);
+  const TapStep down(stride.first, dilation.first), right(stride.second, dilation.second);
+  // Never used, and kept small, where there is only one of them.
+  const int64_t taps_down = min_of(down.taps, size.first), taps_right = min_of(right.taps, size.second);
+  const int64_t windows_up = min_of(down.windows, d.oh), windows_left = min_of(right.windows, d.ow);
   auto rows = windows_over<I>(d.h, d.oh, size.first, stride.first, padding.first, dilation.first);
   const Spans<I> spans(rows, windows_over<I>(d.w, d.ow, size.second, stride.second, padding.second, dilation.second));
   const auto in = [](int64_t number) { return static_cast<I>(number); };
   for_each(d.n * groups * d.h * d.w,
            AddColumns<kChannels, I, T>{cols, x, spans, DividerOf<I>(d.w), DividerOf<I>(d.h), DividerOf<I>(groups),
                                        in(d.c), in(size.first * size.second * windows), in(size.second), in(windows),
-                                       in(d.ow), in(down.taps * size.second * windows - down.windows * d.ow),
-                                       in(right.taps * windows - right.windows)});
+                                       in(d.ow), in(taps_down * size.second * windows - windows_up * d.ow),
+                                       in(taps_right * windows - windows_left)});
 }
 
 }  // namespace

@@ -1,8 +1,6 @@
 // What a pooling kernel's thread has to do with: a region of the other side's image, found through tables of spans
 // that are made of those in core/pool2d.h.
 #pragma once
-#include <numeric>
-
 #include "core/pool2d.h"
 #include "cuda/spans.h"
 
@@ -35,14 +33,13 @@ Side<I> taps_of(const PoolAxis& a) {
 // Pixels, and the windows that have a tap over them.
 template <class I>
 Side<I> windows_of(const PoolAxis& a) {
-  const int64_t stride = a.windows > 1 ? a.start[1] - a.start[0] : 1, common = std::gcd(stride, a.dilation);
-  const int64_t step = a.dilation / common;
-  Side<I> side{{}, a.windows, min_of(step, a.windows), -stride / common};
+  const TapStep step(a.windows > 1 ? a.start[1] - a.start[0] : 1, a.dilation);
+  Side<I> side{{}, a.windows, min_of(step.windows, a.windows), -step.taps};
   for (int64_t pixel = 0; pixel < a.size; ++pixel) {
     const int64_t end = a.over_last[pixel];
     int64_t o = a.over_first[pixel];
     while (o < end && (pixel - a.start[o]) % a.dilation != 0) ++o;
-    const int64_t count = o < end ? ceil_div(end - o, step) : 0;
+    const int64_t count = o < end ? ceil_div(end - o, step.windows) : 0;
     side.spans.push_back(span<I>(o, count, count > 0 ? (pixel - a.start[o]) / a.dilation : 0, count));
   }
   return side;

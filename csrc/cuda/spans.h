@@ -2,6 +2,7 @@
 // of places on the other side. The host makes a table of them, so that kernels neither divide by strides nor ask what
 // lies in the padding.
 #pragma once
+#include <numeric>
 #include <vector>
 
 #include "cuda/divide.h"
@@ -13,6 +14,17 @@ struct alignas(4 * sizeof(I)) Span {
   I first, count;  // places on the other side, in steps that the whole axis has in common
   I tap;           // between this place and the first; it changes in steps as well
   I inside;        // the first so many are under a tap
+};
+
+// From one tap over a pixel to the next: so many taps on, and so many windows back.
+struct TapStep {
+  int64_t taps, windows;
+
+  TapStep(int64_t stride, int64_t dilation) {
+    const int64_t common = std::gcd(stride, dilation);
+    taps = stride / common;
+    windows = dilation / common;
+  }
 };
 
 // The tables of both axes in one block on the device; the host's have to live until a kernel is launched.
