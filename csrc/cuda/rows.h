@@ -59,7 +59,8 @@ struct OfValues {
 template <class T, int K, int kept>
 struct WarpRow {
   using W = Wide<T>;
-  int lane, left;  // left: elements from the lane's first on
+  int64_t lane;  // wide, so that places are distances from one address
+  int left;      // elements from the lane's first on
   Pack<W, K> v[kept];
 
   FASTDL_DEVICE_ONLY WarpRow(const Arrays<T, K>& x, int64_t n, int thread)

@@ -23,10 +23,10 @@ struct Forward {
   template <class Row>
   FASTDL_DEVICE_ONLY void operator()(const Row& row, int64_t, int64_t start) const {
     const T top = row.top();
-    const auto share = [&](T u) { return Math<T>::exp_negative(u - top); };
-    const T sum = row.sum_of_values(share), factor = kLog ? std::log(sum) : 1 / sum;
+    const T sum = row.sum_of_values([&](T u) { return Math<T>::exp_share(u - top); });  // 1 and more
+    const T factor = kLog ? std::log(sum) : 1 / sum;
     T* const to = y + start;
-    row.each([&](int64_t i, T u) { to[i] = kLog ? (u - top) - factor : share(u) * factor; });
+    row.each([&](int64_t i, T u) { to[i] = kLog ? (u - top) - factor : Math<T>::exp_negative(u - top) * factor; });
   }
 };
 
