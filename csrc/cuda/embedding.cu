@@ -55,8 +55,7 @@ struct AddRows {
         listed += found;
       }
       block.sync();
-      add_listed(block, places, numbers, listed, last - first, begun);
-      block.sync();
+      add_listed(block, places, numbers, listed, last - first, begun);  // rank() waits before the next is listed
     } while (next < count);
   }
 
