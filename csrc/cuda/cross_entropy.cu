@@ -8,7 +8,6 @@
 #include "core/cross_entropy.h"
 
 #include <cmath>
-#include <limits>
 
 #include "cuda/math.h"
 #include "cuda/rows.h"
@@ -60,11 +59,11 @@ struct Slope {
   FASTDL_DEVICE_ONLY Slope(const Labels<W, Index>& of, const Smoothing<W>& s, int64_t row, W by, W total, W log_sum_exp)
       : labels(of), ignored(of.ignored(row)), smoothed(s.even > 0), lse(log_sum_exp) {
     const bool is_class = of.names_class(row);
-    label = is_class ? int64_t{of.label[row]} : 0;
-    const W g = is_class ? by : not_a_number<W>();
-    own = g * s.keep * of.weight_of(label);
+    label = is_class ? int64_t{of.label[row]} : -1;
+    const W g = is_class ? by : not_a_number<W>(), weight = is_class ? of.weight_of(label) : W(1);
+    own = g * s.keep * weight;
     even = g * s.even;
-    factor = g * std::fma(s.keep, of.weight_of(label), s.even * total);
+    factor = g * std::fma(s.keep, weight, s.even * total);
   }
   // Of a row, x in memory, to `to`. The label's is written last, over one that knows of no label, by the thread that
   // wrote that.
@@ -77,7 +76,7 @@ struct Slope {
           [&](int64_t i, W x) { to[i] = static_cast<T>(std::fma(share(x), factor, -(labels.weight_of(i) * even))); });
     else
       row.each([&](int64_t i, W x) { to[i] = static_cast<T>(share(x) * factor); });
-    if (row.mine(label))
+    if (label >= 0 && row.mine(label))
       to[label] = static_cast<T>(std::fma(share(W(x[label])), factor, -std::fma(labels.weight_of(label), even, own)));
   }
 };

@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cstdlib>
 #include <exception>
 #include <memory>
 #include <new>
@@ -153,7 +154,8 @@ class Run {
     const unsigned blocks = grid_.blocks.x * grid_.blocks.y, together = static_cast<unsigned>(teams_.size());
     for (unsigned first = 0; first < blocks; first += together) {
       for (unsigned i = 0; i < together && first + i < blocks; ++i) {
-        const unsigned at = t_order == 1 ? blocks - 1 - first - i : first + i;
+        // All together are in reverse already, as their threads are.
+        const unsigned at = t_order == 1 && !grid_.waits ? blocks - 1 - first - i : first + i;
         teams_[i].index = {at % grid_.blocks.x, at / grid_.blocks.x};
         for (Shared& array : teams_[i].shared) array.fill();
       }
@@ -273,11 +275,13 @@ class Run {
 };
 
 void run(const Grid& grid, void (*body)(const void*), const void* of) {
+  constexpr int kMostThreads = 1024;
   constexpr std::int64_t kMostShared = 99 << 10;  // the least that a block may have where there are tensor cores
   const std::int64_t blocks = std::int64_t{grid.blocks.x} * grid.blocks.y;
   const std::int64_t most_bytes = grid.waits ? block_memory() : kMostShared;
-  if (blocks == 0 || grid.threads <= 0 || grid.threads % kWarp != 0 || grid.blocks.z != 1 ||
-      static_cast<std::int64_t>(grid.dynamic_bytes) > most_bytes || (grid.waits && blocks > waiting_blocks()))
+  if (blocks == 0 || grid.threads <= 0 || grid.threads % kWarp != 0 || grid.threads > kMostThreads ||
+      grid.blocks.z != 1 || static_cast<std::int64_t>(grid.dynamic_bytes) > most_bytes ||
+      (grid.waits && blocks > waiting_blocks()))
     throw std::runtime_error("a kernel could not be launched: its grid is not one that the device takes");
   Run run(grid, body, of);
   t_place = {{}, {}, static_cast<unsigned>(grid.threads), grid.blocks, nullptr, &run};
@@ -304,6 +308,10 @@ void* shared_memory(const void* key, std::size_t bytes) {
   if (key == nullptr) bytes = t_place.run->grid().dynamic_bytes;
   for (Shared& array : shared)
     if (array.key == key) return array.memory.get();
+  constexpr std::size_t kMostDeclared = 48 << 10;
+  std::size_t declared = key != nullptr ? bytes : 0;
+  for (const Shared& array : shared) declared += array.key != nullptr ? array.bytes : 0;
+  if (declared > kMostDeclared) throw std::runtime_error("emulated kernel: more shared memory than can be declared");
   return shared.emplace_back(key, bytes).memory.get();
 }
 

@@ -96,7 +96,7 @@ inline void check_alignment(const void* p, std::size_t border) {
 inline void __syncthreads() { emulated::wait(emulated::What::block); }
 inline void __threadfence() {}
 inline int __popc(unsigned x) { return std::popcount(x); }
-inline int __ffs(int x) { return std::countr_zero(static_cast<unsigned>(x)) + 1; }
+inline int __ffs(int x) { return __builtin_ffs(x); }
 template <class T>
 T __shfl_xor_sync(unsigned, T x, int step) {
   return emulated::exchange(x, emulated::What::shuffle)[static_cast<int>(threadIdx.x) % emulated::kWarp ^ step];

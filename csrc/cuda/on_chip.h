@@ -14,9 +14,9 @@ namespace fastdl::cuda::gpu {
 // One block has a processor's shared memory to itself: its threads must keep enough loads on their way. Strips are two
 // sectors of every row wide. Emulated: less of all, so that small arrays take all ways.
 #if defined(__CUDACC__)
-constexpr int kChipThreads = 512, kSectors = 64;
+constexpr int kChipThreads = 512, kStripBytes = 64;
 template <class Item>
-inline constexpr int kChipWidth = kSectors / sizeof(Item) < kWarp ? kSectors / sizeof(Item) : kWarp;
+inline constexpr int kChipWidth = kStripBytes / sizeof(Item) < kWarp ? kStripBytes / sizeof(Item) : kWarp;
 constexpr int64_t kMostAlone = 256;
 FASTDL_DEVICE_ONLY void sync_grid() { cooperative_groups::this_grid().sync(); }
 #else

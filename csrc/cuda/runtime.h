@@ -17,7 +17,7 @@ void check_launch();  // throws RuntimeError with CUDA's words if the last launc
 void probe();         // runs a kernel and waits for it; throws likewise
 #endif
 
-// Emulated: device 0, with few processors of the newest kind.
+// Emulated: device 0, with few processors of compute capability 9.
 int current_device();
 std::int64_t processors();       // multiprocessors of the current device
 int compute_capability_major();  // of the current device

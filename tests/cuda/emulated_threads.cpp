@@ -1,4 +1,6 @@
 // Kernels that keep CUDA's rules for threads, and kernels that break one of them, for tests of csrc/cuda/emulated.h.
+#include <algorithm>
+#include <exception>
 #include <string>
 #include <vector>
 
