@@ -18,7 +18,8 @@ BORDERS = [
     )),
     *(("float64", *case) for case in ((256, 4), (257, 4), (1408, 4), (1409, 4), (2816, 4), (2817, 4))),
 ]  # fmt: skip
-WAYS = [(160, 8), (800, 8), (800, 3), (800, 16), (3200, 8)]  # alone, waiting three times, in memory
+LARGE = [(160, 8), (800, 8), (800, 3), (800, 16), (3200, 8)]  # alone, waiting three times, in memory
+WAYS = [(20, 8), (100, 8), (100, 3), (100, 16), (400, 8), *LARGE]
 
 
 @pytest.mark.parametrize("affinity", [True, False], ids=["affine", "plain"])
@@ -59,7 +60,7 @@ def test_residual_and_count(backend, shape, relu):
 
 
 @pytest.mark.parametrize("layout", ["offset", "unaligned", "gapped"])
-@pytest.mark.parametrize("shape", [(160, 8), (800, 4), (5600, 4)], ids=str)
+@pytest.mark.parametrize("shape", [(20, 8), (100, 4), (700, 4), (160, 8), (800, 4), (5600, 4)], ids=str)
 def test_between_two_packs(backend, reference, shape, layout):
     arrays = values(shape, "float32"), values(shape, "float32", 1), *affine(shape[1], "float32")
     wants = results(reference, *arrays, running(shape[1], "float32"))
@@ -70,15 +71,15 @@ def test_between_two_packs(backend, reference, shape, layout):
 @pytest.mark.parametrize("outlier", [0.0, 1e4])
 @pytest.mark.parametrize("mean", [0.0, 1e3, -1e5])
 @pytest.mark.parametrize("part", [0, 1 / 5, 1 / 3, 2 / 3])
-@pytest.mark.parametrize("shape", [(20, 8), (100, 8), (100, 3), (100, 16), (400, 8), (40_000, 3), *WAYS], ids=str)
+@pytest.mark.parametrize("shape", [*WAYS, (40_000, 3)], ids=str)
 def test_no_digits_are_lost(backend, shape, part, mean, outlier):
     """However large the mean, and however far one row is from the rest, also of those that distances are taken from.
-    Of the middle-sized ones, sums of floats with an outlier in them leave two units of the standard deviation."""
+    With an outlier in hundreds of rows the CPU's sums of floats leave two units of the standard deviation."""
     x = values(shape, "float32", mean=mean, std=1.0)
     x[int(shape[0] * part)] += outlier
     wide = x.astype("float64")
     _, got, invstd = backend.batch_norm_forward(x, None, None, None, None, 0.1, EPS)
-    room = 2.4e-7 * wide.std(0).max() if outlier and shape in WAYS else 0
+    room = 2.4e-7 * wide.std(0).max() if backend.name == "cpu" and outlier and shape in LARGE else 0
     np.testing.assert_allclose(got, wide.mean(0), rtol=1e-6, atol=1e-6 + room)
     np.testing.assert_allclose(invstd, 1 / np.sqrt(wide.var(0) + EPS), rtol=1e-6)
 

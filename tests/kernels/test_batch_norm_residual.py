@@ -48,7 +48,7 @@ def test_the_bits_of_kernels_one_after_the_other(isa, backend, shape, dtype, aff
     assert (dresidual == 0).any() or dresidual.size < 20
 
 
-@pytest.mark.parametrize("shape", [*SHAPES[2:], (2, 16, 3, 5), (4, 8), *WAYS, (700, 8), (700, 12)], ids=str)
+@pytest.mark.parametrize("shape", [*SHAPES[2:], (2, 16, 3, 5), (4, 8), *WAYS, (700, 8), (700, 12), (5600, 12)], ids=str)
 def test_in_bfloat16(bfloat16, shape):
     """On a GPU the sum of two gradients is rounded before anything is made of it, as by a kernel of its own; the host
     rounds results alone."""
