@@ -30,6 +30,9 @@ constinit thread_local Place t_place{};
 namespace {
 
 thread_local unsigned t_order = 0;
+constexpr std::size_t kCopied = 16;  // bytes
+
+[[noreturn]] void fail(const std::string& what) { throw std::runtime_error("emulated kernel: " + what); }
 
 // A stack of its own, on which one thread after another runs.
 class Fiber {
@@ -52,6 +55,7 @@ class Fiber {
     context.uc_link = nullptr;
     makecontext(&context, begin, 0);
     (void)setcontext(&context);
+    std::abort();  // it does not return
   }
 
   bool begun = false;
@@ -128,8 +132,8 @@ class Run {
   Run(const Grid& grid, void (*body)(const void*), const void* of)
       : grid_(grid), body_(body), of_(of), random_(t_order) {
     constexpr unsigned kMixed = 4;  // blocks at the same time that need not be
-    const unsigned blocks = grid.blocks.x * grid.blocks.y, size = static_cast<unsigned>(grid.threads);
-    const unsigned together = grid.waits ? blocks : is_mixed() ? std::min(blocks, kMixed) : 1;
+    const unsigned size = static_cast<unsigned>(grid.threads);
+    const unsigned together = grid.waits ? grid.count() : is_mixed() ? std::min(grid.count(), kMixed) : 1;
     teams_.resize(together);
     threads_.resize(std::size_t{together} * size);
     for (std::size_t i = 0; i < threads_.size(); ++i) {
@@ -151,7 +155,7 @@ class Run {
   }
 
   void run() {
-    const unsigned blocks = grid_.blocks.x * grid_.blocks.y, together = static_cast<unsigned>(teams_.size());
+    const unsigned blocks = grid_.count(), together = static_cast<unsigned>(teams_.size());
     for (unsigned first = 0; first < blocks; first += together) {
       for (unsigned i = 0; i < together && first + i < blocks; ++i) {
         // All together are in reverse already, as their threads are.
@@ -195,8 +199,6 @@ class Run {
   const Grid& grid() const { return grid_; }
 
  private:
-  [[noreturn]] static void fail(const std::string& what) { throw std::runtime_error("emulated kernel: " + what); }
-
   static bool is_mixed() { return t_order > 1; }
   bool can_run(const Thread& thread) const { return thread.state == State::ready && thread.warp != late_; }
 
@@ -215,8 +217,8 @@ class Run {
 
   void resume(Thread& thread) {
     auto& idle = idle_fibers();
-    if (thread.fiber == nullptr && idle.empty()) idle.push_back(std::make_unique<Fiber>());
     if (thread.fiber == nullptr) {
+      if (idle.empty()) idle.push_back(std::make_unique<Fiber>());
       thread.fiber = idle.back().release();
       idle.pop_back();
     }
@@ -277,11 +279,10 @@ class Run {
 void run(const Grid& grid, void (*body)(const void*), const void* of) {
   constexpr int kMostThreads = 1024;
   constexpr std::int64_t kMostShared = 99 << 10;  // the least that a block may have where there are tensor cores
-  const std::int64_t blocks = std::int64_t{grid.blocks.x} * grid.blocks.y;
   const std::int64_t most_bytes = grid.waits ? block_memory() : kMostShared;
-  if (blocks == 0 || grid.threads <= 0 || grid.threads % kWarp != 0 || grid.threads > kMostThreads ||
+  if (grid.count() == 0 || grid.threads <= 0 || grid.threads % kWarp != 0 || grid.threads > kMostThreads ||
       grid.blocks.z != 1 || static_cast<std::int64_t>(grid.dynamic_bytes) > most_bytes ||
-      (grid.waits && blocks > waiting_blocks()))
+      (grid.waits && grid.count() > waiting_blocks()))
     throw std::runtime_error("a kernel could not be launched: its grid is not one that the device takes");
   Run run(grid, body, of);
   t_place = {{}, {}, static_cast<unsigned>(grid.threads), grid.blocks, nullptr, &run};
@@ -290,8 +291,7 @@ void run(const Grid& grid, void (*body)(const void*), const void* of) {
 
 void wait(What what) {
   Thread& thread = *t_place.now;
-  if (what == What::grid && !t_place.run->grid().waits)
-    throw std::runtime_error("emulated kernel: blocks wait for each other");
+  if (what == What::grid && !t_place.run->grid().waits) fail("blocks wait for each other");
   thread.state = State::waiting;
   thread.what = what;
   thread.exchanges += what > What::grid;
@@ -311,14 +311,13 @@ void* shared_memory(const void* key, std::size_t bytes) {
   constexpr std::size_t kMostDeclared = 48 << 10;
   std::size_t declared = key != nullptr ? bytes : 0;
   for (const Shared& array : shared) declared += array.key != nullptr ? array.bytes : 0;
-  if (declared > kMostDeclared) throw std::runtime_error("emulated kernel: more shared memory than can be declared");
+  if (declared > kMostDeclared) fail("more shared memory than can be declared");
   return shared.emplace_back(key, bytes).memory.get();
 }
 
 void copy_later(void* to, const void* from) {
-  constexpr std::size_t kBytes = 16;
-  check_alignment(to, kBytes);
-  check_alignment(from, kBytes);
+  check_alignment(to, kCopied);
+  check_alignment(from, kCopied);
   t_place.now->groups.back().push_back({to, from});
 }
 void end_group() { t_place.now->groups.emplace_back(); }
@@ -328,14 +327,13 @@ void wait_for_groups(std::size_t running) {
   const auto end = groups.end() - 1 - static_cast<std::ptrdiff_t>(running);
   for (auto group = groups.begin(); group != end; ++group)
     for (const Copy& copy : *group)
-      copy.from != nullptr ? std::memcpy(copy.to, copy.from, 16) : std::memset(copy.to, 0, 16);
+      copy.from != nullptr ? std::memcpy(copy.to, copy.from, kCopied) : std::memset(copy.to, 0, kCopied);
   groups.erase(groups.begin(), end);
 }
 
 void fail_unaligned(const void* p, std::size_t border) {
-  throw std::runtime_error("emulated kernel: an access at " +
-                           std::to_string(reinterpret_cast<std::uintptr_t>(p) % border) + " bytes beyond a border of " +
-                           std::to_string(border));
+  fail("an access at " + std::to_string(reinterpret_cast<std::uintptr_t>(p) % border) + " bytes beyond a border of " +
+       std::to_string(border));
 }
 
 }  // namespace emulated

@@ -27,6 +27,7 @@ struct dim3 {
   unsigned x, y, z;
   constexpr dim3(unsigned x_ = 1, unsigned y_ = 1, unsigned z_ = 1) : x(x_), y(y_), z(z_) {}
 };
+
 namespace emulated {
 
 class Run;
@@ -44,6 +45,8 @@ struct Grid {
   int threads;
   std::size_t dynamic_bytes;  // of shared memory
   bool waits;                 // as a whole: all its blocks run at the same time
+
+  unsigned count() const { return blocks.x * blocks.y; }
 };
 // body(of) on every thread.
 void run(const Grid& grid, void (*body)(const void* of), const void* of);

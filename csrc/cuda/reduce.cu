@@ -10,12 +10,13 @@
 
 #include "core/bfloat16.h"
 #include "cuda/divide.h"
-#include "cuda/rows.h"
+#include "cuda/launch.h"
 
 namespace fastdl::cuda::gpu {
 
 namespace {
 
+constexpr int64_t kWarpRow = 1024;        // elements up to which a warp is enough
 constexpr int64_t kPiece = 4096;          // elements of one result that a block of threads is worth
 constexpr int64_t kMostPieces = 1024;     // of all results together, for blocks of threads
 constexpr int64_t kThreadPiece = 64;      // elements of one result for a thread alone

@@ -8,15 +8,13 @@
 //   sum(f)             the sum of f(i, x...) over the line, in a fixed order, on every thread
 //   sum_of_values(f)   the same of f(x...), which is 0 where x is that of beyond() below
 //   top()              the largest value of the only array
-//   first(), mine(i)   is this the line's first thread, or the one that has element i?
+// Rows have first() and mine(i) as well: is this thread the row's first, or the one that has element i?
 #pragma once
 #include <limits>
 
 #include "cuda/launch.h"
 
 namespace fastdl::cuda::gpu {
-
-constexpr int64_t kWarpRow = 1024;  // elements up to which a warp is enough for a row
 
 template <class T, int K>
 struct Arrays {
@@ -176,8 +174,6 @@ struct ThreadLine : RowInMemory<ThreadLine<T, K>, T, K> {
 
   FASTDL_DEVICE_ONLY ThreadLine(const Arrays<T, K>& x, int64_t n, int64_t step)
       : RowInMemory<ThreadLine, T, K>{x, n}, apart(step) {}
-  FASTDL_DEVICE_ONLY static bool first() { return true; }
-  FASTDL_DEVICE_ONLY static bool mine(int64_t) { return true; }
   FASTDL_DEVICE_ONLY static int thread() { return 0; }
   FASTDL_DEVICE_ONLY static int threads() { return 1; }
   FASTDL_DEVICE_ONLY int64_t step() const { return apart; }

@@ -134,12 +134,12 @@ FASTDL_DEVICE_ONLY void load_blocks(const void* row, std::uint32_t& r0, std::uin
 #if !defined(__CUDACC__)
   emulated::check_alignment(row, kVectorBytes);
   const auto rows = emulated::exchange(row, emulated::What::matrix);
-  const int lane = static_cast<int>(threadIdx.x) % kWarp, group = lane / 4, quad = lane % 4;
+  const Lane lane(static_cast<int>(threadIdx.x));
   const auto word_of = [&](int block) {
     std::uint16_t halves[2];
     for (int h = 0; h < 2; ++h)
-      halves[h] = of_k ? static_cast<const std::uint16_t*>(rows[block * 8 + quad * 2 + h])[group]
-                       : static_cast<const std::uint16_t*>(rows[block * 8 + group])[quad * 2 + h];
+      halves[h] = of_k ? static_cast<const std::uint16_t*>(rows[block * 8 + lane.quad * 2 + h])[lane.group]
+                       : static_cast<const std::uint16_t*>(rows[block * 8 + lane.group])[lane.quad * 2 + h];
     return std::uint32_t{halves[0]} | std::uint32_t{halves[1]} << 16;
   };
   r0 = word_of(0), r1 = word_of(1), r2 = word_of(2), r3 = word_of(3);
@@ -219,12 +219,12 @@ void multiply_add(float (&c)[4], const std::uint32_t (&a)[4], const std::uint32_
   __builtin_memcpy(mine.a, a, sizeof mine.a);
   __builtin_memcpy(mine.b, b, sizeof mine.b);
   const auto lanes = emulated::exchange(mine, emulated::What::product);
-  const int lane = static_cast<int>(threadIdx.x) % kWarp, group = lane / 4, quad = lane % 4;
+  const Lane lane(static_cast<int>(threadIdx.x));
   float sums[4] = {};
   for (int half = 0; half < 2; ++half)
     for (int q = 0; q < 4; ++q) {
-      const Operands row = lanes[group * 4 + q];
-      const Operands columns[2] = {lanes[quad * 2 * 4 + q], lanes[(quad * 2 + 1) * 4 + q]};
+      const Operands row = lanes[lane.group * 4 + q];
+      const Operands columns[2] = {lanes[lane.quad * 2 * 4 + q], lanes[(lane.quad * 2 + 1) * 4 + q]};
       for (int e = 0; e < kPerWord; ++e)
         for (int r = 0; r < 4; ++r)
           sums[r] += static_cast<float>(row.a[half * 2 + r / 2][e]) * static_cast<float>(columns[r % 2].b[half][e]);
